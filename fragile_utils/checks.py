@@ -1,0 +1,110 @@
+"""What a well-formed input is. Public functions call these at the door; inside, nothing is checked twice."""
+
+import math
+from numbers import Real
+
+import torch
+from torch import Tensor, nn
+
+TOLERANCE = 1e-4  # how far outside [0, 1] a pixel may lie: resampling and float16 files overshoot by about this much
+
+
+def images(x: Tensor, name: str = "images") -> Tensor:
+    """Return `x` if it is a batch of images (N, 3, H, W), floating point, finite, in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        With what was expected and what was got.
+    """
+    expected = f"{name}: expected a floating-point tensor (N, 3, H, W) in [0, 1]"
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{expected}, got {type(x).__name__}")
+    if x.ndim != 4 or x.shape[1] != 3:
+        hint = "; add the batch dimension with image[None]" if x.ndim == 3 else ""
+        raise ValueError(f"{expected}, got shape {tuple(x.shape)}{hint}")
+    if not x.is_floating_point():
+        raise ValueError(f"{expected}, got dtype {x.dtype}; convert with images.float() / 255")
+    if x.numel() == 0:
+        raise ValueError(f"{expected} with at least one image, got shape {tuple(x.shape)}")
+    low, high = (value.item() for value in x.detach().aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{expected}, got values that are not finite (NaN or infinity)")
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
+        hint = "; divide by 255" if low >= 0 and 2 < high <= 255 else ""
+        raise ValueError(f"{expected}, got values from {low:g} to {high:g}{hint}")
+    return x
+
+
+def labels(y: Tensor, count: int, classes: int | None = None, name: str = "labels") -> Tensor:
+    """Return `y` if it is one class index for each of `count` images, from 0 to `classes` - 1."""
+    expected = f"{name}: expected an integer tensor ({count},)"
+    if not isinstance(y, Tensor):
+        raise ValueError(f"{expected}, got {type(y).__name__}")
+    if tuple(y.shape) != (count,):
+        raise ValueError(f"{expected}, got shape {tuple(y.shape)}")
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise ValueError(f"{expected}, got dtype {y.dtype}")
+    low, high = (value.item() for value in y.aminmax())
+    if low < 0 or (classes is not None and high >= classes):
+        limit = "at least 0" if classes is None else f"from 0 to {classes - 1}"
+        raise ValueError(f"{name}: expected classes {limit}, got {low if low < 0 else high}")
+    return y
+
+
+def maps(m: Tensor, name: str = "maps") -> Tensor:
+    """Return `m` if it is a batch of saliency maps (N, H, W): floating point, finite, non-negative."""
+    expected = f"{name}: expected finite, non-negative saliency maps (N, H, W)"
+    if not isinstance(m, Tensor):
+        raise ValueError(f"{expected}, got {type(m).__name__}")
+    if m.ndim != 3 or m.numel() == 0:
+        raise ValueError(f"{expected}, got shape {tuple(m.shape)}")
+    if not m.is_floating_point():
+        raise ValueError(f"{expected}, got dtype {m.dtype}")
+    low, high = (value.item() for value in m.detach().aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{expected}, got values that are not finite (NaN or infinity)")
+    if low < 0:
+        raise ValueError(f"{expected}, got a value of {low:g}")
+    return m
+
+
+def same_shape(a: Tensor, b: Tensor) -> None:
+    """Refuse two batches of maps that cannot be compared image by image."""
+    if a.shape != b.shape:
+        raise ValueError(f"expected two batches of maps of one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
+
+
+def positive(value: float, name: str) -> float:
+    """Return `value` if it is a finite number above zero."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{name}: expected a number above 0, got {value!r}")
+    return float(value)
+
+
+def count(value: int, name: str, at_most: int | None = None) -> int:
+    """Return `value` if it is a whole number from 1 to `at_most`."""
+    limit = "at least 1" if at_most is None else f"from 1 to {at_most}"
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1 or (at_most is not None and value > at_most):
+        raise ValueError(f"{name}: expected a whole number {limit}, got {value!r}")
+    return value
+
+
+def evaluation_mode(model: nn.Module) -> nn.Module:
+    """Return `model` if all of it is in evaluation mode: active dropout and batch norm change an explanation."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    training = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
+    if training:
+        raise ValueError(f"model: expected evaluation mode, got training mode in {training[0]}; call model.eval()")
+    return model
+
+
+def logits(scores: Tensor, count: int) -> Tensor:
+    """Return `scores` if a model answered `count` images with finite logits (N, classes)."""
+    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != count:
+        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise ValueError(f"model: expected logits ({count}, classes), got {got}")
+    if not torch.isfinite(scores).all():
+        raise ValueError("model: expected finite logits, got NaN or infinity")
+    return scores

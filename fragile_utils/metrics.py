@@ -1,0 +1,88 @@
+"""How much two saliency maps differ: the paper's three measures, batched, on the maps' device.
+
+Each takes two batches of maps (N, H, W), non-negative, and gives one number for each image.
+"""
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from fragile_utils import checks
+
+
+def topk_intersection(before: Tensor, after: Tensor, k: int) -> Tensor:
+    """Return the share (N,) of the `k` most salient pixels of `before` that are among the `k` most salient of `after`.
+
+    Between equal values at the threshold, which pixel counts is arbitrary but the same on each call.
+    """
+    checks.same_shape(checks.maps(before, "before"), checks.maps(after, "after"))
+    checks.count(k, "k", at_most=before[0].numel())
+    shared = top_mask(before, k) & top_mask(after, k)
+    return shared.sum(dim=(1, 2)).to(before.dtype) / k
+
+
+def rank_correlation(before: Tensor, after: Tensor) -> Tensor:
+    """Return Spearman's rank correlation (N,) of the pixels of two maps; tied pixels share their average rank.
+
+    NaN where a map is constant: it ranks nothing.
+    """
+    checks.same_shape(checks.maps(before, "before"), checks.maps(after, "after"))
+    a, b = (_centred_ranks(m.flatten(1)) for m in (before, after))
+    correlation = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+    return correlation.clamp(-1, 1).to(before.dtype)
+
+
+def mass_center(maps: Tensor) -> Tensor:
+    """Return the centre of mass (N, 2) of each map as (row, column), in pixels, not rounded.
+
+    NaN where a map is zero everywhere.
+    """
+    checks.maps(maps)
+    return center_of_mass(maps)
+
+
+def center_shift(before: Tensor, after: Tensor) -> Tensor:
+    """Return the Euclidean distance (N,), in pixels, between the centres of mass of two maps."""
+    checks.same_shape(checks.maps(before, "before"), checks.maps(after, "after"))
+    return (center_of_mass(after) - center_of_mass(before)).norm(dim=1)
+
+
+def compare(before: Tensor, after: Tensor, k: int) -> pd.DataFrame:
+    """Return the three measures as a table with one row for each image.
+
+    Columns: ``topk_intersection`` (share), ``rank_correlation``, ``center_shift`` (pixels).
+    """
+    measures = {
+        "topk_intersection": topk_intersection(before, after, k),
+        "rank_correlation": rank_correlation(before, after),
+        "center_shift": center_shift(before, after),
+    }
+    return pd.DataFrame({name: values.detach().cpu().double().numpy() for name, values in measures.items()})
+
+
+# --- Pieces that the attacks share: differentiable where that means something, and unchecked -------------------------
+
+
+def top_mask(maps: Tensor, k: int) -> Tensor:
+    """Return a boolean mask (N, H, W) of the `k` most salient pixels of each map."""
+    top = maps.flatten(1).topk(k, dim=1).indices
+    mask = torch.zeros_like(maps, dtype=torch.bool).flatten(1)
+    return mask.scatter_(1, top, True).view_as(maps)
+
+
+def center_of_mass(maps: Tensor) -> Tensor:
+    """Return the centre of mass (N, 2) of each map as (row, column), in pixels."""
+    _, height, width = maps.shape
+    rows = torch.arange(height, device=maps.device, dtype=maps.dtype)
+    columns = torch.arange(width, device=maps.device, dtype=maps.dtype)
+    moments = torch.stack([maps.sum(2) @ rows, maps.sum(1) @ columns], dim=1)
+    return moments / maps.sum(dim=(1, 2))[:, None]
+
+
+def _centred_ranks(values: Tensor) -> Tensor:
+    """Return the ranks (N, P), averaged over ties, minus their mean."""
+    ordered = values.detach().sort(dim=1).values
+    first = torch.searchsorted(ordered, values, right=False)
+    last = torch.searchsorted(ordered, values, right=True) - 1
+    exact = torch.float32 if values.device.type == "mps" else torch.float64
+    return (first + last).to(exact) / 2 - (values.shape[1] - 1) / 2

@@ -1,0 +1,198 @@
+"""The softplus surrogate: the same network with a second derivative.
+
+A ReLU network is piecewise linear: the second derivative that an attack on its gradient needs is zero almost
+everywhere. With softplus in place of ReLU it is not. The replacement happens while the network runs, function by
+function, so that it holds for modules, functional calls and reused activations alike, and nothing is copied.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from fragile_utils import checks
+
+
+def softplus(x: Tensor, beta: float = 1.0) -> Tensor:
+    """Return log(1 + exp(beta x)) / beta, with exact first and second derivatives.
+
+    Where it differs from ReLU by less than the dtype resolves, it is ReLU exactly: the far tail of exp is made of
+    denormal numbers, on which a CPU computes ten times slower. A third derivative raises an error.
+    """
+    value, _ = _Softplus.apply(x, beta)
+    return value
+
+
+class _Softplus(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+        z = x if beta == 1 else x * beta
+        value = F.relu(x).sub_(torch.sigmoid(z.abs()).log_(), alpha=1 / beta)  # F.softplus is ten times slower on a CPU
+        # e^-20 is below the resolution of float32, e^-40 below that of float64: from there on the slope is 0.
+        tail = 40.0 if x.dtype == torch.float64 else 20.0
+        slope = F.threshold_(torch.sigmoid(z.clamp(min=-tail)), math.exp(-tail) * 1.01, 0)
+        return value, slope
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        _, ctx.beta = inputs
+        _, slope = output
+        ctx.mark_non_differentiable(slope)
+        ctx.save_for_backward(inputs[0], slope)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor, _: Tensor | None) -> tuple[Tensor, None]:
+        x, slope = ctx.saved_tensors
+        return _SoftplusSlope.apply(grad, x, slope, ctx.beta), None
+
+
+class _SoftplusSlope(torch.autograd.Function):
+    """grad * sigmoid(beta x), as a function of both."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(grad: Tensor, x: Tensor, slope: Tensor, beta: float) -> Tensor:
+        return grad * slope
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        grad, _, slope, ctx.beta = inputs
+        ctx.save_for_backward(grad, slope)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad2: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        grad, slope = ctx.saved_tensors
+        curvature = torch.ops.aten.sigmoid_backward(grad, slope)  # grad * slope * (1 - slope), in one pass
+        return grad2 * slope, curvature.mul_(grad2).mul_(ctx.beta), None, None
+
+
+class SoftplusSurrogate(nn.Module):
+    """The same network, the same parameters, with softplus wherever it computes ReLU; see `softplus_surrogate`."""
+
+    def __init__(self, model: nn.Module, beta: float) -> None:
+        super().__init__()
+        self.model = model
+        self.beta = beta
+
+    def forward(self, images: Tensor) -> Tensor:
+        with _Smooth(self.beta):
+            return self.model(images)
+
+
+def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusSurrogate:
+    """Return `model` with each ReLU replaced by softplus(beta), sharing all parameters.
+
+    Modules, ``F.relu``, ``torch.relu`` and in-place forms are replaced alike, and so are leaky ReLU and ReLU6, which
+    are sums of ReLUs. Second derivatives are about 1.4 times faster to compute when the parameters are frozen
+    (``model.requires_grad_(False)``).
+
+    Parameters
+    ----------
+    model : Module
+        Left as it is.
+    beta : float, optional
+        Sharpness: the larger, the closer to ReLU. By default `model.beta` where it has one, else 1.
+
+    Raises
+    ------
+    ValueError
+        If `beta` is not above 0, or the model is a TorchScript module, whose operations cannot be replaced.
+
+    References
+    ----------
+    Ghorbani, Abid, Zou, *Interpretation of Neural Networks is Fragile*, AAAI 2019, section "Attacks".
+    """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ValueError("model: expected a plain module, got TorchScript, in which ReLU cannot be replaced")
+    beta = checks.positive(getattr(model, "beta", 1.0) if beta is None else beta, "beta")
+    return SoftplusSurrogate(model, beta).train(model.training)
+
+
+class _Smooth(TorchFunctionMode):
+    """While it is active, ReLU and its relatives compute softplus, and a frozen convolution differentiates faster."""
+
+    def __init__(self, beta: float) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in _CONVOLUTIONS:
+            return _convolution(*args, **kwargs)
+        if func in _SMOOTH:
+            return self._smooth(func, *args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _smooth(self, func: Callable, input: Tensor, *args, inplace: bool = False, **kwargs) -> Tensor:
+        if args and isinstance(args[-1], bool):  # F.relu(x, True)
+            *args, inplace = args
+        if inplace or func in _IN_PLACE:
+            return input.copy_(_SMOOTH[func](input.clone(), self.beta, *args, **kwargs))
+        return _SMOOTH[func](input, self.beta, *args, **kwargs)
+
+
+def _smooth_leaky(x: Tensor, beta: float, negative_slope: float = 0.01) -> Tensor:
+    return negative_slope * x + (1 - negative_slope) * softplus(x, beta)
+
+
+def _smooth_relu6(x: Tensor, beta: float) -> Tensor:
+    return softplus(x, beta) - softplus(x - 6, beta)
+
+
+_IN_PLACE = {torch.relu_, Tensor.relu_, F.relu_, F.leaky_relu_}
+_SMOOTH: dict[Callable, Callable] = {
+    **dict.fromkeys((F.relu, torch.relu, Tensor.relu, torch.relu_, Tensor.relu_, F.relu_), softplus),
+    **dict.fromkeys((F.leaky_relu, F.leaky_relu_), _smooth_leaky),
+    F.relu6: _smooth_relu6,
+}
+_CONVOLUTIONS = {F.conv2d, torch.conv2d}
+
+
+# --- Convolution, frozen ---------------------------------------------------------------------------------------------
+
+
+def _convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups=1):
+    """Return torch.conv2d(...), whose second derivative leaves out the weights when they are frozen.
+
+    Autograd's own double backward of a convolution computes the gradient of the weights even when nobody asks.
+    """
+    frozen = not weight.requires_grad and (bias is None or not bias.requires_grad)
+    if not frozen or isinstance(padding, str):
+        return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    stride, padding, dilation = ((v, v) if isinstance(v, int) else tuple(v) for v in (stride, padding, dilation))
+    return _FrozenConvolution.apply(input, weight, bias, stride, padding, dilation, groups)
+
+
+class _FrozenConvolution(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(input, weight, bias, stride, padding, dilation, groups):
+        return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        input, weight, _, *ctx.geometry = inputs
+        ctx.save_for_backward(weight)
+        ctx.shape = input.shape[-2:]
+
+    @staticmethod
+    def backward(ctx, grad):
+        (weight,) = ctx.saved_tensors
+        stride, padding, dilation, groups = ctx.geometry
+        # The rows and columns at the far edge that no window has reached.
+        left_over = tuple(
+            size - ((out - 1) * s - 2 * p + d * (k - 1) + 1)
+            for size, out, k, s, p, d in zip(
+                ctx.shape, grad.shape[-2:], weight.shape[-2:], stride, padding, dilation, strict=True
+            )
+        )
+        back = F.conv_transpose2d(grad, weight, None, stride, padding, left_over, groups, dilation)
+        return back, None, None, None, None, None, None

@@ -34,7 +34,8 @@ class Problem:
 
     def clip(self, x: Tensor) -> Tensor:
         """Return the nearest images within eps of the originals and within [0, 1]."""
-        return x.clamp(self.images - self.eps, self.images + self.eps).clamp_(0, 1)
+        eps = self.eps - torch.finfo(x.dtype).eps / 2  # so that rounding never leaves the ball
+        return x.clamp(self.images - eps, self.images + eps).clamp_(0, 1)
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the maps (N, H, W) and the predictions (N,) of the network itself, from one forward pass."""
@@ -58,6 +59,8 @@ class Attack:
         x = x.detach().requires_grad_()
         attributions, _ = problem.method.explain(problem.surrogate, x, problem.labels, create_graph=True)
         dissimilarity = self.dissimilarity(saliency.normalize(attributions), problem.reference)
+        if not dissimilarity.requires_grad:  # a linear score: its gradient is the same everywhere
+            return torch.zeros_like(x)
         (gradient,) = torch.autograd.grad(dissimilarity.sum(), x)
         return gradient.sign()
 
@@ -85,10 +88,13 @@ class TopK(Attack):
 
 @dataclass(frozen=True)
 class RandomSign(Attack):
-    """The baseline: move each pixel and channel up or down by eps, at random, once. There is nothing to climb."""
+    """The baseline: move each pixel and channel up or down by eps, at random, once. Nothing is climbed.
+
+    D only records how far the map moved: the share of its mass that is elsewhere (total variation distance).
+    """
 
     def dissimilarity(self, maps: Tensor, reference: Tensor) -> Tensor:
-        return maps.new_zeros(len(maps))
+        return (maps - reference).abs().sum(dim=(1, 2)) / 2
 
     def direction(self, problem: Problem, x: Tensor) -> Tensor:
         return torch.stack([_random_signs(image, seed) for image, seed in zip(x, problem.seeds, strict=True)])
@@ -303,9 +309,9 @@ class _Best:
         self.iteration = torch.where(better, p, self.iteration)
 
     def fall_back(self, images: Tensor, maps: Tensor, start: Tensor) -> None:
-        """Return to the original wherever no iterate is at least as dissimilar."""
+        """Return to the original wherever no iterate is more dissimilar than it is to itself."""
         self.kept = self.iteration > 0
-        self.success = self.kept & (self.dissimilarity >= start)
+        self.success = self.kept & (self.dissimilarity > start)
         self.images = torch.where(self.success[:, None, None, None], self.images, images)
         self.maps = torch.where(self.success[:, None, None], self.maps, maps)
         self.dissimilarity = torch.where(self.success, self.dissimilarity, start)

@@ -302,6 +302,8 @@ def read_image(path: str | Path, size: int | None = None, fit: Fit = "crop") -> 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds values that are not finite")
         top = 65535 if image.mode.startswith("I") else max(values.max(), 1.0)
         image = Image.fromarray(np.uint8(np.clip(values / top, 0, 1) * 255 + 0.5))
     if image.has_transparency_data:

@@ -1,7 +1,7 @@
 """Networks that take images in [0, 1] and return logits, and their softplus surrogates.
 
 A `Classifier` carries its normalisation inside, as its first module, so that a budget in pixel values means the same
-for every network. `softplus_surrogate`, from the module ``surrogate``, is the network that the attacks differentiate twice.
+for every network. `softplus_surrogate` (module ``surrogate``) makes the network that the attacks differentiate twice.
 """
 
 import hashlib

@@ -87,3 +87,6 @@ def class_scores(logits: Tensor, targets: Tensor) -> Tensor:
     checks.logits(logits, len(targets))
     checks.labels(targets, len(targets), logits.shape[1], "targets")
     return logits.gather(1, targets[:, None]).squeeze(1)
+
+
+METHODS = {"gradient": Gradient}

@@ -1,0 +1,113 @@
+"""Static figures, one visual language for the whole book.
+
+Saliency maps are drawn in one sequential colour map, on one scale for the maps that are compared; the colours that mark
+sets of pixels are told apart by readers with any kind of colour vision.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from torch import Tensor
+
+from fragile_utils import attacks, checks, data, metrics
+
+MAP_COLORS = "magma"
+BLUE, ORANGE, BLACK = "#0072b2", "#e69f00", "#000000"  # of the palette of Okabe and Ito
+PANEL = 2.6  # inches
+
+
+def show_image(axes: Axes, image: Tensor, title: str = "") -> AxesImage:
+    """Draw an image (3, H, W) in [0, 1]."""
+    picture = axes.imshow(image.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
+    return _bare(axes, picture, title)
+
+
+def show_map(axes: Axes, saliency_map: Tensor, title: str = "", top: float | None = None) -> AxesImage:
+    """Draw a saliency map (H, W); values from `top` on, by default its 99.5th percentile, share the lightest colour."""
+    values = saliency_map.detach().cpu().double().numpy()
+    top = top if top is not None else _ceiling(values)
+    picture = axes.imshow(values, cmap=MAP_COLORS, vmin=0, vmax=top or 1, interpolation="nearest")
+    return _bare(axes, picture, title)
+
+
+def show_change(axes: Axes, before: Tensor, after: Tensor, title: str | None = None) -> AxesImage:
+    """Draw the difference of two images (3, H, W), amplified so that its largest value spans the range, around grey."""
+    change = (after - before).detach().cpu()
+    largest = change.abs().max().item()
+    gain = 0.5 / largest if largest > 0 else 1.0
+    title = f"the change, {gain:.0f} times amplified" if title is None else title
+    return show_image(axes, 0.5 + gain * change, title)
+
+
+def show_top(axes: Axes, before: Tensor, after: Tensor, k: int, title: str | None = None) -> AxesImage:
+    """Mark the `k` most salient pixels of two maps (H, W): before in blue, after in orange, both in black."""
+    old, new = (metrics.top_mask(m[None].detach(), k)[0].cpu().numpy() for m in (before, after))
+    colors = ListedColormap(["#ffffff", BLUE, ORANGE, BLACK])
+    picture = axes.imshow(old + 2 * new, cmap=colors, vmin=-0.5, vmax=3.5, interpolation="nearest")
+    for name, color, place in (("before", BLUE, 0.02), ("after", ORANGE, 0.36), ("both", BLACK, 0.66)):
+        axes.text(place, -0.03, f"■ {name}", color=color, transform=axes.transAxes, va="top", fontsize=9)
+    return _bare(axes, picture, f"top {k:,} pixels" if title is None else title)
+
+
+def before_after(
+    before: Tensor, result: attacks.Result, index: int = 0, *, k: int, classes: Sequence[str] = ()
+) -> Figure:
+    """Return the figure of one attack: image, map and change in the first row, what became of them in the second.
+
+    Parameters
+    ----------
+    before : Tensor (N, 3, H, W)
+        The original images that were given to `attacks.run`.
+    result : Result
+        What it returned.
+    index : int
+        Which image of the batch.
+    k : int
+        How many pixels count as most salient.
+    classes : sequence of str
+        Class names, for the titles.
+    """
+    checks.images(before)
+    if not -len(before) <= index < len(before):
+        raise ValueError(f"index: expected one of {len(before)} images, got {index}")
+    image, changed = before[index], result.images[index]
+    old, new = result.maps_before[index], result.maps[index]
+    top = max(_ceiling(old.cpu().numpy()), _ceiling(new.cpu().numpy()))
+    row = result.compare(k).iloc[index]
+
+    figure, axes = plt.subplots(2, 3, figsize=(3 * PANEL, 2 * PANEL + 0.9), layout="constrained")
+    show_image(axes[0, 0], image, f"original: {data.class_name(classes, int(row.label))}")
+    show_map(axes[0, 1], old, "its saliency map", top)
+    show_change(axes[0, 2], image, changed)
+    show_image(axes[1, 0], changed, f"perturbed: {data.class_name(classes, int(row.label_after))}")
+    show_map(axes[1, 1], new, "its saliency map", top)
+    show_top(axes[1, 2], old, new, k)
+    figure.suptitle(
+        f"{result.attack!r}, {result.method!r}, budget {result.eps * 255:g} of 255\n"
+        f"top-{k:,} intersection {row.topk_intersection:.3f}, rank correlation {row.rank_correlation:.2f}, "
+        f"centre shift {row.center_shift:.0f} pixels" + ("" if row.success else f" (failed: {result.reasons[index]})"),
+        fontsize=10,
+    )
+    return _finished(figure)
+
+
+def _ceiling(values: np.ndarray) -> float:
+    return float(np.quantile(values, 0.995))
+
+
+def _bare(axes: Axes, picture: AxesImage, title: str) -> AxesImage:
+    axes.set_title(title, fontsize=10)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    return picture
+
+
+def _finished(figure: Figure) -> Figure:
+    """Take the figure out of pyplot's hands, so that a notebook shows it once: where it is returned."""
+    plt.close(figure)
+    return figure

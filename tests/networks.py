@@ -1,0 +1,21 @@
+"""Small networks for tests."""
+
+import torch
+from torch import nn
+
+
+class Tiny(nn.Module):
+    """A small ReLU network on images (N, 3, 16, 16), random but for its seed, with 5 classes."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.first = nn.Conv2d(3, 6, 3, stride=2)
+        self.second = nn.Conv2d(6, 8, 3, padding=1)
+        self.pool = nn.MaxPool2d(2)
+        self.last = nn.Linear(8 * 3 * 3, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(images * 2 - 1))
+        x = self.pool(torch.relu(self.second(x)))
+        return self.last(x.flatten(1))

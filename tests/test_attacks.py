@@ -1,0 +1,290 @@
+"""The attack's contract, on a small network in seconds and on SqueezeNet against the paper's figures."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import Tiny
+
+from fragile_utils import attacks, data, metrics, saliency
+from fragile_utils.surrogate import softplus_surrogate
+
+GRADIENT = saliency.Gradient()
+ATTACKS = {"topk": attacks.TopK(20), "random": attacks.RandomSign()}
+TENSORS = [f.name for f in dataclasses.fields(attacks.Result) if f.type is torch.Tensor]
+
+
+def attack(name, tiny, images, labels, **options):
+    options = {"eps": 0.05, "steps": 15, "step_size": 0.01, "beta": 8.0} | options
+    return attacks.run(ATTACKS[name], tiny, images, labels, GRADIENT, **options)
+
+
+# --- The contract ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@settings(deadline=None, max_examples=15)
+@given(eps=st.floats(1e-4, 0.5), step_size=st.floats(1e-4, 0.5), seed=st.integers(0, 1000))
+def test_whatever_comes_back_keeps_the_contract(name, eps, step_size, seed):
+    tiny = Tiny(seed).eval().requires_grad_(False)
+    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+    images[0] = images[0].round()  # pixels on the border of [0, 1]
+    labels = data.predict(tiny, images)
+    result = attack(name, tiny, images, labels, eps=eps, step_size=step_size, steps=5, seed=seed)
+
+    assert (result.linf <= eps).all()
+    assert result.images.min() >= 0
+    assert result.images.max() <= 1
+    assert torch.equal(result.linf, (result.images - images).abs().amax(dim=(1, 2, 3)))
+    assert torch.equal(data.predict(tiny, result.images), labels)
+    assert torch.equal(result.labels_after, labels)
+    assert (result.dissimilarity >= result.dissimilarity_before).all()
+    torch.testing.assert_close(result.maps, GRADIENT(tiny, result.images, labels))
+    torch.testing.assert_close(result.maps_before, GRADIENT(tiny, images, labels))
+    for i, reason in enumerate(result.reasons):
+        assert bool(result.success[i]) == (reason == "") == bool(result.iteration[i] > 0)
+        if reason:
+            assert torch.equal(result.images[i], images[i])
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_same_seed_same_result_other_seed_other_noise(name, tiny, tiny_batch):
+    first, again, other = (attack(name, tiny, *tiny_batch, seed=seed) for seed in (3, 3, 4))
+    for field in TENSORS:
+        torch.testing.assert_close(getattr(first, field), getattr(again, field), rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(first.images, other.images) == (name != "random")
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_batch_equals_its_images_one_by_one(name, tiny, tiny_batch):
+    images, labels = (tensor.double() if tensor.is_floating_point() else tensor for tensor in tiny_batch)
+    tiny = tiny.double()
+    whole = attack(name, tiny, images, labels, seed=5)
+    for i in range(len(images)):
+        single = attack(name, tiny, images[i : i + 1], labels[i : i + 1], seed=5 + i)
+        assert single.iteration == whole.iteration[i]
+        torch.testing.assert_close(single.images[0], whole.images[i])
+        torch.testing.assert_close(single.maps[0], whole.maps[i])
+
+
+def test_the_loop_is_algorithm_1(tiny, tiny_batch):
+    """Algorithm 1 written out naively for one image, with autograd and nothing of the package's loop."""
+    images, labels = tiny_batch
+    tiny, image, label = tiny.double(), images[0].double(), labels[0]
+    eps, size, steps, k = 0.05, 0.01, 15, 20
+    surrogate = softplus_surrogate(tiny, 8.0)
+
+    def saliency_map(model, x, create_graph=False):
+        (gradient,) = torch.autograd.grad(model(x[None])[0, label], x, create_graph=create_graph)
+        return gradient.abs().sum(0) / gradient.abs().sum()
+
+    top = saliency_map(tiny, image.clone().requires_grad_()).flatten().argsort(descending=True)[:k]
+    x, best, kept = image.clone(), -np.inf, None
+    for _ in range(steps):
+        x = x.detach().requires_grad_()
+        dissimilarity = -saliency_map(surrogate, x, create_graph=True).flatten()[top].sum()
+        x = x.detach() + size * torch.autograd.grad(dissimilarity, x)[0].sign()
+        x = torch.minimum(torch.maximum(x, image - eps), image + eps).clamp(0, 1).requires_grad_()
+        found = -saliency_map(tiny, x).flatten()[top].sum()
+        if tiny(x[None]).argmax() == label and found > best:
+            best, kept = found, x.detach()
+
+    result = attack("topk", tiny, images.double(), labels)
+    assert result.dissimilarity[0].item() == pytest.approx(float(best))
+    torch.testing.assert_close(result.images[0], kept, atol=1e-12, rtol=0)
+
+
+def test_topk_lowers_the_mass_of_the_top_pixels(tiny, tiny_batch):
+    result = attack("topk", tiny, *tiny_batch)
+    top = metrics.top_mask(result.maps_before, 20)
+    before, after = ((m * top).sum(dim=(1, 2)) for m in (result.maps_before, result.maps))
+    torch.testing.assert_close(-after, result.dissimilarity)
+    assert result.success.any()
+    assert (after[result.success] < 0.8 * before[result.success]).all()
+
+
+def test_the_curve_holds_the_dissimilarity_of_each_iterate(tiny, tiny_batch):
+    result = attack("topk", tiny, *tiny_batch)
+    assert result.curve.shape == (15, 6)
+    for i in result.success.nonzero().flatten().tolist():
+        assert result.curve[result.iteration[i] - 1, i] == result.dissimilarity[i]
+
+
+def test_random_sign_moves_every_value_by_eps_with_even_odds():
+    images = torch.full((2, 3, 64, 64), 0.5)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64 * 64, 2)).eval().requires_grad_(False)
+    labels = data.predict(model, images)
+    result = attacks.run(attacks.RandomSign(), model, images, labels, GRADIENT, eps=8 / 255)
+    change = (result.images - images)[result.success]
+    torch.testing.assert_close(change.abs(), torch.full_like(change, 8 / 255), atol=1e-6, rtol=0)
+    assert (change > 0).double().mean().item() == pytest.approx(0.5, abs=0.02)
+    assert result.steps == 1
+
+
+def test_a_linear_model_cannot_be_attacked():
+    """Its gradient is the same everywhere: H = 0."""
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 3)).eval().requires_grad_(False)
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    result = attacks.run(attacks.TopK(5), model, images, data.predict(model, images), GRADIENT, eps=0.1, steps=5)
+    assert result.reasons == ("no iterate moved the map",) * 2
+    np.testing.assert_allclose(metrics.compare(GRADIENT(model, images, result.labels), result.maps, 5), [[1, 1, 0]] * 2)
+
+
+# --- Images that cannot be attacked ----------------------------------------------------------------------------------
+
+
+def test_an_image_that_the_model_gets_wrong_is_reported_and_left_alone(tiny, tiny_batch):
+    images, predicted = tiny_batch
+    labels = predicted.clone()
+    labels[2] = (labels[2] + 1) % 5
+    result = attack("topk", tiny, images, labels)
+    assert result.reasons[2] == f"predicted as class {predicted[2]}, not {labels[2]}"
+    assert not result.success[2]
+    assert torch.equal(result.images[2], images[2])
+    assert result.labels_after[2] == predicted[2]
+    assert result.curve[:, 2].isnan().all()
+    others = attack("topk", tiny, images, predicted)
+    torch.testing.assert_close(result.images[[0, 1, 3]], others.images[[0, 1, 3]])
+
+
+def test_when_every_image_is_wrong_nothing_is_attacked(tiny, tiny_batch):
+    images, predicted = tiny_batch
+    result = attack("topk", tiny, images, (predicted + 1) % 5)
+    assert not result.success.any()
+    assert torch.equal(result.images, images)
+
+
+class Touchy(torch.nn.Module):
+    """Predicts class 0 on one grey image; any change of a pixel changes its mind."""
+
+    def forward(self, images):
+        change = (images - 0.5).flatten(1)
+        return torch.stack([images.pow(3).flatten(1).sum(1), change.abs().sum(1) * 1000], dim=1)
+
+
+def test_an_image_on_which_no_iterate_keeps_the_label_comes_back_unperturbed():
+    images = torch.full((1, 3, 4, 4), 0.5)
+    for attempt in (attacks.TopK(2), attacks.RandomSign()):
+        result = attacks.run(attempt, Touchy().eval(), images, torch.tensor([0]), GRADIENT, eps=0.1, steps=3)
+        assert result.reasons == ("no iterate kept the label",)
+        assert torch.equal(result.images, images)
+        assert result.labels_after.tolist() == [0]
+        assert result.linf == 0
+
+
+def test_an_image_without_an_explanation_is_reported(tiny, tiny_batch):
+    with torch.no_grad():
+        tiny.last.weight.zero_()
+        tiny.last.bias.copy_(torch.arange(5.0))
+    images, _ = tiny_batch
+    result = attack("topk", tiny, images, torch.full((6,), 4))
+    assert set(result.reasons) == {"its map is zero everywhere"}
+
+
+def test_an_interrupt_returns_the_best_so_far(tiny, tiny_batch, monkeypatch):
+    calls = []
+
+    def interrupted(problem, x):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return evaluate(problem, x)
+
+    evaluate = attacks.Problem.evaluate
+    monkeypatch.setattr(attacks.Problem, "evaluate", interrupted)
+    result = attack("topk", tiny, *tiny_batch)
+    assert len(result.curve) == 3
+    assert result.success.any()
+
+
+def test_nothing_global_changes(tiny, tiny_batch):
+    state = torch.random.get_rng_state()
+    attack("random", tiny, *tiny_batch)
+    attack("topk", tiny, *tiny_batch)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.is_grad_enabled()
+    assert torch.nn.functional.relu(torch.tensor(-1.0)) == 0
+
+
+# --- Bad input -------------------------------------------------------------------------------------------------------
+
+IMAGES, LABELS = torch.rand(2, 3, 16, 16), torch.tensor([0, 1])
+BAD = {
+    "NaN image": ({"images": IMAGES * torch.nan}, "not finite"),
+    "three dimensions": (
+        {"images": IMAGES[0], "labels": LABELS[:1]},
+        r"got shape \(3, 16, 16\); add the batch dimension",
+    ),
+    "0..255": ({"images": IMAGES * 255}, "divide by 255"),
+    "bytes": ({"images": (IMAGES * 255).byte()}, "dtype torch.uint8"),
+    "grey": ({"images": IMAGES[:, :1]}, r"got shape \(2, 1, 16, 16\)"),
+    "no images": ({"images": IMAGES[:0], "labels": LABELS[:0]}, "at least one image"),
+    "an array": ({"images": IMAGES.numpy()}, "got ndarray"),
+    "label 1000": ({"labels": torch.tensor([0, 1000])}, "expected classes from 0 to 4, got 1000"),
+    "negative label": ({"labels": torch.tensor([0, -1])}, "got -1"),
+    "too few labels": ({"labels": LABELS[:1]}, r"tensor \(2,\), got shape \(1,\)"),
+    "float labels": ({"labels": LABELS.float()}, "dtype torch.float32"),
+    "eps 0": ({"eps": 0.0}, "eps: expected a number above 0, got 0"),
+    "eps negative": ({"eps": -1.0}, "eps: expected a number above 0"),
+    "eps NaN": ({"eps": float("nan")}, "eps: expected a number above 0"),
+    "step size 0": ({"step_size": 0.0}, "step_size: expected a number above 0"),
+    "no steps": ({"steps": 0}, "steps: expected a whole number"),
+    "half a step": ({"steps": 1.5}, "steps: expected a whole number"),
+    "k larger than the image": ({"attack": attacks.TopK(257)}, "k: expected a whole number from 1 to 256, got 257"),
+    "beta": ({"beta": -1.0}, "beta: expected a number above 0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_with_a_message(case, tiny):
+    change, message = BAD[case]
+    options = {"attack": attacks.TopK(5), "images": IMAGES, "labels": LABELS, "eps": 0.1, "steps": 1} | change
+    with pytest.raises(ValueError, match=message):
+        attacks.run(options.pop("attack"), tiny, options.pop("images"), options.pop("labels"), GRADIENT, **options)
+
+
+def test_training_mode_is_refused(tiny):
+    tiny.pool.train()
+    with pytest.raises(ValueError, match="training mode in pool"):
+        attack("topk", tiny, IMAGES, LABELS)
+
+
+@pytest.mark.parametrize("k", [0, -3, 2.5, True], ids=repr)
+def test_k_is_checked_when_the_attack_is_made(k):
+    with pytest.raises(ValueError, match="k: expected a whole number"):
+        attacks.TopK(k)
+
+
+# --- The paper's figures ---------------------------------------------------------------------------------------------
+
+
+def means(result, k=1000):
+    table = result.compare(k)
+    return table[table.success].mean(numeric_only=True)
+
+
+@pytest.mark.parametrize(("eps", "low", "high"), [(1, 0.40, 0.65), (8, 0.10, 0.30)], ids=["eps 1", "eps 8"])
+def test_random_sign_on_squeezenet_is_near_the_paper(eps, low, high, squeezenet, correct):
+    result = attacks.run(attacks.RandomSign(), squeezenet, correct.images, correct.labels, GRADIENT, eps=eps / 255)
+    assert low <= means(result).topk_intersection <= high
+
+
+def test_topk_on_squeezenet_in_25_steps_already_empties_the_top_pixels(squeezenet, correct):
+    batch = correct[1:5]
+    result = attacks.run(attacks.TopK(1000), squeezenet, batch.images, batch.labels, GRADIENT, eps=8 / 255, steps=25)
+    assert result.success.sum() >= 3
+    assert means(result).topk_intersection <= 0.03
+    assert torch.equal(data.predict(squeezenet, result.images), batch.labels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("eps", "most"), [(1, 0.10), (8, 0.03)], ids=["eps 1", "eps 8"])
+def test_topk_on_squeezenet_reaches_the_papers_figure_3(eps, most, squeezenet, correct):
+    assert len(correct) == 12
+    result = attacks.run(attacks.TopK(1000), squeezenet, correct.images, correct.labels, GRADIENT, eps=eps / 255)
+    assert (~result.success).sum() <= 2
+    assert means(result).topk_intersection <= most
+    assert torch.equal(data.predict(squeezenet, result.images), correct.labels)

@@ -1,0 +1,115 @@
+"""The measures against SciPy and against naive versions, one image and one pixel at a time."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import ndimage, stats
+
+from fragile_utils import metrics
+
+# Few distinct values, so that ties are common; a first pixel of its own keeps the map from being constant.
+values = st.integers(0, 6).map(float)
+shapes = st.tuples(st.integers(1, 3), st.integers(2, 7), st.integers(2, 7))
+
+
+@st.composite
+def two_batches(draw):
+    shape = draw(shapes)
+    a, b = (draw(arrays(np.float64, shape, elements=values)) for _ in range(2))
+    a[:, 0, 0], b[:, -1, -1] = 7.0, 7.0
+    return torch.from_numpy(a), torch.from_numpy(b)
+
+
+@settings(deadline=None, max_examples=60)
+@given(two_batches())
+def test_rank_correlation_is_spearmans(batches):
+    a, b = batches
+    expected = [stats.spearmanr(x.ravel(), y.ravel()).statistic for x, y in zip(a.numpy(), b.numpy(), strict=True)]
+    np.testing.assert_allclose(metrics.rank_correlation(a, b), expected, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(two_batches())
+def test_mass_center_is_scipys(batches):
+    for maps in batches:
+        expected = [ndimage.center_of_mass(m) for m in maps.numpy()]
+        np.testing.assert_allclose(metrics.mass_center(maps), expected, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(two_batches())
+def test_center_shift_is_the_distance_of_the_centres(batches):
+    a, b = batches
+    expected = [
+        np.hypot(*np.subtract(ndimage.center_of_mass(x), ndimage.center_of_mass(y)))
+        for x, y in zip(a.numpy(), b.numpy(), strict=True)
+    ]
+    np.testing.assert_allclose(metrics.center_shift(a, b), expected, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(shapes, st.data())
+def test_topk_intersection_is_that_of_the_sets(shape, choose):
+    n, height, width = shape
+    rng = np.random.default_rng(choose.draw(st.integers(0, 2**32 - 1)))
+    a, b = (rng.permuted(np.tile(np.arange(1.0, height * width + 1), (n, 1)), axis=1) for _ in range(2))  # no ties
+    k = choose.draw(st.integers(1, height * width))
+    expected = [len(set(np.argsort(-x)[:k]) & set(np.argsort(-y)[:k])) / k for x, y in zip(a, b, strict=True)]
+    got = metrics.topk_intersection(*(torch.from_numpy(m).view(shape) for m in (a, b)), k)
+    np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=30)
+@given(two_batches(), st.floats(0.01, 100))
+def test_measures_do_not_depend_on_the_scale(batches, scale):
+    a, b = batches
+    for measure in (metrics.rank_correlation, metrics.center_shift, lambda x, y: metrics.topk_intersection(x, y, 3)):
+        torch.testing.assert_close(measure(a, scale * b), measure(a, b))
+
+
+def test_of_a_map_with_itself():
+    maps = torch.rand(3, 9, 9, generator=torch.Generator().manual_seed(0))
+    table = metrics.compare(maps, maps, k=10)
+    assert list(table) == ["topk_intersection", "rank_correlation", "center_shift"]
+    np.testing.assert_allclose(table, [[1, 1, 0]] * 3, atol=1e-6)
+
+
+def test_the_centre_is_not_rounded():
+    maps = torch.zeros(1, 5, 5)
+    maps[0, 0, 0], maps[0, 0, 1] = 1, 3
+    assert metrics.mass_center(maps).tolist() == [[0, 0.75]]
+
+
+def test_float32_is_exact_enough_at_the_size_of_imagenet():
+    a, b = torch.rand(2, 1, 227, 227, generator=torch.Generator().manual_seed(0))
+    b = 0.7 * a + 0.3 * b
+    expected = stats.spearmanr(a.numpy().ravel(), b.numpy().ravel()).statistic
+    assert metrics.rank_correlation(a, b).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_constant_map_has_no_ranks():
+    assert metrics.rank_correlation(torch.ones(1, 3, 3), torch.rand(1, 3, 3)).isnan().all()
+
+
+GOOD = torch.rand(2, 4, 4)
+BAD = {
+    "k larger than the map": (lambda: metrics.topk_intersection(GOOD, GOOD, 17), "from 1 to 16, got 17"),
+    "k of 0": (lambda: metrics.topk_intersection(GOOD, GOOD, 0), "from 1 to 16, got 0"),
+    "k not whole": (lambda: metrics.topk_intersection(GOOD, GOOD, 2.5), "whole number"),
+    "shapes differ": (lambda: metrics.center_shift(GOOD, GOOD[:1]), "of one shape"),
+    "NaN": (lambda: metrics.rank_correlation(GOOD, GOOD * torch.nan), "after: .*not finite"),
+    "negative": (lambda: metrics.mass_center(-GOOD), "non-negative"),
+    "an image": (lambda: metrics.mass_center(torch.rand(1, 3, 4, 4)), r"\(N, H, W\), got shape \(1, 3, 4, 4\)"),
+    "integers": (lambda: metrics.mass_center(torch.ones(1, 4, 4, dtype=torch.long)), "dtype torch.int64"),
+    "not a tensor": (lambda: metrics.mass_center(np.ones((1, 4, 4))), "got ndarray"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_with_a_message(case):
+    action, message = BAD[case]
+    with pytest.raises(ValueError, match=message):
+        action()

@@ -1,0 +1,293 @@
+"""What holds the project together: one address, one version, one list of packages, and the layers of the package."""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10; pytest brings tomli there
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ADDRESS = PROJECT["urls"]["Repository"]
+OWNER_AND_NAME = ADDRESS.removeprefix("https://github.com/")
+OTHERS_REPOSITORIES = {"amiratag/InterpretationFragility"}
+
+CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
+MODULES = sorted((ROOT / "fragile_utils").glob("*.py"))
+LAYERS = [
+    "__init__",
+    "checks",
+    "surrogate",
+    "data",
+    "models",
+    "metrics",
+    "propagation",
+    "saliency",
+    "attacks",
+    "hessian",
+    "influence",
+    "experiments",
+    "plots",
+    "widgets",
+    "claims",
+    "__main__",
+]
+
+INSTALL_CELL = f'''\
+# On Colab this installs the book's package and leaves torch as it is; elsewhere it does nothing.
+import importlib.util
+
+if importlib.util.find_spec("fragile_utils") is None:
+    %pip install -q "fragile_utils @ git+{ADDRESS}"'''
+
+
+def each(paths):
+    return pytest.mark.parametrize("path", paths, ids=lambda path: path.name)
+
+
+def text(name, root=ROOT):
+    return (root / name).read_text(encoding="utf-8")
+
+
+# --- One address ------------------------------------------------------------------------------------------------------
+
+
+def carriers(root=ROOT):
+    """The files that name the repository and cannot read pyproject.toml."""
+    named = [root / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff")]
+    return named + sorted(root.glob("book/*.md")) + sorted(root.glob("chapters/*.ipynb"))
+
+
+def repositories(path):
+    """Every GitHub repository that a file names: directly, through Colab, or as a published site."""
+    contents = path.read_text(encoding="utf-8")
+    direct = re.findall(r"github(?:\.com)?/([\w-]+/[\w.-]*\w)", contents)
+    published = re.findall(r"([\w-]+)\.github\.io/([\w.-]*\w)", contents)
+    return {*direct, *map("/".join, published)} - OTHERS_REPOSITORIES
+
+
+@each(carriers())
+def test_every_file_names_the_repository_of_pyproject(path):
+    assert repositories(path) <= {OWNER_AND_NAME}, "make url repairs this"
+
+
+@each([ROOT / "README.md", ROOT / "CITATION.cff", *CHAPTERS])
+def test_the_repository_is_named_where_a_reader_needs_it(path):
+    assert repositories(path) == {OWNER_AND_NAME}
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the files that name the repository."""
+    for path in [*carriers(), ROOT / "pyproject.toml"]:
+        target = tmp_path / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    return tmp_path
+
+
+@pytest.fixture
+def repository_url(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    import repository_url
+
+    return repository_url
+
+
+def test_make_url_carries_a_new_address_everywhere(copy, repository_url):
+    changed = repository_url.carry("https://github.com/some-one/book2.git", root=copy)
+    assert {"pyproject.toml", "README.md", "CITATION.cff", *(f"chapters/{path.name}" for path in CHAPTERS)} <= {
+        *changed
+    }
+    assert repository_url.read(copy) == "https://github.com/some-one/book2"
+    assert set().union(*map(repositories, carriers(copy))) == {"some-one/book2"}
+    assert "https://some-one.github.io/book2/" in text("README.md", copy)
+    assert repository_url.carry(root=copy) == []
+
+
+def test_make_url_follows_pyproject(copy, repository_url):
+    path = copy / "pyproject.toml"
+    path.write_text(path.read_text().replace(ADDRESS, "https://github.com/a/b"))
+    assert "README.md" in repository_url.carry(root=copy)
+    assert set().union(*map(repositories, carriers(copy))) == {"a/b"}
+
+
+@pytest.mark.parametrize("url", ["github.com/a/b", "https://github.com/a", "https://github.com/a/b/tree/main"])
+def test_make_url_refuses_what_is_no_repository(copy, repository_url, url):
+    with pytest.raises(ValueError, match=r"expected https://github\.com/OWNER/NAME, got"):
+        repository_url.carry(url, root=copy)
+    assert repository_url.read(copy) == ADDRESS
+
+
+# --- One list of packages, one version --------------------------------------------------------------------------------
+
+
+def test_requirements_are_those_of_pyproject():
+    lines = [line.split("#")[0].strip() for line in text("requirements.txt").splitlines()]
+    expected = ["-e .", *PROJECT["dependencies"], *PROJECT["optional-dependencies"]["book"]]
+    assert [line for line in lines if line] == expected
+
+
+def test_every_file_states_the_same_version():
+    import fragile_utils
+
+    citation = re.search(r"^version: (\S+)$", text("CITATION.cff"), flags=re.MULTILINE)[1]
+    newest = re.findall(r"^## \[(\d\S*)\]", text("CHANGELOG.md"), flags=re.MULTILINE)[0]
+    assert {fragile_utils.__version__, citation, newest} == {PROJECT["version"]}
+
+
+# --- Notebooks --------------------------------------------------------------------------------------------------------
+
+
+@each(CHAPTERS)
+def test_a_notebook_is_committed_without_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    for cell in code_cells(notebook):
+        assert cell.outputs == [], cell.source
+        assert cell.execution_count is None, cell.source
+
+
+@each(CHAPTERS)
+def test_a_chapter_begins_with_the_install_cell(path):
+    first = code_cells(nbformat.read(path, as_version=4))[0]
+    assert first.source == INSTALL_CELL
+    assert {"hide-input", "remove-output"} <= {*first.metadata.get("tags", ())}
+
+
+@each(CHAPTERS)
+def test_a_cell_has_at_most_25_lines(path):
+    for cell in code_cells(nbformat.read(path, as_version=4)):
+        assert len(cell.source.splitlines()) <= 25, cell.source
+
+
+@each(CHAPTERS)
+def test_a_chapter_is_in_the_table_of_contents(path):
+    assert re.search(rf"^ *- file: chapters/{path.stem}$", text("_toc.yml"), flags=re.MULTILINE)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+# --- The package's layers ---------------------------------------------------------------------------------------------
+
+
+def imports(tree):
+    """The modules that a syntax tree imports, absolute, wherever in it the import stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = ".".join(filter(None, ["fragile_utils" if node.level else None, node.module]))
+            if module == "fragile_utils":
+                yield from (f"fragile_utils.{alias.name}" for alias in node.names)
+            else:
+                yield module
+
+
+@each(MODULES)
+def test_a_module_imports_only_those_before_it(path):
+    assert path.stem in LAYERS, "say where the new module stands"
+    before = LAYERS[: LAYERS.index(path.stem)]
+    ours = {name.split(".")[1] for name in imports(ast.parse(text(path))) if name.startswith("fragile_utils.")}
+    assert ours - {"__version__"} <= {*before}
+
+
+@each([path for path in MODULES if path.stem != "data"])
+def test_only_data_reads_the_environment(path):
+    assert not re.search(r"\bos\.(environ|getenv)\b", text(path))
+
+
+PROBE = """
+import hashlib, importlib, json, random, sys, warnings
+
+for name in {libraries}:
+    importlib.import_module(name)
+
+import numpy, torch
+
+def state():
+    return {{
+        "default dtype": str(torch.get_default_dtype()),
+        "threads": [torch.get_num_threads(), torch.get_num_interop_threads()],
+        "gradients on": torch.is_grad_enabled(),
+        "denormals kept": torch.full((1,), 1e-40).mul(1).item() > 0,
+        "random state": [torch.get_rng_state().tolist(), str(random.getstate()), str(numpy.random.get_state())],
+        "warning filters": [str(entry) for entry in warnings.filters],
+    }}
+
+before = state()
+for name in {modules}:
+    importlib.import_module(name)
+after = state()
+print(json.dumps({{
+    "changed": [name for name in before if before[name] != after[name]],
+    "imported": sorted({{"foolbox", "mlxtend", "captum", "jupyter_client", "ipykernel"}} & {{*sys.modules}}),
+}}))
+"""
+
+
+def test_importing_the_package_has_no_side_effects():
+    # The libraries that the modules import first come first, so that what those change is not held against ours.
+    top = {name for path in MODULES for node in ast.parse(text(path)).body for name in imports_of_statement(node)}
+    libraries = sorted(name for name in top if name.split(".")[0] not in {*sys.stdlib_module_names, "fragile_utils"})
+    modules = ["fragile_utils", *(f"fragile_utils.{path.stem}" for path in MODULES if path.stem != "__init__")]
+    code = PROBE.format(libraries=libraries, modules=modules)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout) == {"changed": [], "imported": []}
+
+
+def imports_of_statement(node):
+    return imports(ast.Module([node], [])) if isinstance(node, ast.Import | ast.ImportFrom) else ()
+
+
+# --- The cache of executed notebooks ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fragile_book(repository_url):
+    pytest.importorskip("sphinx", reason="the book's packages are not installed")
+    import fragile_book
+
+    return fragile_book
+
+
+def test_the_cache_is_named_after_the_contents_of_the_package(fragile_book, tmp_path):
+    package, cache = tmp_path / "package", tmp_path / "cache"
+    package.mkdir()
+    (package / "a.py").write_text("1")
+    first = fragile_book.cache_folder(cache, package)
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__" / "a.pyc").write_text("compiled")
+    assert fragile_book.cache_folder(cache, package) == first
+    (package / "a.py").write_text("2")
+    second = fragile_book.cache_folder(cache, package)
+    (package / "a.py").rename(package / "b.py")
+    third = fragile_book.cache_folder(cache, package)
+    assert len({first, second, third}) == 3
+
+
+def test_the_caches_of_other_versions_are_removed(fragile_book, tmp_path):
+    package, cache = tmp_path / "package", tmp_path / "cache"
+    package.mkdir()
+    (package / "a.py").write_text("1")
+    old = fragile_book.cache_folder(cache, package)
+    old.mkdir(parents=True)
+    (cache / "unrelated").mkdir()
+    assert fragile_book.cache_folder(cache, package) == old
+    assert old.exists()
+    (package / "a.py").write_text("2")
+    fragile_book.cache_folder(cache, package)
+    assert [path.name for path in cache.iterdir()] == ["unrelated"]

@@ -1,0 +1,248 @@
+"""The built site, as a reader's browser meets it: every link leads somewhere, and nothing is asked of other hosts."""
+
+import functools
+import http.server
+import json
+import re
+import shutil
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10; pytest brings tomli there
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE = ROOT / "_build" / "html"
+
+if not (SITE / "searchindex.js").exists():
+    pytest.skip("there is no built site to look at: run `make book`", allow_module_level=True)
+
+# The search index lists the documents of the last build; the folder may hold pages of earlier ones besides.
+DOCUMENTS = json.loads(re.search(r'"docnames": (\[.*?\])', (SITE / "searchindex.js").read_text(encoding="utf-8"))[1])
+CHAPTERS = [name for name in DOCUMENTS if name.startswith("chapters/")]
+PAGES = ["index.html", "genindex.html", "search.html", *(f"{name}.html" for name in DOCUMENTS)]
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
+
+LOADED = {"src", "srcset", "poster", "data"}  # attributes whose URL the browser fetches by itself
+NOT_LOADED = {
+    "author",
+    "canonical",
+    "index",
+    "license",
+    "next",
+    "prev",
+    "search",
+}  # relations of <link> that it does not
+
+each_page = pytest.mark.parametrize("page", PAGES)
+
+
+class Page(HTMLParser):
+    """What a page contains, as far as the tests below ask."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.ids = set()
+        self.links = []  # every URL that the page names
+        self.loaded = []  # those among them that the browser fetches by itself
+        self.images = []  # (attributes, inside the article, inside a figure)
+        self.figures = []  # the text of each figure's caption
+        self.style = ""
+        self.open = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        attributes = {name: value or "" for name, value in attributes}
+        self.ids.update(attributes[name] for name in ("id", "name") if name in attributes)
+        if tag in ("article", "figure", "figcaption", "style"):
+            self.open.append(tag)
+        if tag == "figure":
+            self.figures.append("")
+        if tag == "img":
+            self.images.append((attributes, "article" in self.open, "figure" in self.open))
+        if tag == "meta" and attributes.get("http-equiv", "").lower() == "refresh":
+            self.links.append(attributes["content"].partition("url=")[2])
+        if "href" in attributes:
+            self.links.append(attributes["href"])
+            if tag == "link" and not NOT_LOADED & {*attributes.get("rel", "").split()}:
+                self.loaded.append(attributes["href"])
+        for name in LOADED & {*attributes}:
+            urls = [part.split()[0] for part in attributes[name].split(",")] if name == "srcset" else [attributes[name]]
+            self.links += urls
+            self.loaded += urls
+        self.style += attributes.get("style", "")
+
+    def handle_endtag(self, tag):
+        if tag in self.open:
+            self.open.remove(tag)
+
+    def handle_data(self, data):
+        if "figcaption" in self.open:
+            self.figures[-1] += data
+        if "style" in self.open:
+            self.style += data
+
+
+@functools.cache
+def read(path):
+    return Page(path)
+
+
+# --- Without a browser ------------------------------------------------------------------------------------------------
+
+
+@each_page
+def test_every_internal_link_and_anchor_resolves(page):
+    assert list(broken_links(SITE / page)) == []
+
+
+def broken_links(path):
+    for link in read(path).links:
+        url = urlsplit(link)
+        if url.scheme or url.netloc:
+            continue
+        target = (path.parent / unquote(url.path)).resolve() if url.path else path
+        if target.is_dir():
+            target /= "index.html"
+        found = target.is_relative_to(SITE) and target.exists()
+        names_an_anchor = url.fragment and target.suffix == ".html"
+        if not found or (names_an_anchor and unquote(url.fragment) not in read(target).ids):
+            yield link
+
+
+@each_page
+def test_a_page_loads_nothing_from_another_host(page):
+    assert [url for url in read(SITE / page).loaded if urlsplit(url).netloc] == []
+    assert hosts_in_css(read(SITE / page).style) == []
+
+
+def test_no_stylesheet_loads_anything_from_another_host():
+    sheets = {path: hosts_in_css(path.read_text(encoding="utf-8")) for path in SITE.rglob("*.css")}
+    assert {path: found for path, found in sheets.items() if found} == {}
+
+
+def hosts_in_css(css):
+    return re.findall(r"""(?:url\(|@import)\s*["']?\s*((?:https?:)?//[^"')\s]+)""", css)
+
+
+@each_page
+def test_every_image_has_alternative_text(page):
+    assert [image["src"] for image, _, _ in read(SITE / page).images if not image.get("alt", "").strip()] == []
+
+
+@each_page
+def test_every_image_of_ours_is_a_figure_with_a_caption(page):
+    content = read(SITE / page)
+    assert [image["src"] for image, ours, in_figure in content.images if ours and not in_figure] == []
+    captions = [re.sub(r"^\s*Figure\s+[\d.]+\s*|#\s*$", "", caption).strip() for caption in content.figures]
+    assert all(captions), captions
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_opens_its_own_notebook_on_colab(chapter):
+    owner_and_name = REPOSITORY.removeprefix("https://github.com/")
+    links = [url for url in read(SITE / f"{chapter}.html").links if "colab" in urlsplit(url).netloc]
+    assert links == [f"https://colab.research.google.com/github/{owner_and_name}/blob/main/{chapter}.ipynb"]
+    assert (ROOT / f"{chapter}.ipynb").exists()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_page_leads_to_the_repository(document):
+    assert REPOSITORY in read(SITE / f"{document}.html").links
+
+
+# --- In a browser -----------------------------------------------------------------------------------------------------
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+THEME_ERRORS = ()  # messages on the console that are the theme's own, to be ignored: none at present
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site():
+    """The address of a server of the site on this machine."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=SITE)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
+    found = [*filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))]
+    if not found:
+        pytest.skip("no browser to look at the site in: install chromium")
+    with playwright.sync_playwright() as session:
+        browser = session.chromium.launch(executable_path=found[0], args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser, site):
+    """A tab in which the site is all there is, and the list of what went wrong in it."""
+    with browser.new_context(viewport=DESK) as context:
+        problems = []
+
+        def admit(route):
+            if route.request.url.startswith(site):
+                route.continue_()
+            else:
+                problems.append(f"asks another host: {route.request.url}")
+                route.abort()
+
+        def hear(message):
+            if message.type == "error" and not any(known in message.text for known in THEME_ERRORS):
+                problems.append(f"console: {message.text}")
+
+        context.route("**/*", admit)
+        tab = context.new_page()
+        tab.on(
+            "response",
+            lambda answer: problems.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None,
+        )
+        tab.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
+        tab.on("pageerror", lambda error: problems.append(f"script: {error}"))
+        tab.on("console", hear)
+        yield tab, problems
+
+
+@each_page
+def test_a_page_loads_completely_and_fits_a_phone(tab, site, page):
+    tab, problems = tab
+    tab.goto(site + page, wait_until="networkidle")
+    tab.set_viewport_size(PHONE)
+    assert problems == []
+    assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_all_mathematics_is_typeset(tab, site, document):
+    tab, problems = tab
+    tab.goto(f"{site}{document}.html", wait_until="networkidle")
+    tab.evaluate("window.MathJax?.startup?.promise")
+    assert tab.locator(".math:not(:has(mjx-container))").all_text_contents() == []
+    assert tab.locator("mjx-merror, [data-mjx-error]").all_text_contents() == []
+    assert problems == []
+
+
+def test_the_search_finds_a_page(tab, site):
+    tab, problems = tab
+    tab.goto(f"{site}search.html?q=saliency")
+    tab.locator("#search-results li a").first.wait_for()
+    assert problems == []

@@ -1,0 +1,224 @@
+"""Softplus against PyTorch's own, and the surrogate against the same network written with softplus by hand."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fragile_utils import data, surrogate
+from fragile_utils.surrogate import softplus, softplus_surrogate
+
+BETAS = [0.5, 1.0, 7.0]
+
+
+def values(dtype, n=400):
+    return torch.linspace(-60, 60, n, dtype=dtype)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-7), (torch.float64, 1e-14)], ids=["32", "64"])
+def test_softplus_and_its_derivatives_equal_the_closed_form(beta, dtype, tolerance):
+    x = values(dtype).requires_grad_()
+    y = softplus(x, beta)
+    (first,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    z = x.detach().double() * beta
+    expected = (
+        torch.logaddexp(z, torch.zeros_like(z)) / beta,
+        torch.sigmoid(z),
+        beta * torch.sigmoid(z) * torch.sigmoid(-z),
+    )
+    for got, want in zip((y, first, second), expected, strict=True):
+        assert got.dtype == dtype
+        assert (got.detach().double() - want).abs().max() <= tolerance * max(1, 60, beta)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_softplus_passes_the_numerical_checks_of_both_derivatives(beta):
+    x = torch.linspace(-4, 4, 13, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t: softplus(t, beta), x)
+    assert torch.autograd.gradgradcheck(lambda t: softplus(t, beta), x)
+
+
+def test_softplus_has_no_denormal_numbers():
+    x = values(torch.float32, 5000).requires_grad_()
+    y = softplus(x, 3.0)
+    (first,) = torch.autograd.grad(y.sum(), x)
+    for tensor in (y.detach(), first):
+        assert not ((tensor != 0) & (tensor.abs() < torch.finfo(torch.float32).tiny)).any()
+        assert (tensor == 0).any()
+
+
+def test_a_third_derivative_is_exact_too():
+    x = torch.linspace(-3, 3, 7, dtype=torch.float64, requires_grad=True)
+    (first,) = torch.autograd.grad((softplus(x, 2.0) + x**4).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x, create_graph=True)
+    (third,) = torch.autograd.grad(second.sum(), x)
+    s = torch.sigmoid(2 * x.detach())
+    torch.testing.assert_close(third, 4 * s * (1 - s) * (1 - 2 * s) + 24 * x.detach())
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
+def test_softplus_works_under_vmap():
+    def hessian(f):
+        return torch.func.jacrev(torch.func.jacrev(f))
+
+    x = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    got = torch.func.vmap(hessian(lambda row: softplus(row, 2.0).square().sum()))(x)
+    expected = torch.func.vmap(hessian(lambda row: F.softplus(row, 2.0, threshold=100).square().sum()))(x)
+    torch.testing.assert_close(got, expected)
+
+
+# --- The surrogate ---------------------------------------------------------------------------------------------------
+
+
+class Modules(nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), activation, nn.Conv2d(4, 5, 3), activation)
+
+    def forward(self, x):
+        return self.layers(x).mean(dim=(2, 3))
+
+
+class Functions(Modules):
+    def __init__(self, activation):
+        super().__init__(nn.Identity())
+        self.activation = activation
+
+    def forward(self, x):
+        return self.activation(self.layers[2](self.activation(self.layers[0](x)))).mean(dim=(2, 3))
+
+
+def discarded(x):
+    F.relu(x, inplace=True)
+    return x
+
+
+KINDS = {
+    "nn.ReLU": lambda: Modules(nn.ReLU()),
+    "nn.ReLU in place": lambda: Modules(nn.ReLU(inplace=True)),
+    "F.relu": lambda: Functions(F.relu),
+    "F.relu in place": lambda: Functions(lambda x: F.relu(x, inplace=True)),
+    "F.relu in place, by position": lambda: Functions(lambda x: F.relu(x, True)),
+    "F.relu in place, result discarded": lambda: Functions(discarded),
+    "torch.relu": lambda: Functions(torch.relu),
+    "torch.relu_": lambda: Functions(torch.relu_),
+    "Tensor.relu": lambda: Functions(lambda x: x.relu()),
+    "Tensor.relu_": lambda: Functions(lambda x: x.relu_()),
+}
+
+
+def build(make, seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return make().eval().double().requires_grad_(False)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(3, 3, 12, 13, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_form_of_relu_becomes_softplus(kind, images):
+    model = build(KINDS[kind])
+    expected = build(lambda: Functions(lambda x: F.softplus(x, 3.0, threshold=100)))
+    torch.testing.assert_close(softplus_surrogate(model, 3.0)(images), expected(images))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_second_derivatives_of_the_surrogate_are_those_of_the_network_with_softplus(kind, images):
+    def second(model):
+        x = images.clone().requires_grad_()
+        (first,) = torch.autograd.grad(model(x)[:, 1].sum(), x, create_graph=True)
+        return torch.autograd.grad(first.pow(3).sum(), x)[0]
+
+    expected = second(build(lambda: Functions(lambda x: F.softplus(x, 3.0, threshold=100))))
+    torch.testing.assert_close(second(softplus_surrogate(build(KINDS[kind]), 3.0)), expected)
+
+
+@pytest.mark.parametrize(
+    ("activation", "smooth"),
+    [
+        (nn.LeakyReLU(0.2), lambda x: 0.2 * x + 0.8 * F.softplus(x, 3.0, threshold=100)),
+        (nn.ReLU6(), lambda x: F.softplus(x, 3.0, threshold=100) - F.softplus(x - 6, 3.0, threshold=100)),
+        (nn.Hardtanh(-0.3, 0.2), lambda x: -0.3 + F.softplus(x + 0.3, 3.0) - F.softplus(x - 0.2, 3.0)),
+        (nn.GELU(), F.gelu),
+    ],
+    ids=["leaky ReLU", "ReLU6", "hard tanh", "GELU stays"],
+)
+def test_relatives_of_relu(activation, smooth, images):
+    got = softplus_surrogate(build(lambda: Modules(activation)), 3.0)(images)
+    torch.testing.assert_close(got, build(lambda: Functions(smooth))(images))
+
+
+def test_the_model_is_left_as_it_is(images):
+    model = build(KINDS["nn.ReLU"])
+    before = model(images)
+    softplus_surrogate(model, 1.0)(images)
+    assert torch.equal(model(images), before)
+
+
+def test_the_surrogate_shares_the_parameters():
+    model = build(KINDS["nn.ReLU"])
+    shared = {p.data_ptr() for p in model.parameters()} & {p.data_ptr() for p in softplus_surrogate(model).parameters()}
+    assert len(shared) == 4
+
+
+def test_parameters_that_learn_get_their_gradients(images):
+    model = build(KINDS["nn.ReLU"]).requires_grad_(True)
+    softplus_surrogate(model)(images).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_the_larger_beta_the_closer_to_the_network(squeezenet, samples):
+    image = samples.images[1:2]
+    exact = squeezenet(image)
+    errors = [(softplus_surrogate(squeezenet, beta)(image) - exact).norm().item() for beta in (0.3, 1.0, 3.0, 30.0)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.01 * exact.norm()
+
+
+def test_squeezenets_surrogate_predicts_the_same_on_19_of_20_samples(squeezenet, samples):
+    agree = data.predict(softplus_surrogate(squeezenet), samples.images) == data.predict(squeezenet, samples.images)
+    assert agree.sum() == 19
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stride": 2},
+        {"stride": (1, 3), "padding": (2, 0)},
+        {"dilation": 2, "padding": 1},
+        {"groups": 2, "stride": 3},
+        {"padding": "same"},
+    ],
+    ids=str,
+)
+def test_frozen_convolution_equals_autograds(options):
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (
+        torch.randn(shape, dtype=torch.float64, generator=generator)
+        for shape in ((2, 4, 9, 11), (6, 4 // options.get("groups", 1), 3, 3), (6,))
+    )
+    x.requires_grad_()
+    results = []
+    for convolution in (surrogate._convolution, F.conv2d):
+        out = convolution(x, weight, bias, **options)
+        (first,) = torch.autograd.grad(out.pow(3).sum(), x, create_graph=True)
+        results.append((out, first, torch.autograd.grad(first.pow(2).sum(), x)[0]))
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("beta", [0, -1.0, float("nan"), float("inf"), "1"], ids=repr)
+def test_a_bad_beta_is_refused(beta, tiny):
+    with pytest.raises(ValueError, match="beta: expected a number above 0"):
+        softplus_surrogate(tiny, beta)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_torchscript_is_refused(tiny):
+    with pytest.raises(ValueError, match="TorchScript"):
+        softplus_surrogate(torch.jit.trace(tiny, torch.rand(1, 3, 16, 16)))

@@ -64,7 +64,7 @@ def check(
 def _show(values: np.ndarray) -> str:
     if values.dtype == bool:
         return "true" if values.all() else f"true for {values.sum()} of {values.size}"
-    low, high = float(np.min(values, initial=math.inf)), float(np.max(values, initial=-math.inf))
+    low, high = (float(bound) for bound in (values.min(), values.max())) if values.size else (math.nan, math.nan)
     return f"{low:.3g}" if values.size == 1 else f"{low:.3g} to {high:.3g}"
 
 

@@ -1,0 +1,65 @@
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from fragile_utils.claims import ClaimError, check
+
+TRUE = {
+    "a truth": ((True,), {}, "(true; required: true)"),
+    "an upper bound": ((0.02,), {"at_most": 0.02}, "(0.02; required: at most 0.02)"),
+    "both bounds": (
+        (torch.tensor([1.0, 2.0]),),
+        {"at_least": 1, "at_most": 2},
+        "(1 to 2; required: at least 1 and at most 2)",
+    ),
+    "a target": ((np.pi,), {"equal_to": 3.14, "within": 0.01}, "(3.14; required: equal to 3.14 within 0.01)"),
+    "every one": ((torch.tensor([True, True]),), {}, "(true; required: true)"),
+    "two tensors": ((torch.arange(3),), {"equal_to": torch.arange(3)}, "(0 to 2; required: equal to 0 to 2)"),
+}
+FALSE = {
+    "false": ((False,), {}),
+    "one is false": ((torch.tensor([True, False]),), {}),
+    "above": ((0.021,), {"at_most": 0.02}),
+    "one below": ((torch.tensor([0.5, 2.0]),), {"at_least": 1}),
+    "off target": ((3.2,), {"equal_to": 3.14, "within": 0.01}),
+    "NaN": ((math.nan,), {"at_most": 1.0}),
+    "NaN without bounds": ((math.nan,), {}),
+    "one NaN": ((torch.tensor([0.1, math.nan]),), {"at_least": 0}),
+    "nothing": ((torch.tensor([]),), {"at_most": 1.0}),
+}
+
+
+@pytest.mark.parametrize("case", TRUE)
+def test_a_true_claim_prints_what_was_checked(case, capsys):
+    values, bounds, shown = TRUE[case]
+    check("water is wet", *values, **bounds)
+    assert capsys.readouterr().out == f"✓ Checked: water is wet {shown}\n"
+
+
+@pytest.mark.parametrize("case", FALSE)
+def test_a_false_claim_stops(case, capsys):
+    values, bounds = FALSE[case]
+    with pytest.raises(ClaimError, match="water is dry"):
+        check("water is dry", *values, **bounds)
+    assert capsys.readouterr().out == ""
+
+
+def test_in_a_notebook_it_is_a_paragraph_of_the_page(monkeypatch):
+    shown = []
+
+    class Module:
+        class display:
+            display = staticmethod(lambda data, raw: shown.append(data))
+
+        @staticmethod
+        def get_ipython():
+            return type("Shell", (), {"kernel": True})()
+
+    monkeypatch.setitem(sys.modules, "IPython", Module)
+    monkeypatch.setitem(sys.modules, "IPython.display", Module.display)
+    check("1 < 2", True)
+    assert shown[0]["text/html"].startswith('<p class="fragile-check"><strong>✓ Checked:</strong> 1 &lt; 2 <small>')
+    assert shown[0]["text/plain"] == "✓ Checked: 1 < 2 (true; required: true)"

@@ -1,0 +1,161 @@
+"""The command line as a user meets it: output, exit status, files."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fragile_utils.__main__ import main, parser
+
+KEYS = {"image", "label", "label_after", "linf", "success", "topk_intersection", "rank_correlation", "center_shift"}
+
+
+@pytest.fixture
+def fragile(capsys, monkeypatch):
+    """Run `fragile ...` and return the exit status, what it printed and what it complained about."""
+    monkeypatch.delenv("FRAGILE_DATA", raising=False)
+
+    def run(*arguments):
+        status = main([str(argument) for argument in arguments])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_the_defaults_are_the_papers():
+    options = vars(parser().parse_args(["attack"]))
+    paper = {"model": "squeezenet", "method": "gradient", "attack": "topk", "eps": 8, "step_size": 0.5, "steps": 300}
+    assert options | paper | {"data": "imagenet-samples", "images": 4, "seed": 0} == options
+
+
+def test_attack_prints_one_json_object_a_line_and_a_summary(fragile):
+    status, out, err = fragile("attack", "--attack", "random", "--eps", 2, "--images", 3, "--batch-size", 2, "--json")
+    *rows, summary = [json.loads(line) for line in out.splitlines()]
+    assert (status, err, len(rows)) == (0, "", 3)
+    for row in rows:
+        assert set(row) >= KEYS
+        assert row["label_after"] == row["label"]
+        assert row["success"]
+        assert row["linf"] == pytest.approx(2, abs=1e-3)
+        assert row["linf"] <= 2
+    assert summary["summary"] is True
+    assert (summary["images"], summary["successes"], summary["failures"]) == (3, 3, 0)
+    for name in ("topk_intersection", "rank_correlation", "center_shift"):
+        assert summary[name] == pytest.approx(np.mean([row[name] for row in rows]))
+    assert summary["settings"]["eps"] == 2
+
+
+def test_batches_do_not_change_the_result(fragile):
+    run = ("attack", "--attack", "random", "--eps", 1, "--images", 3, "--json", "--batch-size")
+    rows = [[json.loads(line) for line in fragile(*run, size)[1].splitlines()[:-1]] for size in (1, 3)]
+    for one, three in zip(*rows, strict=True):
+        assert one["topk_intersection"] == pytest.approx(three["topk_intersection"], abs=0.01)
+
+
+def test_topk_writes_a_picture_of_each_image(fragile, tmp_path):
+    out = tmp_path / "new" / "pictures"
+    status, text, _ = fragile("attack", "--steps", 2, "--images", 2, "--out", out)
+    assert status == 0
+    assert sorted(path.name for path in out.iterdir()) == ["000_imagenet_00_243.png", "001_imagenet_01_559.png"]
+    for path in out.iterdir():
+        with Image.open(path) as picture:
+            assert min(picture.size) > 400
+    assert "squeezenet gets 12 of 20 right" in text
+    assert "mean over" in text
+
+
+def test_a_users_own_image_is_explained_as_predicted(fragile, tmp_path, samples):
+    pixels = (samples.images[1] * 255).round().byte().permute(1, 2, 0).numpy()
+    Image.fromarray(pixels).save(tmp_path / "chairs.png")
+    for source in (tmp_path / "chairs.png", tmp_path):
+        _, out, _ = fragile("attack", "--data", source, "--attack", "random", "--eps", 1, "--json")
+        row, summary = map(json.loads, out.splitlines())
+        assert (row["image"], row["label"], row["class"]) == ("chairs.png", 559, "folding chair")
+        assert "without labels" in summary["note"]
+
+
+def test_an_image_of_another_class_is_reported_and_left_out_of_the_means(fragile):
+    _, out, _ = fragile("attack", "--label", 3, "--images", 1, "--steps", 1, "--json")
+    row, summary = map(json.loads, out.splitlines())
+    assert row["success"] is False
+    assert row["reason"] == "predicted as class 243, not 3"
+    assert row["linf"] == 0
+    assert (summary["successes"], summary["failures"], summary["topk_intersection"]) == (0, 1, None)
+
+
+def test_info_says_what_is_there(fragile):
+    status, out, _ = fragile("info", "--json")
+    facts = json.loads(out)
+    assert status == 0
+    assert facts["torch"] == torch.__version__.split("+")[0]
+    assert facts["imagenet-samples"] == "20 images"
+    assert facts["FRAGILE_DATA"].startswith("missing")
+    assert fragile("info")[1].count("\n") == len(facts)
+
+
+BAD = {
+    "eps 0": (["--eps", 0], "--eps: expected a number above 0, got 0.0"),
+    "eps negative": (["--eps", -1], "--eps: expected a number above 0, got -1.0"),
+    "step size 0": (["--step-size", 0], "--step-size: expected a number above 0"),
+    "no steps": (["--steps", 0], "--steps: expected a whole number at least 1, got 0"),
+    "no images": (["--images", 0], "--images: expected a whole number at least 1, got 0"),
+    "batches of none": (["--batch-size", 0], "--batch-size: expected a whole number"),
+    "label 1000": (["--label", 1000], "--label: expected a class from 0 to 999, got 1000"),
+    "negative label": (["--label", -1], "--label: expected a class from 0 to 999, got -1"),
+    "k larger than the image": (["--k", 51530], "k: expected a whole number from 1 to 51529, got 51530"),
+    "missing file": (["--data", "none.png"], "no such file or folder: none.png"),
+    "corrupt file": (["--data", "corrupt.png"], "cannot read corrupt.png as an image"),
+    "NaN image": (["--data", "nan.tiff"], "values that are not finite"),
+    "empty folder": (["--data", "empty"], "no images in empty"),
+    "other classes": (["--data", "cifar10-samples"], "has other classes than squeezenet"),
+    "out is a file": (["--out", "corrupt.png"], "--out: expected a folder, got the file corrupt.png"),
+    "no such device": (["--device", "abacus"], "--device: 'abacus' is not available here"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_wrong_input_is_one_clear_line_and_exit_status_2(case, fragile, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "corrupt.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+    Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "nan.tiff")
+    arguments, message = BAD[case]
+    status, out, err = fragile("attack", "--steps", 1, "--images", 1, "--out", "pictures", *arguments)
+    assert status == 2
+    assert out == ""
+    assert err.startswith("fragile: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert not (tmp_path / "pictures").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["attack", "--eps", "small"], ["attack", "--method", "tea-leaves"]], ids=str)
+def test_wrong_usage_ends_with_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "fragile" in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_written_leaves_nothing_half_done(fragile, tmp_path, monkeypatch):
+    from pathlib import Path
+
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    status, _, err = fragile("attack", "--steps", 1, "--images", 1, "--out", tmp_path / "pictures")
+    assert status == 2
+    assert "No space left on device" in err
+    assert list((tmp_path / "pictures").iterdir()) == []
+
+
+def test_it_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "fragile_utils", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "fragile 0.1.0\n"

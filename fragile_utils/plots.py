@@ -21,6 +21,17 @@ BLUE, ORANGE, BLACK = "#0072b2", "#e69f00", "#000000"  # of the palette of Okabe
 PANEL = 2.6  # inches
 
 
+def panels(columns: int, rows: int = 1, extra_height: float = 0.3) -> tuple[Figure, np.ndarray]:
+    """Return a figure of square panels and their axes: (columns,) for one row, else (rows, columns).
+
+    The figure is not in pyplot's hands, so that a notebook shows it once: where it is the value of a cell.
+    """
+    size = (PANEL * columns, PANEL * rows + extra_height)
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    plt.close(figure)
+    return figure, axes[0] if rows == 1 else axes
+
+
 def show_image(axes: Axes, image: Tensor, title: str = "") -> AxesImage:
     """Draw an image (3, H, W) in [0, 1]."""
     picture = axes.imshow(image.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
@@ -80,7 +91,7 @@ def before_after(
     top = max(_ceiling(old.cpu().numpy()), _ceiling(new.cpu().numpy()))
     row = result.compare(k).iloc[index]
 
-    figure, axes = plt.subplots(2, 3, figsize=(3 * PANEL, 2 * PANEL + 0.9), layout="constrained")
+    figure, axes = panels(3, 2, extra_height=0.9)
     show_image(axes[0, 0], image, f"original: {data.class_name(classes, int(row.label))}")
     show_map(axes[0, 1], old, "its saliency map", top)
     show_change(axes[0, 2], image, changed)
@@ -93,7 +104,7 @@ def before_after(
         f"centre shift {row.center_shift:.0f} pixels" + ("" if row.success else f" (failed: {result.reasons[index]})"),
         fontsize=10,
     )
-    return _finished(figure)
+    return figure
 
 
 def _ceiling(values: np.ndarray) -> float:
@@ -105,9 +116,3 @@ def _bare(axes: Axes, picture: AxesImage, title: str) -> AxesImage:
     axes.set_xticks([])
     axes.set_yticks([])
     return picture
-
-
-def _finished(figure: Figure) -> Figure:
-    """Take the figure out of pyplot's hands, so that a notebook shows it once: where it is returned."""
-    plt.close(figure)
-    return figure

@@ -28,6 +28,8 @@ LAYERS = [
     "__init__",
     "checks",
     "surrogate",
+    "chunks",
+    "tracing",
     "data",
     "models",
     "metrics",
@@ -44,7 +46,7 @@ LAYERS = [
 ]
 
 INSTALL_CELL = f'''\
-# On Colab this installs the book's package and leaves torch as it is; elsewhere it does nothing.
+# On Colab: install the package, leave torch as it is. Elsewhere: nothing.
 import importlib.util
 
 if importlib.util.find_spec("fragile_utils") is None:

@@ -25,7 +25,6 @@ if not (SITE / "searchindex.js").exists():
 
 # The search index lists the documents of the last build; the folder may hold pages of earlier ones besides.
 DOCUMENTS = json.loads(re.search(r'"docnames": (\[.*?\])', (SITE / "searchindex.js").read_text(encoding="utf-8"))[1])
-CHAPTERS = [name for name in DOCUMENTS if name.startswith("chapters/")]
 PAGES = ["index.html", "genindex.html", "search.html", *(f"{name}.html" for name in DOCUMENTS)]
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 
@@ -144,12 +143,12 @@ def test_every_image_of_ours_is_a_figure_with_a_caption(page):
     assert all(captions), captions
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_a_chapter_opens_its_own_notebook_on_colab(chapter):
-    owner_and_name = REPOSITORY.removeprefix("https://github.com/")
-    links = [url for url in read(SITE / f"{chapter}.html").links if "colab" in urlsplit(url).netloc]
-    assert links == [f"https://colab.research.google.com/github/{owner_and_name}/blob/main/{chapter}.ipynb"]
-    assert (ROOT / f"{chapter}.ipynb").exists()
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_colab_opens_the_notebook_of_a_chapter_and_nothing_else(document):
+    notebook = f"{document}.ipynb"
+    address = REPOSITORY.replace("https://github.com", "https://colab.research.google.com/github")
+    links = [url for url in read(SITE / f"{document}.html").links if "colab" in urlsplit(url).netloc]
+    assert links == ([f"{address}/blob/main/{notebook}"] if (ROOT / notebook).exists() else [])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -1,0 +1,53 @@
+# Every target sets up .venv first when it is missing or older than the lists of packages.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+NBSTRIPOUT := $(BIN)/nbstripout --keep-id --extra-keys metadata.language_info.version chapters/*.ipynb
+
+.DEFAULT_GOAL := help
+.PHONY: help book test test-all lint format bench url clean
+
+help:  ## list the targets
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+book: $(READY)  ## build the book; a chapter that fails, or a warning, fails the build
+	@test -e _build/.complete || rm -rf _build/.doctrees  # Sphinx repeats no warning about a page it has read before
+	@rm -f _build/.complete
+	$(BIN)/jupyter-book build . -W --keep-going
+	@touch _build/.complete
+	@echo "$(CURDIR)/_build/html/index.html"
+
+test: $(READY)  ## run the tests but the slow ones; ARGS="-k metrics" goes to pytest
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(READY)  ## run every test
+	$(BIN)/python -m pytest -m "" $(ARGS)
+
+lint: $(READY)  ## check style, and that notebooks are committed without outputs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(NBSTRIPOUT) --verify
+
+format: $(READY)  ## repair what lint finds
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(NBSTRIPOUT)
+
+bench: $(READY)  ## measure speed and memory
+	@for script in $(wildcard benchmarks/*.py); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+url:  ## make url URL=https://github.com/OWNER/NAME: move the book to another repository
+	@$(PYTHON) book/_ext/repository_url.py $(URL)
+
+clean:  ## remove what was built, executed notebooks included (.venv stays)
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# One call of pip for everything, so that torch and torchvision match.
+$(READY): pyproject.toml requirements.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed, but $(PYTHON) is %d.%d: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@echo "installing into .venv: minutes, and gigabytes, the first time"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[book,test,dev]"
+	@touch $@

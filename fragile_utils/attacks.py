@@ -234,8 +234,8 @@ def run(
         images = images.contiguous(memory_format=torch.channels_last)
 
     attributions, logits = method.explain(model, images, labels)
+    checks.labels(labels, len(images), checks.logits(logits, len(images)).shape[1])
     before, predicted = saliency.normalize(attributions), logits.argmax(1)
-    checks.labels(labels, len(images), logits.shape[1])
     reference = attack.reference(before)
     start = attack.dissimilarity(before, reference)
     reasons = _reasons_not_to_attack(before, labels, predicted)

@@ -100,11 +100,17 @@ def evaluation_mode(model: nn.Module) -> nn.Module:
     return model
 
 
-def logits(scores: Tensor, count: int) -> Tensor:
-    """Return `scores` if a model answered `count` images with finite logits (N, classes)."""
+def logits_shape(scores: Tensor, count: int) -> Tensor:
+    """Return `scores` if a model answered `count` images with logits (N, classes); their values are not looked at."""
     if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != count:
         got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise ValueError(f"model: expected logits ({count}, classes), got {got}")
+    return scores
+
+
+def logits(scores: Tensor, count: int) -> Tensor:
+    """Return `scores` if a model answered `count` images with finite logits (N, classes)."""
+    logits_shape(scores, count)
     if not torch.isfinite(scores).all():
         raise ValueError("model: expected finite logits, got NaN or infinity")
     return scores

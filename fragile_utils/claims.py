@@ -65,6 +65,7 @@ def _show(values: np.ndarray) -> str:
     if values.dtype == bool:
         return "true" if values.all() else f"true for {values.sum()} of {values.size}"
     low, high = (float(bound) for bound in (values.min(), values.max())) if values.size else (math.nan, math.nan)
+    low, high = low + 0.0, high + 0.0  # 0 rather than -0
     return f"{low:.3g}" if values.size == 1 else f"{low:.3g} to {high:.3g}"
 
 

@@ -84,7 +84,7 @@ class SoftplusSurrogate(nn.Module):
         self.beta = beta
 
     def forward(self, images: Tensor) -> Tensor:
-        with _Smooth(self.beta):
+        with Smooth(self.beta):
             return self.model(images)
 
 
@@ -117,7 +117,7 @@ def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusS
     return SoftplusSurrogate(model, beta).train(model.training)
 
 
-class _Smooth(TorchFunctionMode):
+class Smooth(TorchFunctionMode):
     """While it is active, ReLU and its relatives compute softplus, and a frozen convolution differentiates faster."""
 
     def __init__(self, beta: float) -> None:
@@ -127,7 +127,7 @@ class _Smooth(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func in _CONVOLUTIONS:
-            return _convolution(*args, **kwargs)
+            return convolution(*args, **kwargs)
         if func in _SMOOTH:
             return self._smooth(func, *args, **kwargs)
         return func(*args, **kwargs)
@@ -165,7 +165,7 @@ _CONVOLUTIONS = {F.conv2d, torch.conv2d}
 # --- Convolution, frozen ---------------------------------------------------------------------------------------------
 
 
-def _convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups=1):
+def convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups=1):
     """Return torch.conv2d(...), whose second derivative leaves out the weights when they are frozen.
 
     Autograd's own double backward of a convolution computes the gradient of the weights even when nobody asks.

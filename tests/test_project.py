@@ -32,6 +32,7 @@ LAYERS = [
     "tracing",
     "data",
     "models",
+    "baseline",
     "metrics",
     "propagation",
     "saliency",

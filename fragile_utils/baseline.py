@@ -1,0 +1,89 @@
+"""Baselines: the reference images that integrated gradients and DeepLIFT compare an image with."""
+
+import hashlib
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fragile_utils import checks, models
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Baseline:
+    """The reference x0 of integrated gradients and DeepLIFT: an image in which nothing is to be seen.
+
+    Two baselines are equal when their values are.
+
+    Parameters
+    ----------
+    value : "mean", float or Tensor
+        "mean": the paper's, constant and equal to the channel mean that the model subtracts, so that the network inside
+        gets zeros; the model must contain a `models.Normalize`, as a `models.Classifier` does. A number in [0, 1]: a
+        grey image (0 is black). A tensor (3, 1, 1), (3, H, W) or (N, 3, H, W) in [0, 1]: any image, one for all or one
+        for each.
+    """
+
+    value: "Literal['mean'] | float | Tensor" = "mean"
+
+    def __post_init__(self) -> None:
+        value = self.value
+        if isinstance(value, Baseline):
+            value = value.value
+        elif isinstance(value, Tensor):
+            if value.ndim not in (3, 4):
+                raise ValueError(
+                    f"baseline: expected shape (3, 1, 1), (3, H, W) or (N, 3, H, W), got {tuple(value.shape)}"
+                )
+            checks.images(value if value.ndim == 4 else value[None], "baseline")
+            value = value.detach().clone()
+        elif value != "mean" and (not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1):
+            raise ValueError(f"baseline: expected 'mean', a number in [0, 1] or a tensor, got {value!r}")
+        object.__setattr__(self, "value", value)
+
+    def image(self, model: nn.Module, images: Tensor) -> Tensor:
+        """Return the reference for `images` (N, 3, H, W): (N, 3, H, W), or (1, 3, H, W) if it is one for all."""
+        value = self.value
+        if isinstance(value, str):
+            value = _channel_mean(model)
+        value = torch.as_tensor(value).to(images)
+        value = value[None] if value.ndim == 3 else value
+        try:
+            expanded = value.expand(len(value) if value.ndim == 4 else 1, *images.shape[1:])
+        except RuntimeError:
+            expanded = None
+        if expanded is None or len(expanded) not in (1, len(images)):
+            raise ValueError(f"baseline: expected one for images of shape {tuple(images.shape)}, got {self}")
+        return expanded.contiguous()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Baseline) and by_content(self.value) == by_content(other.value)
+
+    def __hash__(self) -> int:
+        return hash(by_content(self.value))
+
+    def __repr__(self) -> str:
+        if not isinstance(self.value, Tensor):
+            return f"Baseline({self.value!r})"
+        return f"Baseline(tensor {tuple(self.value.shape)}, sha256 {by_content(self.value)[-1][:12]})"
+
+
+def by_content(value: Any) -> Any:
+    """Return what stands for `value` in a comparison: for a tensor, its shape, dtype and the hash of its content."""
+    if not isinstance(value, Tensor):
+        return value
+    content = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+    return tuple(value.shape), str(value.dtype), hashlib.sha256(content).hexdigest()
+
+
+def _channel_mean(model: nn.Module) -> Tensor:
+    """Return the mean (3, 1, 1), red first, that the model subtracts from its images."""
+    for module in model.modules():
+        if isinstance(module, models.Normalize):
+            return module.mean.flip(0) if module.bgr else module.mean
+    raise ValueError(
+        "baseline 'mean': expected a model with a models.Normalize that says what it subtracts; wrap it in "
+        "models.Classifier, or give the baseline as a number or a tensor"
+    )

@@ -5,6 +5,11 @@ BIN := .venv/bin
 READY := .venv/.ready
 NBSTRIPOUT := $(BIN)/nbstripout --keep-id --extra-keys metadata.language_info.version chapters/*.ipynb
 
+# Large tensors come and go in every step of an attack. With these, glibc keeps their memory instead of returning it to
+# the system and getting it back, page by page: up to half of the time on a CPU. Other systems ignore them.
+export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
+export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
+
 .DEFAULT_GOAL := help
 .PHONY: help book test test-all lint format bench url clean
 

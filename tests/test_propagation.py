@@ -226,6 +226,35 @@ def test_contributions_are_complete_through_blocks(in_place):
     torch.testing.assert_close(contributions, difference, rtol=1e-10, atol=1e-12)
 
 
+MIXERS = {
+    "kept": lambda x: torch.cat([x, x + x], 1),
+    "constant beside it": lambda x: torch.cat([x, torch.full_like(x.node.value, -1.0)], 1),
+    "difference": lambda x: torch.cat([x, torch.add(x, x.contiguous(), alpha=-2)], 1),
+    "subtraction": lambda x: torch.cat([x, x - x.flip(2)], 1),
+    "shift": lambda x: torch.cat([x, x - 0.5], 1),
+    "factor": lambda x: torch.cat([x, -x], 1),
+}
+
+
+@pytest.mark.parametrize("rules", [AlphaBetaRule(), AlphaBetaRule(alpha=2.0, beta=1.0)], ids=["zplus", "alphabeta"])
+@pytest.mark.parametrize("mix", MIXERS.values(), ids=MIXERS)
+def test_the_short_cut_for_positive_inputs_changes_nothing(mix, rules):
+    class Mixed(nn.Module):
+        def __init__(self, relu):
+            super().__init__()
+            self.first, self.last, self.relu = nn.Conv2d(3, 4, 3), nn.Linear(8, CLASSES), relu
+
+        def forward(self, images):
+            return self.last(F.max_pool2d(mix(self.relu(self.first(images))), 14).flatten(1))
+
+    model = Mixed(nn.ReLU()).double().eval()
+    other = Mixed(nn.LeakyReLU(0.0)).double().eval()  # the same function, not known to be positive
+    other.load_state_dict(model.state_dict())
+    images, targets = batch()
+    got, want = (run(m, images, targets, rules)[0] for m in (model, other))
+    torch.testing.assert_close(got, want)
+
+
 @over_rules
 @pytest.mark.parametrize("smooth", [True, False], ids=["softplus", "relu"])
 def test_the_gradient_through_blocks_equals_central_differences(rules, smooth):

@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add("--model", choices=models.MODELS, default="squeezenet", help="the network")
     add("--data", default="imagenet-samples", help=f"{', '.join(data.SAMPLES)}, an image file, or a folder of images")
     add("--method", choices=saliency.METHODS, default="gradient", help="the explanation that is attacked")
-    add("--attack", choices=attacks.ATTACKS, default="topk", help="what the attack climbs")
+    add("--attack", choices=attacks.ATTACKS, default="topk", help="what is climbed, or random-sign, the baseline")
     add("--eps", type=float, default=8.0, help="the largest change of a pixel, in levels of 255")
     add("--step-size", type=float, default=0.5, help="the size of a step, in levels of 255")
     add("--steps", type=int, default=300, help="the number of steps")

@@ -103,7 +103,7 @@ class RandomSign(Attack):
         return 1, eps
 
 
-ATTACKS: dict[str, type[Attack]] = {"topk": TopK, "random": RandomSign}
+ATTACKS: dict[str, type[Attack]] = {"topk": TopK, "random-sign": RandomSign}
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,9 @@ class Classifier(nn.Module):
         The name of each class index, if known.
     size : int, optional
         The side in pixels of the images it was trained on, if that matters.
-    beta : float
-        The softplus sharpness at which its surrogate agrees with it; see `softplus_surrogate`.
+    beta : float, optional
+        Sharpness of its `softplus_surrogate`. By default 255 times the mean of `std`: as close to ReLU, on the scale of
+        the network's input, as softplus with beta 1 is for the paper's network, whose inputs are in 0..255.
     """
 
     def __init__(
@@ -74,14 +75,14 @@ class Classifier(nn.Module):
         bgr: bool = False,
         classes: Sequence[str] = (),
         size: int | None = None,
-        beta: float = 1.0,
+        beta: float | None = None,
     ) -> None:
         super().__init__()
         self.normalize = Normalize(mean, std, bgr)
         self.network = network
         self.classes = tuple(classes)
         self.size = size
-        self.beta = checks.positive(beta, "beta")
+        self.beta = checks.positive(255 * sum(std) / len(std) if beta is None else beta, "beta")
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(self.normalize(images))
@@ -100,7 +101,7 @@ def squeezenet(weights: Literal["ndf", "torchvision"] = "ndf") -> Classifier:
     Raises
     ------
     ValueError
-        If the package ndf is missing, or its file is not the expected one.
+        If the package ndf is missing, or its file is not the expected one; if torchvision's cannot be downloaded.
 
     References
     ----------
@@ -108,15 +109,17 @@ def squeezenet(weights: Literal["ndf", "torchvision"] = "ndf") -> Classifier:
     """
     classes = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.meta["categories"]
     if weights == "torchvision":
-        network = torchvision.models.squeezenet1_1(weights="IMAGENET1K_V1")
-        model = Classifier(network, IMAGENET_MEAN, IMAGENET_STD, classes=classes, size=227, beta=50.0)
+        try:
+            network = torchvision.models.squeezenet1_1(weights="IMAGENET1K_V1")
+        except (OSError, RuntimeError) as error:  # no connection; a file of another SHA-256
+            raise ValueError(f"torchvision's weights cannot be downloaded: {error}") from error
+        model = Classifier(network, IMAGENET_MEAN, IMAGENET_STD, classes=classes, size=227)
     elif weights == "ndf":
         network = torchvision.models.squeezenet1_1(weights=None)
         network.load_state_dict(_ndf_state(_ndf_path()))
         for module in network.modules():
             if isinstance(module, nn.MaxPool2d):
                 module.ceil_mode = False
-        # Activations are in 0..255 units, where softplus with beta 1 is close to ReLU.
         model = Classifier(network, CAFFE_MEAN_BGR, (1 / 255,) * 3, bgr=True, classes=classes, size=227, beta=1.0)
     else:
         raise ValueError(f"weights: expected 'ndf' or 'torchvision', got {weights!r}")

@@ -33,7 +33,9 @@ def test_the_defaults_are_the_papers():
 
 
 def test_attack_prints_one_json_object_a_line_and_a_summary(fragile):
-    status, out, err = fragile("attack", "--attack", "random", "--eps", 2, "--images", 3, "--batch-size", 2, "--json")
+    status, out, err = fragile(
+        "attack", "--attack", "random-sign", "--eps", 2, "--images", 3, "--batch-size", 2, "--json"
+    )
     *rows, summary = [json.loads(line) for line in out.splitlines()]
     assert (status, err, len(rows)) == (0, "", 3)
     for row in rows:
@@ -50,7 +52,7 @@ def test_attack_prints_one_json_object_a_line_and_a_summary(fragile):
 
 
 def test_batches_do_not_change_the_result(fragile):
-    run = ("attack", "--attack", "random", "--eps", 1, "--images", 3, "--json", "--batch-size")
+    run = ("attack", "--attack", "random-sign", "--eps", 1, "--images", 3, "--json", "--batch-size")
     rows = [[json.loads(line) for line in fragile(*run, size)[1].splitlines()[:-1]] for size in (1, 3)]
     for one, three in zip(*rows, strict=True):
         assert one["topk_intersection"] == pytest.approx(three["topk_intersection"], abs=0.01)
@@ -72,7 +74,7 @@ def test_a_users_own_image_is_explained_as_predicted(fragile, tmp_path, samples)
     pixels = (samples.images[1] * 255).round().byte().permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(tmp_path / "chairs.png")
     for source in (tmp_path / "chairs.png", tmp_path):
-        _, out, _ = fragile("attack", "--data", source, "--attack", "random", "--eps", 1, "--json")
+        _, out, _ = fragile("attack", "--data", source, "--attack", "random-sign", "--eps", 1, "--json")
         row, summary = map(json.loads, out.splitlines())
         assert (row["image"], row["label"], row["class"]) == ("chairs.png", 559, "folding chair")
         assert "without labels" in summary["note"]

@@ -1,4 +1,5 @@
 import pickle
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -78,6 +79,24 @@ def test_torchvision_weights_are_loaded_with_their_own_preprocessing(monkeypatch
     preset = models.torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms()
     expected = models.torchvision.transforms.functional.normalize(samples.images[:1], preset.mean, preset.std)
     torch.testing.assert_close(model.normalize(samples.images[:1]), expected)
+
+
+def test_weights_that_cannot_be_downloaded_are_one_clear_error(monkeypatch):
+    def offline(weights=None):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(models.torchvision.models, "squeezenet1_1", offline)
+    with pytest.raises(ValueError, match=r"cannot be downloaded: .*no route to host"):
+        models.squeezenet("torchvision")
+
+
+@pytest.mark.parametrize(
+    ("std", "beta"), [((1 / 255,) * 3, 1.0), ((0.229, 0.224, 0.225), 57.63)], ids=["0..255", "std 1"]
+)
+def test_the_default_beta_follows_the_scale_of_the_input(std, beta):
+    model = models.Classifier(torch.nn.Flatten(), (0.0,) * 3, std)
+    assert model.beta == pytest.approx(beta)
+    assert models.softplus_surrogate(model.eval()).beta == model.beta
 
 
 def test_normalize_with_bgr_takes_mean_and_std_in_the_networks_order():

@@ -339,6 +339,7 @@ def run(
     if beta is None and not hasattr(model, "beta"):
         beta = choose_beta(model, images)
     surrogate = softplus_surrogate(model, beta)
+    surrogate.constant = True
     guide = method.guide() if guide is None else guide
 
     attributions, logits = method.explain(model, images, labels)

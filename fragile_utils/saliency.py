@@ -5,6 +5,7 @@ respect to the image (``create_graph=True``), which is what an attack on an expl
 `Captum`, which wraps any method of that library, for comparison.
 """
 
+import contextlib
 import functools
 import math
 import warnings
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fragile_utils import checks, chunks, propagation
+from fragile_utils import checks, chunks, propagation, tangents, tracing
 from fragile_utils.baseline import Baseline, by_content
 from fragile_utils.surrogate import SoftplusSurrogate
 
@@ -92,6 +93,9 @@ class Gradient(Method):
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
+        if create_graph and tangents.applicable(model):
+            with contextlib.suppress(tracing.Untraceable), torch.enable_grad():
+                return tangents.gradient(model, images, targets)
         with torch.enable_grad():
             images = images if create_graph and images.requires_grad else images.detach().requires_grad_()
             logits = model(images)

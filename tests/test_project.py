@@ -30,6 +30,7 @@ LAYERS = [
     "surrogate",
     "chunks",
     "tracing",
+    "tangents",
     "data",
     "models",
     "baseline",

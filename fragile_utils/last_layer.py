@@ -36,7 +36,7 @@ class Features(nn.Module):
         if layer not in dict(model.named_modules()) or not layer:
             raise ValueError(f"layer: expected the name of a module of the network, got {layer!r}")
         try:
-            self.network = create_feature_extractor(model, {layer: "features"})
+            self.network = create_feature_extractor(model, {layer: "features"}, suppress_diff_warning=True)
         except Exception as error:  # torch.fx raises what the network's own code raises
             raise ValueError(f"layer: the network cannot be cut at {layer!r}: {error}") from error
         self.layer = layer

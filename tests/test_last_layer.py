@@ -1,12 +1,14 @@
 """The frozen features and the trained head, against autograd, torch and a naive optimum."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
 from scipy import optimize
 from torch import nn
 
-from fragile_utils import last_layer
+from fragile_utils import last_layer, models
 
 
 def examples(n=60, width=5, classes=3, seed=0):
@@ -44,6 +46,32 @@ def test_features_of_a_flat_layer_are_its_output(tiny, tiny_batch):
 def test_the_gradient_reaches_the_images(tiny, tiny_batch):
     tiny, images = tiny.double(), tiny_batch[0][:2].double().requires_grad_()
     assert torch.autograd.gradcheck(last_layer.Features(tiny, "pool"), (images,), fast_mode=True)
+
+
+def test_features_of_inception_and_their_gradient():
+    """Random weights, with batch statistics of random images, so that activations have a sensible size."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = models.inception(None).double()
+        images = torch.rand(3, 3, 299, 299).double()
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.train().momentum = 1.0
+    model(images)
+    features = last_layer.Features(model.eval(), "network.Mixed_7c")
+
+    x = images[:1].clone().requires_grad_()
+    start = time.perf_counter()
+    out = features(x)
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    assert time.perf_counter() - start < 20
+    assert out.shape == (1, 2048)
+    assert (out - features(images[1:2])).abs().mean() > 1e-3
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).double()
+    step = 1e-12 * direction  # shorter than the way to the next kink: this network has many
+    with torch.no_grad():
+        change = (features(x + step) - features(x - step)).sum() / 2e-12
+    assert (gradient * direction).sum().item() == pytest.approx(change.item(), rel=1e-3)
 
 
 def test_features_leave_the_network_as_it_was(tiny):

@@ -290,21 +290,29 @@ def flowers(
     ValueError
         If there are no photos, or they cannot be downloaded.
     """
-    own = [data_root(root)] if root is not None or os.environ.get("FRAGILE_DATA") else []
-    folders = own if root is not None else [*own, cache_folder()]
-    found = [path for folder in folders if (path := folder / "flower_photos").is_dir()]
+    folders = _flower_folders(root)
+    found = [folder for folder in folders if folder.is_dir()]
     if not found and root is None and download:
-        folder = cache_folder() / "flower_photos"
+        folder = folders[-1]
         archive = FLOWER_PHOTOS.fetch(folder.with_suffix(".tgz"), progress)
         wanted = ["LICENSE.txt", *(f"{name}/*.jpg" for name in FLOWER_CLASSES)]
         found = [unpack(archive, folder, wanted)]
         archive.unlink()
     if not found:
-        places = " or ".join(str(folder / "flower_photos") for folder in folders)
-        raise ValueError(
-            f"no flower photos in {places}: set FRAGILE_DATA, or download them with download=True (229 MB)"
-        )
+        places = " or ".join(map(str, folders))
+        raise ValueError(f"no flower photos in {places}: set FRAGILE_DATA, or give download=True (229 MB)")
     return class_folders(found[0], FLOWER_CLASSES, size=size, fit=fit, limit=limit)
+
+
+def has_flowers(root: str | Path | None = None) -> bool:
+    """Return whether `flowers` finds photos without a download."""
+    return any(folder.is_dir() for folder in _flower_folders(root))
+
+
+def _flower_folders(root: str | Path | None) -> list[Path]:
+    """Return where to look for the photos; last, without `root`, where a download goes."""
+    own = [data_root(root)] if root is not None or os.environ.get("FRAGILE_DATA") else []
+    return [folder / "flower_photos" for folder in (own if root is not None else [*own, cache_folder()])]
 
 
 def cache_folder() -> Path:

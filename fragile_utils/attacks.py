@@ -5,7 +5,8 @@ and whose saliency map I is as different as possible: maximise D(I(x), I(x + d))
 prediction (Ghorbani, Abid, Zou, *Interpretation of Neural Networks is Fragile*, AAAI 2019, problem 1).
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from fragile_utils import checks, metrics, saliency
-from fragile_utils.surrogate import softplus_surrogate
+from fragile_utils.baseline import by_content
+from fragile_utils.surrogate import choose_beta, softplus_surrogate
 
 LEVEL = 1 / 255  # one step of an 8-bit pixel, in units of images in [0, 1]
+LOOK = 5  # with `patience`, how many steps to take before looking which images are done: a look waits for the device
 
 
 @dataclass(frozen=True)
@@ -26,21 +29,35 @@ class Problem:
     model: nn.Module
     surrogate: nn.Module
     method: saliency.Method
+    guide: saliency.Method  # the method, or one that is cheaper, for directions
     images: Tensor  # (N, 3, H, W), the originals
     labels: Tensor  # (N,), predicted on the originals, and to be kept
     reference: Any  # what the attack remembers of the original maps
     eps: float
     seeds: tuple[int, ...]  # one for each image
 
+    def __getitem__(self, rows: Tensor) -> "Problem":
+        """Return the same of some of the images; `rows` is boolean (N,)."""
+        seeds = tuple(seed for seed, kept in zip(self.seeds, rows.tolist(), strict=True) if kept)
+        some = {name: getattr(self, name)[rows] for name in ("images", "labels", "reference")}
+        return replace(self, **some, seeds=seeds)
+
     def clip(self, x: Tensor) -> Tensor:
         """Return the nearest images within eps of the originals and within [0, 1]."""
         eps = self.eps - torch.finfo(x.dtype).eps / 2  # so that rounding never leaves the ball
         return x.clamp(self.images - eps, self.images + eps).clamp_(0, 1)
 
+    def start(self, at_random: bool) -> Tensor:
+        """Return the images from which the attack sets out: the originals, or random points of the eps-ball."""
+        if not at_random:
+            return self.images
+        noise = torch.stack([_uniform(image, seed) for image, seed in zip(self.images, self.seeds, strict=True)])
+        return self.clip(self.images + self.eps * noise)
+
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the maps (N, H, W) and the predictions (N,) of the network itself, from one forward pass."""
+        """Return the maps (N, H, W) and the logits (N, classes) of the network itself, from one forward pass."""
         attributions, logits = self.method.explain(self.model, x, self.labels)
-        return saliency.normalize(attributions), logits.argmax(1)
+        return saliency.normalize(attributions), logits
 
 
 class Attack:
@@ -57,7 +74,7 @@ class Attack:
     def direction(self, problem: Problem, x: Tensor) -> Tensor:
         """Return the sign (N, 3, H, W) of the gradient of D with respect to the images, on the surrogate."""
         x = x.detach().requires_grad_()
-        attributions, _ = problem.method.explain(problem.surrogate, x, problem.labels, create_graph=True)
+        attributions, _ = problem.guide.explain(problem.surrogate, x, problem.labels, create_graph=True)
         dissimilarity = self.dissimilarity(saliency.normalize(attributions), problem.reference)
         if not dissimilarity.requires_grad:  # a linear score: its gradient is the same everywhere
             return torch.zeros_like(x)
@@ -87,6 +104,66 @@ class TopK(Attack):
 
 
 @dataclass(frozen=True)
+class MassCenter(Attack):
+    """Move the centre of mass of the map: D is its distance, in pixels, from where it was."""
+
+    def reference(self, before: Tensor) -> Tensor:
+        return metrics.center_of_mass(before)
+
+    def dissimilarity(self, maps: Tensor, reference: Tensor) -> Tensor:
+        shift = metrics.center_of_mass(maps) - reference
+        # A distance of 0 has no gradient: any direction leads away. There, down and to the right is taken.
+        return torch.where((shift == 0).all(dim=1), shift.sum(dim=1), shift.norm(dim=1))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Targeted(Attack):
+    """Gather importance in a region of the image: D is the share of the map's mass in it.
+
+    Parameters
+    ----------
+    region : Tensor (H, W) or (N, H, W), bool
+        One for all images, or one for each; see module ``regions``.
+
+    Raises
+    ------
+    ValueError
+        If the region is not a boolean mask, or empty.
+    """
+
+    region: Tensor
+
+    def __post_init__(self) -> None:
+        expected = "region: expected a boolean mask (H, W) or (N, H, W)"
+        if not isinstance(self.region, Tensor) or self.region.ndim not in (2, 3):
+            got = tuple(self.region.shape) if isinstance(self.region, Tensor) else type(self.region).__name__
+            raise ValueError(f"{expected}, got {got}")
+        if self.region.dtype != torch.bool:
+            raise ValueError(f"{expected}, got dtype {self.region.dtype}")
+        if not self.region.flatten(-2).any(-1).all():
+            raise ValueError(f"{expected} with at least one pixel, got an empty one")
+
+    def reference(self, before: Tensor) -> Tensor:
+        shape = tuple(self.region.shape)
+        if shape not in (tuple(before.shape), tuple(before.shape[1:])):
+            raise ValueError(f"region: expected a mask for maps of shape {tuple(before.shape)}, got {shape}")
+        return self.region.to(before.device).expand_as(before)
+
+    def dissimilarity(self, maps: Tensor, reference: Tensor) -> Tensor:
+        return (maps * reference).sum(dim=(1, 2))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Targeted) and by_content(self.region) == by_content(other.region)
+
+    def __hash__(self) -> int:
+        return hash(by_content(self.region))
+
+    def __repr__(self) -> str:
+        pixels = self.region.flatten(-2).sum(-1).flatten().tolist()
+        return f"Targeted(region of {pixels[0] if len(pixels) == 1 else pixels} pixels)"
+
+
+@dataclass(frozen=True)
 class RandomSign(Attack):
     """The baseline: move each pixel and channel up or down by eps, at random, once. Nothing is climbed.
 
@@ -103,7 +180,12 @@ class RandomSign(Attack):
         return 1, eps
 
 
-ATTACKS: dict[str, type[Attack]] = {"topk": TopK, "random-sign": RandomSign}
+ATTACKS: dict[str, Callable[..., Attack]] = {
+    "topk": TopK,
+    "mass-center": MassCenter,
+    "targeted": Targeted,
+    "random-sign": RandomSign,
+}
 
 
 @dataclass(frozen=True)
@@ -119,6 +201,10 @@ class Result:
     labels, labels_after : Tensor (N,)
         The class that is explained, and the prediction on `images`. They differ only on an image that the model gets
         wrong to begin with, which is not attacked.
+    confidence_before, confidence : Tensor (N,)
+        The probability of `labels`, on the originals and on `images`.
+    surrogate_agrees : Tensor (N,), bool
+        Whether the surrogate predicts what the network does on the originals.
     linf : Tensor (N,)
         The largest change of any pixel, in units of images in [0, 1].
     success : Tensor (N,), bool
@@ -130,11 +216,12 @@ class Result:
     iteration : Tensor (N,)
         Which iterate was kept, counted from 1; 0 for the original.
     curve : Tensor (P, N)
-        D at each iterate; NaN for images that were not attacked.
+        D at each iterate; NaN for images that were not attacked, and where an image was done early.
     """
 
     attack: Attack
     method: saliency.Method
+    guide: saliency.Method
     eps: float
     steps: int
     step_size: float
@@ -145,6 +232,9 @@ class Result:
     maps: Tensor = field(repr=False)
     labels: Tensor = field(repr=False)
     labels_after: Tensor = field(repr=False)
+    confidence_before: Tensor = field(repr=False)
+    confidence: Tensor = field(repr=False)
+    surrogate_agrees: Tensor = field(repr=False)
     linf: Tensor = field(repr=False)
     success: Tensor = field(repr=False)
     reasons: tuple[str, ...] = field(repr=False)
@@ -179,6 +269,9 @@ def run(
     step_size: float = 0.5 * LEVEL,
     seed: int = 0,
     beta: float | None = None,
+    guide: saliency.Method | None = None,
+    random_start: bool = False,
+    patience: int | None = None,
     progress: bool = False,
 ) -> Result:
     """Attack the explanation of each image: Algorithm 1 of the paper, on a whole batch.
@@ -205,7 +298,17 @@ def run(
     seed : int
         Image i draws what is random from ``seed + i`` alone, the same on any device and in any batch.
     beta : float, optional
-        Sharpness of the surrogate; see `softplus_surrogate`.
+        Sharpness of the surrogate. By default that of the model (`models.Classifier.beta`); for a model that has none,
+        the smallest power of two from 1 on with which the surrogate predicts as the network does on 19 of 20 images
+        (`surrogate.choose_beta`). `Result.beta` and `Result.surrogate_agrees` say what it was and did.
+    guide : Method, optional
+        The method that directions are taken from. By default ``method.guide()``: the method itself, but integrated
+        gradients with fewer points.
+    random_start : bool
+        Set out from a random point of the eps-ball instead of the original.
+    patience : int, optional
+        An image is done when so many iterates in a row brought nothing better. By default all take all steps, as in the
+        paper.
     progress : bool
         Show a progress bar. An interrupt (Ctrl-C) ends the loop and returns the best so far.
 
@@ -228,30 +331,47 @@ def run(
     checks.labels(labels, len(images))
     eps, step_size = checks.positive(eps, "eps"), checks.positive(step_size, "step_size")
     steps, step_size = attack.schedule(eps, checks.count(steps, "steps"), step_size)
-    surrogate = softplus_surrogate(model, beta)
+    if patience is not None:
+        checks.count(patience, "patience")
     images = images.detach().clamp(0, 1)
     if images.device.type == "cpu":  # where convolutions are up to a half faster in this layout
         images = images.contiguous(memory_format=torch.channels_last)
+    if beta is None and not hasattr(model, "beta"):
+        beta = choose_beta(model, images)
+    surrogate = softplus_surrogate(model, beta)
+    guide = method.guide() if guide is None else guide
 
     attributions, logits = method.explain(model, images, labels)
     checks.labels(labels, len(images), checks.logits(logits, len(images)).shape[1])
     before, predicted = saliency.normalize(attributions), logits.argmax(1)
+    with torch.no_grad():
+        agrees = surrogate(images).argmax(1) == predicted
     reference = attack.reference(before)
-    start = attack.dissimilarity(before, reference)
     reasons = _reasons_not_to_attack(before, labels, predicted)
+    unperturbed = {
+        "images": images,
+        "maps": before,
+        "dissimilarity": attack.dissimilarity(before, reference),
+        "confidence": _confidence(logits, labels),
+    }
 
     rows = torch.tensor([i for i, reason in enumerate(reasons) if not reason], dtype=torch.long)
     seeds = tuple(seed + i for i in rows.tolist())
     rows = rows.to(images.device)
-    problem = Problem(model, surrogate, method, images[rows], labels[rows], reference[rows], eps, seeds)
-    best, curve = _climb(attack, problem, before[rows], start[rows], steps if len(rows) else 0, step_size, progress)
+    problem = Problem(model, surrogate, method, guide, images[rows], labels[rows], reference[rows], eps, seeds)
+    best = _Best({name: value[rows] for name, value in unperturbed.items()})
+    x = problem.start(random_start)
+    curve = _climb(attack, problem, x, best, steps if len(rows) else 0, step_size, patience, progress)
+    best.fall_back()
     for i, kept, moved in zip(rows.tolist(), best.kept.tolist(), best.success.tolist(), strict=True):
         reasons[i] = "" if moved else "no iterate moved the map" if kept else "no iterate kept the label"
 
-    perturbed = images.index_copy(0, rows, best.images).contiguous()
+    found = {name: value.index_copy(0, rows, best.found[name]) for name, value in unperturbed.items()}
+    perturbed = found["images"].contiguous()
     return Result(
         attack=attack,
         method=method,
+        guide=guide,
         eps=eps,
         steps=steps,
         step_size=step_size,
@@ -259,63 +379,111 @@ def run(
         beta=surrogate.beta,
         images=perturbed,
         maps_before=before,
-        maps=before.index_copy(0, rows, best.maps),
+        maps=found["maps"],
         labels=labels,
         labels_after=predicted,
+        confidence_before=unperturbed["confidence"],
+        confidence=found["confidence"],
+        surrogate_agrees=agrees,
         linf=(perturbed - images).abs().amax(dim=(1, 2, 3)),
         success=torch.zeros_like(labels, dtype=torch.bool).index_copy(0, rows, best.success),
         reasons=tuple(reasons),
-        dissimilarity_before=start,
-        dissimilarity=start.index_copy(0, rows, best.dissimilarity),
+        dissimilarity_before=unperturbed["dissimilarity"],
+        dissimilarity=found["dissimilarity"],
         iteration=torch.zeros_like(labels).index_copy(0, rows, best.iteration),
-        curve=start.new_full((len(curve), len(images)), torch.nan).index_copy(1, rows, curve),
+        curve=found["dissimilarity"].new_full((len(curve), len(images)), torch.nan).index_copy(1, rows, curve),
     )
 
 
+def run_budgets(
+    attack: Attack,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    method: saliency.Method,
+    *,
+    budgets: Sequence[float],
+    **options: Any,
+) -> list[Result]:
+    """Return `run` for each of `budgets`, in units of images in [0, 1]; other arguments and errors as there.
+
+    Each budget starts from the original, as in the paper.
+    """
+    budgets = [checks.positive(eps, "budgets") for eps in budgets]
+    if not budgets:
+        raise ValueError("budgets: expected at least one, got none")
+    return [run(attack, model, images, labels, method, eps=eps, **options) for eps in budgets]
+
+
 def _climb(
-    attack: Attack, problem: Problem, before: Tensor, start: Tensor, steps: int, step_size: float, progress: bool
-) -> tuple["_Best", Tensor]:
-    """Run Algorithm 1 and return the best iterate of each image, and D at each iterate (P, N)."""
-    x = problem.images
-    best = _Best(problem.images, before, start)
-    curve = []
+    attack: Attack,
+    problem: Problem,
+    x: Tensor,
+    best: "_Best",
+    steps: int,
+    step_size: float,
+    patience: int | None,
+    progress: bool,
+) -> Tensor:
+    """Run Algorithm 1 from `x`, note the best iterates in `best`, and return D at each iterate (P, N)."""
+    rows = torch.arange(len(x), device=x.device)  # those that are not done
+    curve: list[Tensor] = []
     try:
         for p in tqdm(range(1, steps + 1), desc="attack", unit="step", disable=not progress, leave=False):
             x = problem.clip(x + step_size * attack.direction(problem, x))
-            maps, predicted = problem.evaluate(x)
+            maps, logits = problem.evaluate(x)
             dissimilarity = attack.dissimilarity(maps, problem.reference)
-            curve.append(dissimilarity)
-            best.update(p, x, maps, dissimilarity, predicted == problem.labels)
+            curve.append(torch.full_like(best.start, torch.nan).index_copy_(0, rows, dissimilarity))
+            best.update(p, rows, x, maps, dissimilarity, logits, problem.labels)
+            if patience is not None and p % LOOK == 0 and p < steps:
+                going = p - best.iteration[rows] < patience
+                if not going.all():
+                    rows, x, problem = rows[going], x[going], problem[going]
+                if not len(rows):
+                    break
     except KeyboardInterrupt:
         pass  # the best so far is an answer
-    best.fall_back(problem.images, before, start)
-    return best, torch.stack(curve) if curve else start.new_empty(0, len(start))
+    return torch.stack(curve) if curve else best.start.new_empty(0, len(best.start))
 
 
 class _Best:
     """Of all iterates with the prediction unchanged, the one with the largest D; image by image, on the device."""
 
-    def __init__(self, images: Tensor, maps: Tensor, start: Tensor) -> None:
-        self.images, self.maps = images, maps
-        self.dissimilarity = torch.full_like(start, -torch.inf)
-        self.iteration = torch.zeros_like(start, dtype=torch.long)
+    def __init__(self, unperturbed: dict[str, Tensor]) -> None:
+        self.unperturbed = unperturbed
+        self.start = unperturbed["dissimilarity"]
+        self.found = {name: value.clone() for name, value in unperturbed.items()}
+        self.found["dissimilarity"].fill_(-torch.inf)
+        self.iteration = torch.zeros_like(self.start, dtype=torch.long)
 
-    def update(self, p: int, images: Tensor, maps: Tensor, dissimilarity: Tensor, same_label: Tensor) -> None:
+    def update(
+        self, p: int, rows: Tensor, x: Tensor, maps: Tensor, dissimilarity: Tensor, logits: Tensor, labels: Tensor
+    ) -> None:
+        """Keep iterate `p` of the images `rows` where it is the best so far."""
         # A map that vanished, or is not finite, is a failure of the method and no explanation to compare with.
-        better = same_label & (dissimilarity > self.dissimilarity) & (maps.sum(dim=(1, 2)) > 0)
-        self.images = torch.where(better[:, None, None, None], images, self.images)
-        self.maps = torch.where(better[:, None, None], maps, self.maps)
-        self.dissimilarity = torch.where(better, dissimilarity, self.dissimilarity)
-        self.iteration = torch.where(better, p, self.iteration)
+        better = dissimilarity > self.found["dissimilarity"][rows]
+        better = better & (logits.argmax(1) == labels) & (maps.sum(dim=(1, 2)) > 0)
+        confidence = _confidence(logits, labels)
+        new = {"images": x, "maps": maps, "dissimilarity": dissimilarity, "confidence": confidence}
+        for name, value in new.items():
+            kept = self.found[name]
+            shape = (-1, *(1,) * (value.ndim - 1))
+            kept.index_copy_(0, rows, torch.where(better.view(shape), value, kept[rows]))
+        self.iteration.index_copy_(0, rows, torch.where(better, p, self.iteration[rows]))
 
-    def fall_back(self, images: Tensor, maps: Tensor, start: Tensor) -> None:
+    def fall_back(self) -> None:
         """Return to the original wherever no iterate is more dissimilar than it is to itself."""
         self.kept = self.iteration > 0
-        self.success = self.kept & (self.dissimilarity > start)
-        self.images = torch.where(self.success[:, None, None, None], self.images, images)
-        self.maps = torch.where(self.success[:, None, None], self.maps, maps)
-        self.dissimilarity = torch.where(self.success, self.dissimilarity, start)
+        self.success = self.kept & (self.found["dissimilarity"] > self.start)
+        for name, value in self.found.items():
+            shape = (-1, *(1,) * (value.ndim - 1))
+            self.found[name] = torch.where(self.success.view(shape), value, self.unperturbed[name])
         self.iteration = torch.where(self.success, self.iteration, 0)
+
+
+def _confidence(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the probability (N,) of each image's label."""
+    return logits.softmax(1).gather(1, labels[:, None]).squeeze(1)
 
 
 def _reasons_not_to_attack(maps: Tensor, labels: Tensor, predicted: Tensor) -> list[str]:
@@ -332,3 +500,9 @@ def random_signs(image: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     bits = torch.randint(0, 2, image.shape, generator=generator, dtype=torch.int8)
     return (2 * bits - 1).to(image)
+
+
+def _uniform(image: Tensor, seed: int) -> Tensor:
+    """Return a number from -1 to 1 for each value of `image`, the same for a seed on any device."""
+    generator = torch.Generator().manual_seed(seed)
+    return (2 * torch.rand(image.shape, generator=generator) - 1).to(image)

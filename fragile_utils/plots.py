@@ -6,10 +6,12 @@ sets of pixels are told apart by readers with any kind of colour vision.
 
 from collections.abc import Sequence
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
@@ -41,25 +43,20 @@ def show_image(axes: Axes, image: Tensor, title: str = "") -> AxesImage:
 def show_map(axes: Axes, saliency_map: Tensor, title: str = "", top: float | None = None) -> AxesImage:
     """Draw a saliency map (H, W); values from `top` on, by default its 99.5th percentile, share the lightest colour."""
     values = saliency_map.detach().cpu().double().numpy()
-    top = top if top is not None else _ceiling(values)
+    top = top if top is not None else ceiling(saliency_map)
     picture = axes.imshow(values, cmap=MAP_COLORS, vmin=0, vmax=top or 1, interpolation="nearest")
     return _bare(axes, picture, title)
 
 
 def show_change(axes: Axes, before: Tensor, after: Tensor, title: str | None = None) -> AxesImage:
     """Draw the difference of two images (3, H, W), amplified so that its largest value spans the range, around grey."""
-    change = (after - before).detach().cpu()
-    largest = change.abs().max().item()
-    gain = 0.5 / largest if largest > 0 else 1.0
-    title = f"the change, {gain:.0f} times amplified" if title is None else title
-    return show_image(axes, 0.5 + gain * change, title)
+    title = f"the change, {_gain(before, after):.0f} times amplified" if title is None else title
+    return show_image(axes, change_pixels(before, after), title)
 
 
 def show_top(axes: Axes, before: Tensor, after: Tensor, k: int, title: str | None = None) -> AxesImage:
     """Mark the `k` most salient pixels of two maps (H, W): before in blue, after in orange, both in black."""
-    old, new = (metrics.top_mask(m[None].detach(), k)[0].cpu().numpy() for m in (before, after))
-    colors = ListedColormap(["#ffffff", BLUE, ORANGE, BLACK])
-    picture = axes.imshow(old + 2 * new, cmap=colors, vmin=-0.5, vmax=3.5, interpolation="nearest")
+    picture = axes.imshow(top_pixels(before, after, k).permute(1, 2, 0).numpy(), interpolation="nearest")
     for name, color, place in (("before", BLUE, 0.02), ("after", ORANGE, 0.36), ("both", BLACK, 0.66)):
         axes.text(place, -0.03, f"■ {name}", color=color, transform=axes.transAxes, va="top", fontsize=9)
     return _bare(axes, picture, f"top {k:,} pixels" if title is None else title)
@@ -88,7 +85,7 @@ def before_after(
         raise ValueError(f"index: expected one of {len(before)} images, got {index}")
     image, changed = before[index], result.images[index]
     old, new = result.maps_before[index], result.maps[index]
-    top = max(_ceiling(old.cpu().numpy()), _ceiling(new.cpu().numpy()))
+    top = max(ceiling(old), ceiling(new))
     row = result.compare(k).iloc[index]
 
     figure, axes = panels(3, 2, extra_height=0.9)
@@ -169,8 +166,36 @@ def show_influences(
         axes.legend(fontsize=9, frameon=False, loc="best")
 
 
-def _ceiling(values: np.ndarray) -> float:
-    return float(np.quantile(values, 0.995))
+# --- The same as pixels, for what is not drawn by matplotlib ----------------------------------------------------------
+
+
+def ceiling(saliency_map: Tensor) -> float:
+    """Return the value from which on a map shows its lightest colour: the 99.5th percentile."""
+    return float(np.quantile(saliency_map.detach().cpu().double().numpy(), 0.995))
+
+
+def map_pixels(saliency_map: Tensor, top: float | None = None) -> Tensor:
+    """Return a saliency map (H, W) as an image (3, H, W); `top` as in `show_map`."""
+    top = top if top is not None else ceiling(saliency_map)
+    values = (saliency_map.detach().cpu().double() / (top or 1)).clamp(0, 1).numpy()
+    return torch.from_numpy(matplotlib.colormaps[MAP_COLORS](values)[..., :3]).permute(2, 0, 1).float()
+
+
+def change_pixels(before: Tensor, after: Tensor) -> Tensor:
+    """Return the difference of two images (3, H, W), amplified so that its largest value spans the range, on grey."""
+    return (0.5 + _gain(before, after) * (after - before).detach().cpu()).clamp(0, 1)
+
+
+def top_pixels(before: Tensor, after: Tensor, k: int) -> Tensor:
+    """Return an image (3, H, W) of the `k` most salient pixels: of `before` blue, `after` orange, of both black."""
+    old, new = (metrics.top_mask(m[None].detach(), k)[0].cpu().int() for m in (before, after))
+    colors = torch.from_numpy(to_rgba_array(["#ffffff", BLUE, ORANGE, BLACK])[:, :3]).float()
+    return colors[old + 2 * new].permute(2, 0, 1)
+
+
+def _gain(before: Tensor, after: Tensor) -> float:
+    largest = (after - before).abs().max().item()
+    return 0.5 / largest if largest > 0 else 1.0
 
 
 def _bare(axes: Axes, picture: AxesImage, title: str) -> AxesImage:

@@ -9,7 +9,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from fragile_utils import checks, chunks, propagation
 from fragile_utils.baseline import Baseline, by_content
 from fragile_utils.surrogate import SoftplusSurrogate
+
+GUIDE_STEPS = 10  # points of integrated gradients in the direction of an attack
 
 
 def normalize(attributions: Tensor) -> Tensor:
@@ -72,6 +74,10 @@ class Method:
     ) -> tuple[Tensor, Tensor]:
         """Return the signed attributions (N, 3, H, W) and the logits (N, classes), from one forward pass, unchecked."""
         raise TypeError(f"{type(self).__name__} does not say how it explains: expected it to define explain()")
+
+    def guide(self) -> "Method":
+        """Return the method that an attack on this one takes its directions from: itself, or one that is cheaper."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -148,6 +154,12 @@ class IntegratedGradients(Method):
         if self.rule == "riemann_trapezoid" and self.steps == 1:
             raise ValueError("steps: expected at least 2 for riemann_trapezoid, got 1")
         _checked_chunk(self.chunk)
+
+    def guide(self) -> "IntegratedGradients":
+        """Return the same with at most 10 points, by Gauss-Legendre quadrature, for the direction of an attack."""
+        if self.steps <= GUIDE_STEPS:
+            return self
+        return replace(self, steps=GUIDE_STEPS, rule="gausslegendre")
 
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False

@@ -117,6 +117,32 @@ def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusS
     return SoftplusSurrogate(model, beta).train(model.training)
 
 
+def choose_beta(model: nn.Module, images: Tensor, share: float = 0.95) -> float:
+    """Return the smallest power of two, from 1 on, with which the surrogate predicts as `model` does.
+
+    Parameters
+    ----------
+    model : Module
+        In evaluation mode.
+    images : Tensor (N, 3, H, W)
+        In [0, 1]; the more, the better the choice.
+    share : float
+        On which share of the images, at least, surrogate and network have to agree.
+
+    Raises
+    ------
+    ValueError
+        If no beta up to 2^20 will do.
+    """
+    with torch.no_grad():
+        predicted = checks.logits_shape(model(images), len(images)).argmax(1)
+        for power in range(21):
+            agreement = softplus_surrogate(model, 2.0**power)(images).argmax(1) == predicted
+            if agreement.double().mean() >= share:
+                return 2.0**power
+    raise ValueError(f"beta: with no softplus does the surrogate agree with the model on {share:.0%} of the images")
+
+
 class Smooth(TorchFunctionMode):
     """While it is active, ReLU and its relatives compute softplus, and a frozen convolution differentiates faster."""
 

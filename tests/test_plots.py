@@ -2,6 +2,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from fragile_utils import attacks, plots, saliency
@@ -52,7 +53,8 @@ def test_top_pixels_are_marked_by_where_they_are():
     before = torch.tensor([[4.0, 3.0], [1.0, 0.0]])
     after = torch.tensor([[4.0, 1.0], [3.0, 0.0]])
     marks = plots.show_top(Figure().subplots(), before, after, 2).get_array()
-    assert marks.tolist() == [[3, 1], [2, 0]]  # both, before; after, neither
+    colors = [[plots.BLACK, plots.BLUE], [plots.ORANGE, "#ffffff"]]  # both, before; after, neither
+    np.testing.assert_allclose(marks, [[to_rgb(color) for color in row] for row in colors], atol=1e-6)
 
 
 def test_a_figure_is_shown_once(tiny_batch, result):

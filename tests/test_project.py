@@ -36,6 +36,7 @@ LAYERS = [
     "metrics",
     "propagation",
     "saliency",
+    "regions",
     "attacks",
     "hessian",
     "influence",

@@ -1,0 +1,72 @@
+"""Regions of an image, as boolean masks (H, W): where a targeted attack is to move an explanation."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fragile_utils import checks
+
+
+def rectangle(height: int, width: int, *, top: int, left: int, bottom: int, right: int) -> Tensor:
+    """Return the mask (height, width) of rows `top` to `bottom` - 1 and columns `left` to `right` - 1.
+
+    Raises
+    ------
+    ValueError
+        If the rectangle is empty or leaves the image.
+    """
+    checks.count(height, "height")
+    checks.count(width, "width")
+    for low, high, size, name in ((top, bottom, height, "top and bottom"), (left, right, width, "left and right")):
+        if not 0 <= low < high <= size:
+            raise ValueError(f"{name}: expected 0 <= first < second <= {size}, got {low} and {high}")
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def superpixels(image: Tensor, segments: int = 50, compactness: float = 10.0) -> Tensor:
+    """Return the superpixel (H, W) that each pixel belongs to, counted from 0, by SLIC.
+
+    Parameters
+    ----------
+    image : Tensor (3, H, W)
+        In [0, 1].
+    segments : int
+        About how many superpixels.
+    compactness : float
+        The larger, the more alike their shapes; the smaller, the closer they follow colours.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described.
+
+    References
+    ----------
+    Achanta et al., *SLIC Superpixels Compared to State-of-the-Art Superpixel Methods*, IEEE TPAMI 34(11), 2012; as
+    implemented in scikit-image.
+    """
+    from skimage.segmentation import slic  # a second to import, for those who need it
+
+    if not isinstance(image, Tensor) or image.ndim != 3:
+        got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(f"image: expected a tensor (3, H, W), got {got}")
+    checks.images(image[None], "image")
+    checks.count(segments, "segments", at_most=image[0].numel())
+    checks.positive(compactness, "compactness")
+    values = image.detach().cpu().double().clamp(0, 1).permute(1, 2, 0).numpy()
+    found = slic(values, n_segments=segments, compactness=compactness, start_label=0)
+    return torch.from_numpy(found.astype(np.int64))
+
+
+def region_from_slic(image: Tensor, at: tuple[int, int], segments: int = 50, compactness: float = 10.0) -> Tensor:
+    """Return the mask (H, W) of the superpixel that contains the pixel `at` = (row, column).
+
+    Other arguments and errors as for `superpixels`.
+    """
+    found = superpixels(image, segments, compactness)
+    row, column = at
+    if not (0 <= row < found.shape[0] and 0 <= column < found.shape[1]):
+        raise ValueError(f"at: expected a pixel of an image of {tuple(found.shape)}, got {tuple(at)}")
+    return found == found[row, column]

@@ -137,7 +137,7 @@ def exemplars(
     for row, (images, scores) in rows.items():
         tops.append(influence.most(scores[index][None], count, result.attack.side)[0].tolist())
         confidence = (result.confidence_before if row == "original" else result.confidence)[index]
-        show_image(axes[f"{row} 0"], images[index], f"{row}: {label} ({confidence:.1%})")
+        show_image(axes[f"{row} 0"], images[index], f"{row}: {label} ({confidence:.2%})")
         for place, i in enumerate(tops[-1], 1):
             show_image(axes[f"{row} {place}"], train.images[i], f"number {place}: {train.label_names[i]}")
     show_influences(axes["influences"], result.scores_before[index], result.scores[index], *tops)
@@ -149,15 +149,16 @@ def show_influences(
 ) -> None:
     """Draw the helpfulness (minus the influence) of each training example, before against after.
 
-    The most influential examples are marked: those before the attack in blue, those after it in orange.
+    The most influential examples are marked: before the attack with a blue ring, after it with an orange dot.
     """
     x, y = -before.cpu().numpy(), -after.cpu().numpy()
     axes.axhline(0, color="#bbbbbb", linewidth=0.8)
     axes.axvline(0, color="#bbbbbb", linewidth=0.8)
     axes.scatter(x, y, s=6, color="#777777", linewidths=0)
-    for top, color, marker, name in ((top_before, BLUE, "o", "before"), (top_after, ORANGE, "s", "after")):
+    rings = {"facecolors": "none", "edgecolors": BLUE, "linewidths": 2, "s": 110}
+    for top, style, name in ((top_before, rings, "before"), (top_after, {"color": ORANGE, "s": 35}, "after")):
         if len(top):
-            axes.scatter(x[list(top)], y[list(top)], s=45, color=color, marker=marker, label=f"top {len(top)} {name}")
+            axes.scatter(x[list(top)], y[list(top)], label=f"top {len(top)} {name}", **style)
     correlation = influence.rank_correlation(before[None], after[None]).item()
     axes.set_title(f"rank correlation {correlation:.2f}", fontsize=10)
     axes.set(xlabel="helpfulness before", ylabel="helpfulness after")

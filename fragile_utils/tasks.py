@@ -142,17 +142,25 @@ def digits(
     parts = batch.split(checks.count(train, "train", at_most=len(batch) - 1), seed)
     network = digit_network(everything[~chosen], seed)
     name = f"the digits {pair[0]} and {pair[1]}, features of a network trained on the other eight"
-    return Task(name, Features(network, "network.6"), *parts)
+    return Task(name, Features(network, "network.7"), *parts)
+
+
+class Grey(nn.Module):
+    """The mean of the three colours: (N, 3, H, W) to (N, 1, H, W)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean(dim=1, keepdim=True)
 
 
 def digit_network(batch: data.Batch, seed: int = 0, epochs: int = 6) -> models.Classifier:
-    """Train a network of two convolutions and 64 hidden units, its module ``network.6``, on images 28 x 28."""
+    """Train a network of two convolutions and 64 hidden units, its module ``network.7``, on images 28 x 28."""
     classes, labels = batch.labels.unique(return_inverse=True)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = nn.Sequential(
-            nn.Conv2d(3, 16, 5, stride=2, padding=2),  # 14 x 14
+            Grey(),
+            nn.Conv2d(1, 16, 5, stride=2, padding=2),  # 14 x 14
             nn.ReLU(),
             nn.Conv2d(16, 32, 5, stride=2, padding=2),  # 7 x 7
             nn.ReLU(),

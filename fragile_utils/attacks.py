@@ -174,7 +174,7 @@ class RandomSign(Attack):
         return (maps - reference).abs().sum(dim=(1, 2)) / 2
 
     def direction(self, problem: Problem, x: Tensor) -> Tensor:
-        return torch.stack([_random_signs(image, seed) for image, seed in zip(x, problem.seeds, strict=True)])
+        return torch.stack([random_signs(image, seed) for image, seed in zip(x, problem.seeds, strict=True)])
 
     def schedule(self, eps: float, steps: int, step_size: float) -> tuple[int, float]:
         return 1, eps
@@ -496,7 +496,7 @@ def _reasons_not_to_attack(maps: Tensor, labels: Tensor, predicted: Tensor) -> l
     ]
 
 
-def _random_signs(image: Tensor, seed: int) -> Tensor:
+def random_signs(image: Tensor, seed: int) -> Tensor:
     """Return -1 or 1 for each value of `image`, the same for a seed on any device."""
     generator = torch.Generator().manual_seed(seed)
     bits = torch.randint(0, 2, image.shape, generator=generator, dtype=torch.int8)

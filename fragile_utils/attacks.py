@@ -272,7 +272,7 @@ def run(
     guide: saliency.Method | None = None,
     random_start: bool = False,
     patience: int | None = None,
-    progress: bool = False,
+    progress: bool | Callable[[int], None] = False,
 ) -> Result:
     """Attack the explanation of each image: Algorithm 1 of the paper, on a whole batch.
 
@@ -309,8 +309,9 @@ def run(
     patience : int, optional
         An image is done when so many iterates in a row brought nothing better. By default all take all steps, as in the
         paper.
-    progress : bool
-        Show a progress bar. An interrupt (Ctrl-C) ends the loop and returns the best so far.
+    progress : bool or callable
+        Show a progress bar, or call this with the number of each step that is done. An interrupt (Ctrl-C, or a
+        KeyboardInterrupt that the callable raises) ends the loop and returns the best so far.
 
     Returns
     -------
@@ -424,18 +425,20 @@ def _climb(
     steps: int,
     step_size: float,
     patience: int | None,
-    progress: bool,
+    progress: bool | Callable[[int], None],
 ) -> Tensor:
     """Run Algorithm 1 from `x`, note the best iterates in `best`, and return D at each iterate (P, N)."""
     rows = torch.arange(len(x), device=x.device)  # those that are not done
     curve: list[Tensor] = []
     try:
-        for p in tqdm(range(1, steps + 1), desc="attack", unit="step", disable=not progress, leave=False):
+        for p in tqdm(range(1, steps + 1), desc="attack", unit="step", disable=progress is not True, leave=False):
             x = problem.clip(x + step_size * attack.direction(problem, x))
             maps, logits = problem.evaluate(x)
             dissimilarity = attack.dissimilarity(maps, problem.reference)
             curve.append(torch.full_like(best.start, torch.nan).index_copy_(0, rows, dissimilarity))
             best.update(p, rows, x, maps, dissimilarity, logits, problem.labels)
+            if callable(progress):
+                progress(p)
             if patience is not None and p % LOOK == 0 and p < steps:
                 going = p - best.iteration[rows] < patience
                 if not going.all():

@@ -43,6 +43,7 @@ LAYERS = [
     "influence",
     "experiments",
     "plots",
+    "live",
     "widgets",
     "claims",
     "__main__",

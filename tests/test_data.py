@@ -1,3 +1,6 @@
+import tarfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -199,3 +202,96 @@ def test_bad_input_is_refused_with_a_message(tmp_path, monkeypatch, case):
     action, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         action(tmp_path)
+
+
+# --- Flower photos ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.delenv("FRAGILE_DATA", raising=False)
+    monkeypatch.setenv("FRAGILE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def photos(folder):
+    for i in range(3):
+        save(folder / "roses" / f"{i}.jpg", RED)
+        save(folder / "sunflowers" / f"{i}.jpg", np.roll(RED, 1, axis=2))
+    save(folder / "tulips" / "0.jpg", RED)
+    return folder
+
+
+@pytest.mark.parametrize("place", ["root", "FRAGILE_DATA", "cache"])
+def test_flowers_are_found_where_they_are(place, cache, tmp_path, monkeypatch):
+    photos((cache if place == "cache" else tmp_path / "mine") / "flower_photos")
+    if place == "FRAGILE_DATA":
+        monkeypatch.setenv("FRAGILE_DATA", str(tmp_path / "mine"))
+    batch = data.flowers(tmp_path / "mine" if place == "root" else None, size=16)
+    assert batch.images.shape == (6, 3, 16, 16)
+    assert batch.label_names == ("roses",) * 3 + ("sunflowers",) * 3
+
+
+def test_a_folder_of_the_readers_own_comes_before_the_download(cache, tmp_path, monkeypatch):
+    photos(cache / "flower_photos")
+    monkeypatch.setenv("FRAGILE_DATA", str(photos(tmp_path / "mine" / "flower_photos").parent))
+    (tmp_path / "mine" / "flower_photos" / "roses" / "0.jpg").unlink()
+    assert len(data.flowers(size=16)) == 5
+
+
+def test_flowers_are_not_downloaded_unless_asked_for(cache, monkeypatch):
+    monkeypatch.setattr(data, "FLOWER_PHOTOS", None)
+    with pytest.raises(ValueError, match=r"no flower photos in .*cache.*set FRAGILE_DATA, or .*download=True"):
+        data.flowers()
+    with pytest.raises(ValueError, match=r"no flower photos in .*tests.*"):
+        data.flowers(Path(__file__).parent, download=True)
+
+
+def test_flowers_are_downloaded_once(cache, tmp_path, monkeypatch):
+    class Fake:
+        calls = 0
+
+        def fetch(self, target, progress):
+            self.calls += 1
+            target.parent.mkdir()
+            folder = photos(tmp_path / "flower_photos")
+            (folder / "LICENSE.txt").write_text("CC BY")
+            with tarfile.open(target, "w:gz") as tar:
+                tar.add(folder, "flower_photos")
+            return target
+
+    monkeypatch.setattr(data, "FLOWER_PHOTOS", fake := Fake())
+    for _ in range(2):
+        assert len(data.flowers(size=16, download=True)) == 6
+    assert fake.calls == 1
+    assert [path.name for path in cache.iterdir()] == ["flower_photos"]
+    assert sorted(path.name for path in (cache / "flower_photos").iterdir()) == ["LICENSE.txt", "roses", "sunflowers"]
+
+
+def test_the_flower_photos_are_the_file_that_tensorflow_datasets_expects():
+    """Size and SHA-256 as in tensorflow_datasets/url_checksums/tf_flowers.txt (commit 333639b)."""
+    assert data.FLOWER_PHOTOS.size == 228813984
+    assert data.FLOWER_PHOTOS.sha256 == "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c"
+
+
+def test_the_cache_is_the_users(monkeypatch):
+    monkeypatch.delenv("FRAGILE_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
+    assert data.cache_folder() == Path("/x/fragile_utils")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert data.cache_folder() == Path.home() / ".cache" / "fragile_utils"
+
+
+def test_split_deals_out_every_image_once(tiny_batch):
+    batch = data.Batch(*tiny_batch)
+    first, rest = batch.split(4, seed=1)
+    assert sorted(first.names + rest.names) == sorted(batch.names)
+    assert (len(first), len(rest)) == (4, 2)
+    assert batch.split(4, seed=1)[0].names == first.names != batch.split(4, seed=2)[0].names
+    with pytest.raises(ValueError, match="first: expected a whole number from 1 to 6, got 7"):
+        batch.split(7)
+
+
+def test_results_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match=r"name: expected one of .*got 'nonsense'"):
+        data.results("nonsense")

@@ -133,3 +133,28 @@ def test_the_weights_file_is_checked_before_it_is_unpickled(tmp_path):
 def test_bad_input_is_refused_with_a_message(tmp_path, action, message):
     with pytest.raises(ValueError, match=message):
         action(tmp_path)
+
+
+# --- Inception v3 ----------------------------------------------------------------------------------------------------
+
+
+def test_inception_takes_images_and_knows_its_classes():
+    model = models.inception(None)
+    assert (model.size, model.classes[0], len(model.classes)) == (299, "tench", 1000)
+    assert not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+    assert model(torch.rand(1, 3, 299, 299)).shape == (1, 1000)
+
+
+def test_inception_of_other_weights_is_refused():
+    with pytest.raises(ValueError, match="weights: expected 'torchvision' or None, got 'keras'"):
+        models.inception("keras")
+
+
+def test_weights_of_inception_that_cannot_be_downloaded_are_a_clear_error(monkeypatch):
+    def offline(**_):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.models.inception_v3", offline)
+    with pytest.raises(ValueError, match="cannot be downloaded: no network"):
+        models.inception()

@@ -1,0 +1,320 @@
+"""Attacks on explanations by example: other training images become influential, the predicted class does not change.
+
+The paper linearises the summed influence of the three most influential training images around the test image x and
+takes one signed step of size eps against it,
+
+    d = -eps sign(grad_x sum_i s(z_i, x)),    s = -I,
+
+with s the helpfulness, positive for an example that supports the prediction (module `influence` has the signs).
+"""
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from fragile_utils import checks, influence
+from fragile_utils.attacks import random_signs
+from fragile_utils.last_layer import Features
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What distinguishes one attack from another.
+
+    Each records D, what it climbs: by how much the influence of the `top` most influential examples of the original has
+    been turned against the role that they had. For `side` "helpful", D is their summed influence, which starts out
+    negative; for "harmful", minus that.
+
+    Parameters
+    ----------
+    top : int
+        How many of the most influential training examples are attacked (the paper: 3).
+    side : {"helpful", "harmful"}
+        Which examples are the most influential: those that support the prediction, or those that oppose it.
+    scale_free : bool
+        Divide D by the factor that all influences share, see `Influence.total`. Without this, part of the budget goes
+        into making the prediction more confident, which shrinks all influences alike and reorders none.
+    """
+
+    top: int = 3
+    side: influence.Side = "helpful"
+    scale_free: bool = False
+
+    def __post_init__(self) -> None:
+        checks.count(self.top, "top")
+        if self.side not in ("helpful", "harmful"):
+            raise ValueError(f"side: expected 'helpful' or 'harmful', got {self.side!r}")
+
+    def schedule(self, eps: float, steps: int, step_size: float | None) -> tuple[int, float]:
+        """Return the number of steps and their size."""
+        return steps, eps / 4 if step_size is None else step_size
+
+
+@dataclass(frozen=True)
+class Iterated(Attack):
+    """Signed gradient steps, each followed by projection on the eps-ball and [0, 1]; the best iterate is kept."""
+
+
+@dataclass(frozen=True)
+class GradientSign(Attack):
+    """The paper's attack: one signed step of size eps."""
+
+    def schedule(self, eps: float, steps: int, step_size: float | None) -> tuple[int, float]:
+        return 1, eps
+
+
+@dataclass(frozen=True)
+class RandomSign(Attack):
+    """The baseline: move each pixel and channel up or down by eps, at random, once. Nothing is climbed."""
+
+    def schedule(self, eps: float, steps: int, step_size: float | None) -> tuple[int, float]:
+        return 1, eps
+
+
+ATTACKS: dict[str, type[Attack]] = {"gradient-sign": GradientSign, "iterated": Iterated, "random-sign": RandomSign}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an attack found, image by image.
+
+    Attributes
+    ----------
+    images : Tensor (T, 3, H, W)
+        The perturbed images; the original where the attack did not succeed.
+    scores_before, scores : Tensor (T, n)
+        The influence of each training example, before and after (float64).
+    labels, labels_after : Tensor (T,)
+        The class, and the prediction on `images`. They differ only on an image that the model gets wrong to begin with,
+        which is not attacked.
+    confidence_before, confidence : Tensor (T,)
+        The probability that the head gives to the class.
+    linf : Tensor (T,)
+        The largest change of any pixel, in units of images in [0, 1].
+    success : Tensor (T,), bool
+        Whether some iterate kept the label.
+    reasons : tuple of str
+        "" where the attack succeeded, else why it did not.
+    dissimilarity_before, dissimilarity : Tensor (T,)
+        D at the originals and at `images`; see `Attack`.
+    iteration : Tensor (T,)
+        Which iterate was kept, counted from 1; 0 for the original.
+    """
+
+    attack: Attack
+    eps: float
+    steps: int
+    step_size: float
+    seed: int
+    images: Tensor = field(repr=False)
+    scores_before: Tensor = field(repr=False)
+    scores: Tensor = field(repr=False)
+    labels: Tensor = field(repr=False)
+    labels_after: Tensor = field(repr=False)
+    confidence_before: Tensor = field(repr=False)
+    confidence: Tensor = field(repr=False)
+    linf: Tensor = field(repr=False)
+    success: Tensor = field(repr=False)
+    reasons: tuple[str, ...] = field(repr=False)
+    dissimilarity_before: Tensor = field(repr=False)
+    dissimilarity: Tensor = field(repr=False)
+    iteration: Tensor = field(repr=False)
+
+    def compare(self, n: int = 5) -> pd.DataFrame:
+        """Return a table with one row for each image.
+
+        Columns: ``label``, ``label_after``, ``confidence_before``, ``confidence``, ``linf`` (in [0, 1] units),
+        ``success``, ``rank_correlation`` of all influences, ``top_overlap``: the share of the `n` most influential
+        examples, on the attack's side, that still are.
+        """
+        columns = {
+            "label": self.labels,
+            "label_after": self.labels_after,
+            "confidence_before": self.confidence_before,
+            "confidence": self.confidence,
+            "linf": self.linf,
+            "success": self.success,
+            "rank_correlation": influence.rank_correlation(self.scores_before, self.scores),
+            "top_overlap": influence.top_overlap(self.scores_before, self.scores, n, self.attack.side),
+        }
+        return pd.DataFrame({name: values.tolist() for name, values in columns.items()})
+
+
+def run(
+    attack: Attack,
+    features: Features,
+    explain: influence.Influence,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    steps: int = 10,
+    step_size: float | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Result:
+    """Attack the explanation by example of each test image, on a whole batch.
+
+    Parameters
+    ----------
+    attack : Attack
+        `GradientSign`, the paper's; `Iterated`; or the baseline `RandomSign`.
+    features : Features
+        The frozen network: images to features. Any differentiable module in evaluation mode will do.
+    explain : Influence
+        The influence of the training examples, with its head.
+    images : Tensor (T, 3, H, W)
+        In [0, 1].
+    labels : Tensor (T,)
+        Their classes. An image on which the head predicts another is not attacked, and reported as such.
+    eps : float
+        The largest allowed change of a pixel, in units of images in [0, 1]: ``8 / 255``.
+    steps, step_size : int, float
+        Of `Iterated`; the step size is eps / 4 by default.
+    seed : int
+        Image i draws what is random from ``seed + i`` alone, the same on any device and in any batch.
+    progress : bool
+        Show a progress bar. An interrupt (Ctrl-C) ends the loop and returns the best so far.
+
+    Returns
+    -------
+    Result
+        For each image, of all iterates with the prediction unchanged, the one with the largest D.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described.
+
+    References
+    ----------
+    Ghorbani, Abid, Zou, *Interpretation of Neural Networks is Fragile*, AAAI 2019, section on influence functions.
+    """
+    checks.evaluation_mode(features)
+    checks.images(images)
+    checks.labels(labels, len(images), explain.head.classes)
+    eps = checks.positive(eps, "eps")
+    step_size = None if step_size is None else checks.positive(step_size, "step_size")
+    steps, step_size = attack.schedule(eps, checks.count(steps, "steps"), step_size)
+    images = images.detach().clamp(0, 1)
+
+    with torch.no_grad():
+        before = features(images)
+        logits = explain.head(before)
+    scores = explain(before, labels)
+    predicted, confidence = logits.argmax(1), _confidence(logits, labels)
+    pull = explain.pull(influence.most(scores, attack.top, attack.side))
+    start = _dissimilarity(attack, explain, before, labels, pull)
+    reasons = [
+        "" if got == label else f"predicted as class {got}, not {label}"
+        for label, got in zip(labels.tolist(), predicted.tolist(), strict=True)
+    ]
+
+    rows = torch.tensor([i for i, reason in enumerate(reasons) if not reason], dtype=torch.long)
+    seeds = [seed + i for i in rows.tolist()]
+    rows = rows.to(images.device)
+    best = _climb(
+        attack, features, explain, images[rows], labels[rows], pull[rows], seeds, eps, steps, step_size, progress
+    )
+    kept = best.iteration > 0
+    for i, found in zip(rows.tolist(), kept.tolist(), strict=True):
+        reasons[i] = "" if found else "no iterate kept the label"
+
+    done = rows[kept]
+    perturbed = images.index_copy(0, done, best.images[kept])
+    with torch.no_grad():
+        logits_after = logits.index_copy(0, done, explain.head(best.features[kept]))
+    after = explain(best.features[kept], labels[done]) if len(done) else scores[:0]
+    return Result(
+        attack=attack,
+        eps=eps,
+        steps=steps,
+        step_size=step_size,
+        seed=seed,
+        images=perturbed,
+        scores_before=scores,
+        scores=scores.index_copy(0, done, after),
+        labels=labels,
+        labels_after=logits_after.argmax(1),
+        confidence_before=confidence,
+        confidence=_confidence(logits_after, labels),
+        linf=(perturbed - images).abs().amax(dim=(1, 2, 3)),
+        success=torch.zeros_like(labels, dtype=torch.bool).index_fill(0, done, True),
+        reasons=tuple(reasons),
+        dissimilarity_before=start,
+        dissimilarity=start.index_copy(0, done, best.dissimilarity[kept]),
+        iteration=torch.zeros_like(labels).index_copy(0, rows, best.iteration),
+    )
+
+
+@dataclass
+class _Best:
+    """Of all iterates with the prediction unchanged, the one with the largest D; image by image, on the device."""
+
+    images: Tensor
+    features: Tensor
+    dissimilarity: Tensor
+    iteration: Tensor
+
+
+def _climb(
+    attack: Attack,
+    features: Features,
+    explain: influence.Influence,
+    images: Tensor,
+    labels: Tensor,
+    pull: Tensor,
+    seeds: list[int],
+    eps: float,
+    steps: int,
+    step_size: float,
+    progress: bool,
+) -> _Best:
+    """Take the steps; each iterate is looked at in the pass that also gives the gradient of the next step."""
+    reach = eps - torch.finfo(images.dtype).eps / 2  # so that rounding never leaves the ball
+    random = isinstance(attack, RandomSign)
+    nothing = torch.full((len(images),), -torch.inf, dtype=torch.float64, device=images.device)
+    best = _Best(images, images.new_zeros(len(images), 1), nothing, torch.zeros_like(labels))
+    if not len(images):
+        return best
+    x = images
+    try:
+        for p in tqdm(range(steps + 1), desc="attack", unit="step", disable=not progress, leave=False):
+            climbing = p < steps and not random
+            x = x.detach().requires_grad_(climbing)
+            with torch.set_grad_enabled(climbing):
+                seen = features(x)
+                dissimilarity = _dissimilarity(attack, explain, seen, labels, pull)
+            if p > 0:
+                _keep(best, p, x, seen, dissimilarity, explain.head(seen).argmax(1) == labels)
+            if p == steps:
+                break
+            if climbing:
+                (direction,) = torch.autograd.grad(dissimilarity.sum(), x)
+                direction = direction.sign()
+            else:
+                direction = torch.stack([random_signs(image, s) for image, s in zip(x, seeds, strict=True)])
+            x = (x.detach() + step_size * direction).clamp(images - reach, images + reach).clamp_(0, 1)
+    except KeyboardInterrupt:
+        pass  # the best so far is an answer
+    return best
+
+
+def _keep(best: _Best, p: int, x: Tensor, seen: Tensor, dissimilarity: Tensor, same_label: Tensor) -> None:
+    better = same_label & (dissimilarity > best.dissimilarity)
+    best.images = torch.where(better[:, None, None, None], x, best.images).detach()
+    best.features = torch.where(better[:, None], seen, best.features).detach()
+    best.dissimilarity = torch.where(better, dissimilarity, best.dissimilarity).detach()
+    best.iteration = torch.where(better, p, best.iteration)
+
+
+def _dissimilarity(attack: Attack, explain: influence.Influence, seen: Tensor, labels: Tensor, pull: Tensor) -> Tensor:
+    total = explain.total(seen, labels, pull, attack.scale_free)
+    return total if attack.side == "helpful" else -total
+
+
+def _confidence(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.softmax(1).gather(1, labels[:, None]).squeeze(1)

@@ -1,0 +1,138 @@
+"""`fragile influence` as a user meets it: output, exit status, files."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_cli import fragile  # noqa: F401
+
+from fragile_utils import data, influence_attack, tasks
+from fragile_utils.__main__ import parser
+
+KEYS = {"image", "class", "label", "label_after", "linf", "success", "rank_correlation", "top_overlap", "confidence"}
+
+
+@pytest.fixture(scope="module")
+def network():
+    samples = data.mnist_samples()
+    return tasks.digit_network(samples[~torch.isin(samples.labels, torch.tensor([4, 9]))])
+
+
+@pytest.fixture(autouse=True)
+def train_once(network, monkeypatch):
+    monkeypatch.setattr(tasks, "digit_network", lambda *_: network)
+
+
+def rows(out):
+    *images, summary = [json.loads(line) for line in out.splitlines()]
+    return images, summary
+
+
+def test_the_defaults_are_the_papers():
+    options = vars(parser().parse_args(["influence"]))
+    paper = {"attack": "gradient-sign", "top": 3, "overlap": 5, "eps": 8, "damping": 0, "side": "helpful"}
+    assert options | paper | {"data": "digits", "images": 4, "seed": 0, "backbone": "squeezenet"} == options
+
+
+def test_it_prints_one_json_object_a_line_and_a_summary(fragile):  # noqa: F811
+    status, out, err = fragile("influence", "--eps", 16, "--images", 5, "--batch-size", 2, "--json")
+    images, summary = rows(out)
+    assert (status, err, len(images)) == (0, "", 5)
+    for row in images:
+        assert set(row) >= KEYS
+        assert row["label_after"] == row["label"]
+        assert row["linf"] <= 16
+    assert (summary["summary"], summary["images"], summary["failures"]) == (True, 5, 0)
+    for name in ("rank_correlation", "top_overlap"):
+        assert summary[name] == pytest.approx(np.mean([row[name] for row in images]))
+    assert summary["accuracy"] > 0.9
+    assert (summary["settings"]["eps"], summary["settings"]["train"]) == (16, 700)
+    assert summary["settings"]["backbone"] is None
+
+
+def test_it_is_the_attack_of_the_package(fragile):  # noqa: F811
+    options = ("--attack", "iterated", "--scale-free", "--top", 2, "--eps", 16, "--steps", 3, "--step-size", 8)
+    images, _ = rows(fragile("influence", *options, "--images", 3, "--train", 300, "--l2", 0.05, "--json")[1])
+    trained = tasks.digits(train=300).learn(l2=0.05)
+    attack = influence_attack.Iterated(top=2, scale_free=True)
+    batch = trained.test[:3]
+    few = {"eps": 16 / 255, "steps": 3, "step_size": 8 / 255}
+    result = influence_attack.run(
+        attack, trained.task.features, trained.explain, batch.images, batch.labels, **few
+    ).compare()
+    for row, (_, expected) in zip(images, result.iterrows(), strict=True):
+        assert row["rank_correlation"] == pytest.approx(expected.rank_correlation, abs=0.02)
+
+
+def test_conjugate_gradients_change_nothing(fragile):  # noqa: F811
+    run = ("influence", "--images", 3, "--damping", 0.01, "--json", "--solver")
+    exact, iterative = (rows(fragile(*run, solver)[1]) for solver in ("exact", "cg"))
+    assert exact[1]["rank_correlation"] == pytest.approx(iterative[1]["rank_correlation"], abs=1e-3)
+
+
+def test_a_table_for_people_and_a_picture_of_each_image(fragile, tmp_path):  # noqa: F811
+    out = tmp_path / "new" / "pictures"
+    status, text, _ = fragile("influence", "--images", 2, "--top", 2, "--out", out)
+    assert status == 0
+    assert "the digits 4 and 9" in text
+    assert "mean over 2 of 2 images: rank_correlation" in text
+    pictures = sorted(out.iterdir())
+    assert [path.name[:3] for path in pictures] == ["000", "001"]
+    for path in pictures:
+        with Image.open(path) as picture:
+            assert min(picture.size) > 400
+
+
+def test_flowers_are_taken_from_the_readers_folder(fragile, tmp_path, monkeypatch):  # noqa: F811
+    rng = np.random.default_rng(0)
+    for name, colour in (("roses", (200, 30, 60)), ("sunflowers", (230, 200, 30))):
+        (tmp_path / "flower_photos" / name).mkdir(parents=True)
+        for i in range(6):
+            pixels = np.clip(np.array(colour) + rng.integers(-60, 60, (40, 60, 3)), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "flower_photos" / name / f"{i}.jpg")
+    monkeypatch.setenv("FRAGILE_DATA", str(tmp_path))
+    status, out, _ = fragile("influence", "--data", "flowers", "--train", 9, "--images", 1, "--json")
+    images, summary = rows(out)
+    assert (status, len(images)) == (0, 1)
+    assert summary["settings"]["backbone"] == "squeezenet"
+    assert "roses and sunflowers" in summary["note"]
+
+
+BAD = {
+    "eps 0": (["--eps", 0], "--eps: expected a number above 0, got 0.0"),
+    "step size 0": (["--step-size", 0], "--step-size: expected a number above 0"),
+    "no images": (["--images", 0], "--images: expected a whole number at least 1, got 0"),
+    "no training images": (["--train", 0], "--train: expected a whole number at least 1, got 0"),
+    "all training images": (["--train", 1000], "train: expected a whole number from 1 to 999, got 1000"),
+    "top": (["--top", 0], "--top: expected a whole number at least 1"),
+    "more than there are": (["--train", 50, "--overlap", 51], "--top, --overlap: expected a whole number from 1 to 50"),
+    "negative l2": (["--l2", -1], "--l2: expected a number, 0 or above, got -1.0"),
+    "separable without l2": (["--train", 30, "--l2", 0], "the classes are separable"),
+    "negative damping": (["--damping", -1], "--damping: expected a number, 0 or above"),
+    "no flowers": (["--data", "flowers"], "no flower photos in"),
+    "out is a file": (["--out", "a file"], "--out: expected a folder, got the file"),
+    "no such device": (["--device", "abacus"], "--device: 'abacus' is not available here"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_wrong_input_is_one_clear_line_and_exit_status_2(case, fragile, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FRAGILE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "a file").write_text("")
+    arguments, message = BAD[case]
+    status, out, err = fragile("influence", "--images", 1, "--out", "pictures", *arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("fragile: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_wrong_usage_ends_with_status_2(fragile, capsys):  # noqa: F811
+    for arguments in (["--backbone", "vgg"], ["--attack", "topk"], ["--side", "both"], ["--eps", "small"]):
+        with pytest.raises(SystemExit) as stop:
+            fragile("influence", *arguments)
+        assert stop.value.code == 2

@@ -7,7 +7,7 @@ function of PyTorch that they all end in. ``propagation`` walks back through the
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,12 +29,13 @@ ACTIVATION = "activation"  # any other elementwise function
 MAX_POOL = "max_pool"
 
 _T = Tensor
+RELU = {F.relu, torch.relu, _T.relu}
 _VIEWS = {  # the output may share the memory of the input
     *(torch.flatten, _T.flatten, _T.view, _T.view_as, torch.reshape, _T.reshape, torch.permute, _T.permute),
     *(torch.transpose, _T.transpose, torch.squeeze, _T.squeeze, torch.unsqueeze, _T.unsqueeze, _T.contiguous),
     _T.__getitem__,
 }
-_CAT = {torch.cat, torch.concat}
+CAT = {torch.cat, torch.concat}
 _ADD = {torch.add, _T.add}
 _SUBTRACT = {torch.sub, _T.sub, _T.__rsub__}
 _MULTIPLY = {torch.mul, _T.mul}
@@ -42,12 +43,12 @@ _DIVIDE = {torch.div, _T.div}
 _AVERAGE = {torch.mean, _T.mean, torch.sum, _T.sum, F.avg_pool2d, F.adaptive_avg_pool2d}
 _MAX_POOL = {F.max_pool2d, torch.max_pool2d, F.adaptive_max_pool2d}
 _KINDS: dict[Callable, str] = {
-    **dict.fromkeys((*_VIEWS, *_CAT, torch.flip, _T.flip, F.pad), REARRANGE),
+    **dict.fromkeys((*_VIEWS, *CAT, torch.flip, _T.flip, F.pad), REARRANGE),
     **dict.fromkeys((*_MULTIPLY, *_DIVIDE, torch.neg, _T.neg, F.batch_norm), CONSTANT),
     **dict.fromkeys((*_ADD, *_SUBTRACT), CONSTANT),  # COMBINE, when both terms depend on the image
     **dict.fromkeys(_AVERAGE, COMBINE),
     **dict.fromkeys((F.conv2d, F.linear), WEIGHTED),
-    **dict.fromkeys((F.relu, torch.relu, _T.relu, F.leaky_relu), HOMOGENEOUS),
+    **dict.fromkeys((*RELU, F.leaky_relu), HOMOGENEOUS),
     **dict.fromkeys((torch.sigmoid, _T.sigmoid, torch.tanh, _T.tanh, F.softplus, F.relu6, F.hardtanh), ACTIVATION),
     **dict.fromkeys((F.gelu, F.silu, F.mish, F.elu, F.selu, F.celu, F.hardswish, F.hardsigmoid), ACTIVATION),
     **dict.fromkeys(_MAX_POOL, MAX_POOL),
@@ -59,8 +60,8 @@ _IN_PLACE: dict[Callable, Callable] = {  # and the same function out of place
     **{F.leaky_relu_: F.leaky_relu, F.elu_: F.elu, F.hardtanh_: F.hardtanh},
     **{_T.add_: torch.add, _T.sub_: torch.sub, _T.mul_: torch.mul, _T.div_: torch.div},
 }
-_POSITIVE = {F.relu, torch.relu, _T.relu, torch.sigmoid, _T.sigmoid, F.softplus}  # have no values below 0
-_KEEP_POSITIVE = _VIEWS | _CAT | _ADD | _AVERAGE | _MAX_POOL  # give none below 0 when they are given none
+_POSITIVE = RELU | {torch.sigmoid, _T.sigmoid, F.softplus}  # have no values below 0
+_KEEP_POSITIVE = _VIEWS | CAT | _ADD | _AVERAGE | _MAX_POOL  # give none below 0 when they are given none
 _DROPOUT = {F.dropout, F.dropout2d, F.alpha_dropout, F.feature_alpha_dropout}
 _SOFTMAX = {F.softmax, torch.softmax, _T.softmax, F.log_softmax, torch.log_softmax, _T.log_softmax}
 _SHAPE_ONLY = {  # what may be asked of a value without computing with it
@@ -95,6 +96,7 @@ class Step:
     call: Callable[..., Any]  # `call(x, weight, bias)` if the step is WEIGHTED
     output: Node
     weights: tuple[Tensor, Tensor | None] = ()
+    options: dict[str, Any] = field(default_factory=dict)  # of a WEIGHTED step: stride, padding, ...
     indices: Tensor | None = None  # of a MAX_POOL step: where in its plane each maximum is
     reference: "Step | None" = None  # the same step of the pass on the reference
 
@@ -112,6 +114,10 @@ class Trace:
     activations: AbstractContextManager
 
 
+class Untraceable(ValueError):
+    """The model computes what has no rule."""
+
+
 def trace(model: nn.Module, images: Tensor) -> Trace:
     """Run `model` on `images` (N, 3, H, W) and return the steps that depend on them.
 
@@ -121,7 +127,8 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
     Raises
     ------
     ValueError
-        If the model is in training mode or TorchScript, or computes what has no rule; the layer is named.
+        If the model is in training mode, or (`Untraceable`) TorchScript or computes what has no rule; the layer is
+        named.
     """
     checks.evaluation_mode(model)
     activations: AbstractContextManager = nullcontext()
@@ -130,7 +137,7 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod"):  # scripted or compiled
             got = "TorchScript" if isinstance(module, torch.jit.ScriptModule) else "the result of torch.compile"
-            raise ValueError(f"{name or 'model'}: expected a plain module, got {got}, which cannot be traced")
+            raise Untraceable(f"{name or 'model'}: expected a plain module, got {got}, which cannot be traced")
         if isinstance(module, SoftplusSurrogate):
             raise ValueError(f"{name}: a softplus surrogate inside another model; make one of the whole model")
     recorder = _Recorder(activations)
@@ -199,7 +206,7 @@ class _Recorder:
         self.layers.pop()
 
     def refusal(self, function: Callable, why: str) -> ValueError:
-        return ValueError(f"{self.layers[-1]}: {resolve_name(function) or function} {why}")
+        return Untraceable(f"{self.layers[-1]}: {resolve_name(function) or function} {why}")
 
     def record(self, function: Callable, args: tuple, kwargs: dict[str, Any]) -> _Traced:
         kwargs = dict(kwargs)
@@ -214,7 +221,7 @@ class _Recorder:
         kind = self._kind(function, args, kwargs, traced)
 
         nodes = list(dict.fromkeys(leaf.node for leaf in traced))
-        call, weights = _prepare(kind, function, args, kwargs)
+        call, weights, options = _prepare(kind, function, args, kwargs)
         with torch.enable_grad(), self.activations:
             arguments = [node.value.view_as(node.value) for node in nodes]
             value, indices = call(*arguments, *weights), None
@@ -224,7 +231,7 @@ class _Recorder:
         kept = function in _KEEP_POSITIVE and kind != CONSTANT and "alpha" not in kwargs
         kept = kept and all(node.positive for node in nodes) and len(traced) == len(list(_tensors((args, kwargs))))
         output.positive = function in _POSITIVE or kept
-        output.step = Step(kind, function, self.layers[-1], nodes, arguments, call, output, weights, indices)
+        output.step = Step(kind, function, self.layers[-1], nodes, arguments, call, output, weights, options, indices)
         self.steps.append(output.step)
         if function in _VIEWS:
             output.shared = nodes[0].shared = True
@@ -248,19 +255,19 @@ class _Recorder:
         if function in _ADD | _SUBTRACT and len(traced) == 2:
             return COMBINE
         first = args[0] is traced[0] or function in _ADD | _SUBTRACT | _MULTIPLY
-        if function not in _CAT and (len(traced) > 1 or not first):
+        if function not in CAT and (len(traced) > 1 or not first):
             raise self.refusal(function, "combines values of the image in a way that has no propagation rule")
         return _KINDS[function]
 
 
-def _prepare(kind: str, function: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Callable, tuple]:
-    """Return the call as a function of the values in it alone, and of the weights if it has any."""
+def _prepare(kind: str, function: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Callable, tuple, dict]:
+    """Return the call as a function of the values in it alone, and of the weights if it has any; these; its options."""
     if kind == WEIGHTED:
         names = ("weight", "bias", "stride", "padding", "dilation", "groups")
         options = dict(zip(names, args[1:], strict=False)) | kwargs
         weights = (options.pop("weight"), options.pop("bias", None))
         layer = convolution if function is F.conv2d else F.linear
-        return lambda x, weight, bias: layer(x, weight, bias, **options), weights
+        return lambda x, weight, bias: layer(x, weight, bias, **options), weights, options
     if kind == MAX_POOL:
         function = F.adaptive_max_pool2d if function is F.adaptive_max_pool2d else F.max_pool2d
         kwargs = kwargs | {"return_indices": True}
@@ -272,7 +279,7 @@ def _prepare(kind: str, function: Callable, args: tuple, kwargs: dict[str, Any])
         args, kwargs = _replace(call, given.get, Node)
         return function(*args, **kwargs)
 
-    return closed, ()
+    return closed, (), {}
 
 
 def _replace(tree: Any, by: Callable, kind: type = _Traced) -> Any:

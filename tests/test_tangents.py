@@ -1,0 +1,233 @@
+"""Gradients and products with the Hessian, layer by layer, against autograd's full Hessian in float64."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import Tiny
+from torch import nn
+
+from fragile_utils import saliency, tangents, tracing
+from fragile_utils.surrogate import softplus_surrogate
+
+
+class Residual(nn.Module):
+    """Batch norm, a residual sum, concatenation, groups, dilation, average pooling, a reused activation."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.grouped = nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=2)
+        self.relu = nn.ReLU(inplace=True)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.relu(self.norm(self.first(x * 2 - 1)))
+        y = self.relu(self.grouped(x) + x)
+        y = torch.cat([F.avg_pool2d(y, 2), F.adaptive_max_pool2d(x, 2)], dim=1)
+        return self.last(y.mean(dim=(2, 3)))
+
+
+class Smooth(nn.Module):
+    """Activations of other kinds, and padding by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding="same")
+        self.second = nn.Conv2d(4, 4, 2, stride=2, bias=False)
+        self.last = nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = F.leaky_relu(self.first(x), 0.1)
+        x = torch.sigmoid(self.second(x)) - 0.5
+        x = F.gelu(F.max_pool2d(x, 2))
+        return self.last(torch.tanh(x).flatten(1)) / 2
+
+
+class Shared(nn.Module):
+    """One ReLU that a max pool and another layer read: the pool must not overtake it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = F.relu(self.first(x))
+        both = torch.cat([F.max_pool2d(x, 4).mean((2, 3)), x.sum((2, 3))], 1)
+        return self.last(both)
+
+
+NETWORKS = {"tiny": (Tiny, 16), "residual": (Residual, 8), "smooth": (Smooth, 8), "shared": (Shared, 8)}
+
+
+@pytest.fixture(params=NETWORKS)
+def case(request):
+    """A surrogate, images, targets and vectors, in float64."""
+    make, size = NETWORKS[request.param]
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = make().double().eval().requires_grad_(False)
+    if isinstance(model, Residual):
+        model.norm.running_mean += 0.1
+        model.norm.running_var *= 1.5
+    images, vectors = (torch.rand(2, 3, size, size, generator=generator, dtype=torch.float64) for _ in range(2))
+    return softplus_surrogate(model, 3.0), images, torch.tensor([0, 2]), vectors - 0.5
+
+
+def by_autograd(model, images, targets):
+    """Return gradient and Hessian of each image's score, one image at a time."""
+    gradients, hessians = [], []
+    for image, target in zip(images, targets, strict=True):
+
+        def score(x, target=target):
+            return model(x[None])[0, target]
+
+        gradients.append(torch.autograd.functional.jacobian(score, image))
+        hessians.append(torch.autograd.functional.hessian(score, image).flatten(3).flatten(0, 2))
+    return torch.stack(gradients), torch.stack(hessians)
+
+
+def test_gradient_and_products_equal_the_full_hessian(case):
+    model, images, targets, vectors = case
+    made = tangents.Pass(model, images, targets)
+    gradients, hessians = by_autograd(model, images, targets)
+    wanted = (hessians @ vectors.flatten(1)[:, :, None]).view_as(vectors)
+    assert wanted.abs().amax() > 1e-4
+    torch.testing.assert_close(made.gradient, gradients, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(made.logits, model(images))
+    for _ in range(2):  # the second product must not meet what the first has left
+        torch.testing.assert_close(made.product(vectors), wanted, rtol=1e-9, atol=1e-13)
+
+
+def test_channels_last_makes_no_difference(case):
+    model, images, targets, vectors = case
+    plain = tangents.Pass(model, images, targets)
+    last = tangents.Pass(model, images.contiguous(memory_format=torch.channels_last), targets)
+    torch.testing.assert_close(last.gradient, plain.gradient)
+    torch.testing.assert_close(last.product(vectors), plain.product(vectors))
+
+
+def test_the_function_differentiates_gradient_and_logits(case):
+    model, images, targets, vectors = case
+    x = images.clone().requires_grad_()
+    gradient, logits = tangents.gradient(model, x, targets)
+    weights = torch.linspace(-1, 1, logits.numel(), dtype=torch.float64).view_as(logits)
+    (found,) = torch.autograd.grad((gradient * vectors).sum() + (logits * weights).sum(), x)
+    y = images.clone().requires_grad_()
+    outputs = model(y)
+    (g,) = torch.autograd.grad(outputs.gather(1, targets[:, None]).sum(), y, create_graph=True)
+    (wanted,) = torch.autograd.grad((g * vectors).sum() + (outputs * weights).sum(), y)
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-13)
+
+
+def test_a_pass_is_freed_with_its_gradient(case, monkeypatch):
+    model, images, targets, vectors = case
+    made = []
+
+    class Noted(tangents.Pass):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(tangents, "Pass", Noted)
+    gc.disable()
+    try:
+        for used in (False, True):
+            x = images.clone().requires_grad_()
+            gradient, logits = tangents.gradient(model, x, targets)
+            if used:
+                torch.autograd.grad((gradient * vectors).sum(), x)
+            assert made[-1]() is not None
+            del gradient, logits, x
+            assert made[-1]() is None
+    finally:
+        gc.enable()
+
+
+def test_images_come_out_as_they_went_in(case):
+    model, images, targets, vectors = case
+    copies = images.clone(), vectors.clone()
+    tangents.Pass(model, images, targets).product(vectors)
+    assert torch.equal(images, copies[0])
+    assert torch.equal(vectors, copies[1])
+
+
+def test_a_max_pool_after_relu_comes_first_unless_others_read_the_relu():
+    def order(model, size):
+        steps = tangents.program_of(softplus_surrogate(model.eval(), 1.0), torch.rand(1, 3, size, size)).operations
+        return [type(operation).__name__ for operation in steps]
+
+    assert order(Tiny(), 16)[-4:] == ["MaxPool", "SoftplusOfReLU", "Operation", "Weighted"]
+    shared = order(Shared(), 8)
+    assert shared.index("SoftplusOfReLU") < shared.index("MaxPool")
+
+
+def test_the_program_follows_the_model(tiny, tiny_batch):
+    """Weights that are changed in place, replaced, or of another type are those that are used."""
+    images, targets = tiny_batch
+    surrogate = softplus_surrogate(tiny, 8.0)
+
+    def check():
+        wanted, _ = by_autograd(surrogate, images[:1], targets[:1])
+        torch.testing.assert_close(tangents.Pass(surrogate, images[:1], targets[:1]).gradient, wanted)
+
+    check()
+    tiny.first.weight.mul_(2)
+    check()
+    tiny.last = nn.Linear(8 * 3 * 3, 5).eval().requires_grad_(False)
+    check()
+    images, tiny = images.double(), tiny.double()
+    check()
+
+
+def test_few_programs_are_kept(tiny, tiny_batch):
+    images, targets = tiny_batch
+    surrogate = softplus_surrogate(tiny, 8.0)
+    for count in range(1, 7):
+        tangents.Pass(surrogate, images[:count], targets[:count])
+    assert len(surrogate.programs) == tangents.KEPT
+
+
+class Square(nn.Module):
+    """Computes what has no rule."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Tiny()
+
+    def forward(self, images):
+        return self.inner(images.square()).square()
+
+
+def test_what_cannot_be_traced_is_left_to_autograd(tiny_batch):
+    images, targets = tiny_batch
+    surrogate = softplus_surrogate(Square().eval().requires_grad_(False), 8.0)
+    with pytest.raises(tracing.Untraceable, match="square"):
+        tangents.Pass(surrogate, images, targets)
+    x = images.clone().requires_grad_()
+    gradient, _ = saliency.Gradient().explain(surrogate, x, targets, create_graph=True)
+    assert not tangents.applicable(surrogate)
+    assert torch.autograd.grad(gradient.square().sum(), x)[0].abs().amax() > 0
+
+
+def test_parameters_that_learn_keep_their_gradients(tiny, tiny_batch):
+    """A regulariser of the gradient needs derivatives by the parameters, which only autograd gives."""
+    images, targets = tiny_batch
+    surrogate = softplus_surrogate(tiny.requires_grad_(True), 8.0)
+    assert not tangents.applicable(surrogate)
+    gradient, _ = saliency.Gradient().explain(surrogate, images.clone().requires_grad_(), targets, create_graph=True)
+    assert torch.autograd.grad(gradient.square().sum(), tiny.first.weight)[0].abs().amax() > 0
+    surrogate.constant = True
+    assert tangents.applicable(surrogate)
+
+
+def test_a_linear_score_has_no_curvature():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 2)).eval().requires_grad_(False)
+    images = torch.rand(2, 3, 4, 4)
+    made = tangents.Pass(softplus_surrogate(model, 1.0), images, torch.tensor([0, 1]))
+    assert torch.equal(made.product(torch.rand_like(images)), torch.zeros_like(images))

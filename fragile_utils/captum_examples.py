@@ -2,12 +2,12 @@
 
 Each takes the head, the training examples (n, D) and (n,), and test examples (T, D) and (T,), and returns one number
 for each pair, (T, n), with the sign of `influence.Influence`: negative where an example helps. Computed on the CPU.
+Captum is imported when it is used.
 """
 
 import tempfile
 
 import torch
-from captum.influence import NaiveInfluenceFunction, SimilarityInfluence, TracInCPFast
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
@@ -20,6 +20,8 @@ def naive_influence(head: Head, features: Tensor, labels: Tensor, test: Tensor, 
     Captum adds up the training losses where the definition takes their mean, and leaves the minus sign out; both are
     put back here. It takes the head as K weight vectors, and l2 as `hessian_reg`.
     """
+    from captum.influence import NaiveInfluenceFunction
+
     network, train, tests = _prepare(head, features, labels, test, test_labels)
     captums = NaiveInfluenceFunction(
         network,
@@ -44,6 +46,8 @@ def tracin(head: Head, features: Tensor, labels: Tensor, test: Tensor, test_labe
     ----------
     Pruthi et al., *Estimating Training Data Influence by Tracing Gradient Descent*, NeurIPS 2020, arXiv:2002.08484.
     """
+    from captum.influence import TracInCPFast
+
     network, train, tests = _prepare(head, features, labels, test, test_labels)
     captums = TracInCPFast(
         network,
@@ -59,6 +63,8 @@ def tracin(head: Head, features: Tensor, labels: Tensor, test: Tensor, test_labe
 
 def similarity(head: Head, features: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor) -> Tensor:
     """Return minus the cosine of the standardised features. It knows neither labels nor loss."""
+    from captum.influence import SimilarityInfluence
+
     _, train, (tests, _) = _prepare(head, features, labels, test, test_labels)
     inputs = train.tensors[0]
     with tempfile.TemporaryDirectory() as folder:

@@ -166,6 +166,7 @@ def _minimise(inputs: Tensor, labels: Tensor, weights: Tensor, basis: Tensor, l2
     """Return the optimal theta (K - 1, D + 1), by Newton's method with a line search."""
     theta = inputs.new_zeros(basis.shape[1], inputs.shape[1])
     target = nn.functional.one_hot(labels, len(basis)).to(inputs)
+    damping = 0.0 if l2 > 0 else 1e-7  # so that a step exists where the loss is flat; the optimum stays the same
     solver = Exact() if theta.numel() <= 3000 else ConjugateGradients(tolerance=1e-6)
 
     def objective(theta: Tensor) -> tuple[float, Tensor]:
@@ -179,7 +180,7 @@ def _minimise(inputs: Tensor, labels: Tensor, weights: Tensor, basis: Tensor, l2
             return theta
         if l2 == 0 and ((probabilities.argmax(1) == labels) | (weights == 0)).all():
             raise ValueError("l2: the classes are separable, so that without l2 the weights grow for ever; give l2 > 0")
-        hessian = Hessian(inputs, probabilities, basis, l2, weights)
+        hessian = Hessian(inputs, probabilities, basis, l2 + damping, weights)
         step = solver.solver(hessian)(gradient[None])[0]
         slope, length = (step * gradient).sum().item(), 1.0
         while length > 1e-6 and not (found := objective(theta - length * step))[0] <= value - 1e-4 * length * slope:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Tiny
 
-from fragile_utils import attacks, data, metrics, regions, saliency
+from fragile_utils import attacks, data, metrics, precision, regions, saliency
+from fragile_utils.gradients import GUIDE_STEPS
 from fragile_utils.surrogate import choose_beta, softplus_surrogate
 
 GRADIENT = saliency.Gradient()
@@ -246,7 +247,7 @@ def test_directions_can_come_from_another_method(tiny, tiny_batch):
         assert result.method == method
         torch.testing.assert_close(result.maps, method(tiny, result.images, result.labels))
         kept[repr(guide)] = result.compare(20).topk_intersection.mean()
-    assert method.guide() == saliency.IntegratedGradients(saliency.GUIDE_STEPS, 0.5, "gausslegendre")
+    assert method.guide() == saliency.IntegratedGradients(GUIDE_STEPS, 0.5, "gausslegendre")
     assert saliency.IntegratedGradients(5).guide() == saliency.IntegratedGradients(5)
     assert kept["None"] < kept[repr(GRADIENT)] + 0.2
     assert max(kept.values()) < 0.9
@@ -361,12 +362,35 @@ def test_an_interrupt_returns_the_best_so_far(tiny, tiny_batch, monkeypatch):
     assert result.success.any()
 
 
-def test_nothing_global_changes(tiny, tiny_batch):
+class Rounded(attacks.TopK):
+    """A direction that suffers from TensorFloat-32, as far as a CPU can tell."""
+
+    def direction(self, problem, x):
+        signs = super().direction(problem, x)
+        return -signs if torch.backends.cudnn.allow_tf32 else signs
+
+
+def test_tensorfloat_32_is_for_those_who_ask_and_whose_signs_agree(tiny, tiny_batch):
+    options = {"eps": 0.05, "steps": 3, "step_size": 0.01, "beta": 8.0}
+    plain = attacks.run(Rounded(20), tiny, *tiny_batch, GRADIENT, **options)
+    assert torch.equal(plain.images, attack("topk", tiny, *tiny_batch, steps=3).images)  # it was off
+    with pytest.raises(ValueError, match="tf32: expected the signs of float32"):
+        attacks.run(Rounded(20), tiny, *tiny_batch, GRADIENT, **options, tf32=True)
+    attacks.run(attacks.TopK(20), tiny, *tiny_batch, GRADIENT, **options, tf32=True)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_nothing_global_changes(tiny, tiny_batch, allowed):
     state = torch.random.get_rng_state()
-    attack("random", tiny, *tiny_batch)
-    attack("topk", tiny, *tiny_batch)
+    with precision.float32(allowed):
+        attack("random", tiny, *tiny_batch)
+        attack("topk", tiny, *tiny_batch)
+        with pytest.raises(ValueError, match="tf32"):
+            attacks.run(Rounded(20), tiny, *tiny_batch, GRADIENT, eps=0.1, steps=1, tf32=True)
+        assert torch.backends.cudnn.allow_tf32 == torch.backends.cuda.matmul.allow_tf32 == allowed
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.is_grad_enabled()
+    assert (torch.tensor([1e-40]) * 0.5).item() > 0  # denormal numbers are what they were
     assert torch.nn.functional.relu(torch.tensor(-1.0)) == 0
 
 

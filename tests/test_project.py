@@ -45,6 +45,7 @@ LAYERS = [
     "regions",
     "attacks",
     "hessian",
+    "solvers",
     "last_layer",
     "influence",
     "captum_examples",

@@ -26,9 +26,9 @@ class Gradient(Method):
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
-        if create_graph and tangents.applicable(model):
-            with contextlib.suppress(tracing.Untraceable), torch.enable_grad():
-                return tangents.gradient(model, images, targets)
+        if tangents.applicable(model):
+            with contextlib.suppress(tracing.Untraceable), torch.set_grad_enabled(create_graph):
+                return tangents.gradient(model, images, targets, create_graph)
         with torch.enable_grad():
             images = images if create_graph and images.requires_grad else images.detach().requires_grad_()
             logits = model(images)

@@ -183,17 +183,6 @@ def test_a_chapter_begins_with_the_install_cell(path):
     assert {"hide-input", "remove-output"} <= {*first.metadata.get("tags", ())}
 
 
-@each(CHAPTERS)
-def test_a_cell_has_at_most_25_lines(path):
-    for cell in code_cells(nbformat.read(path, as_version=4)):
-        assert len(cell.source.splitlines()) <= 25, cell.source
-
-
-@each(CHAPTERS)
-def test_a_chapter_is_in_the_table_of_contents(path):
-    assert re.search(rf"^ *- file: chapters/{path.stem}$", text("_toc.yml"), flags=re.MULTILINE)
-
-
 def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 

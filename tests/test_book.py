@@ -1,8 +1,10 @@
 """The book's sources, read without running them: what every chapter has, and what nothing may lack or have twice."""
 
+import importlib
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -202,19 +204,23 @@ def test_the_reference_has_every_module_once():
     assert sorted(documented) == sorted({path.stem for path in MODULES} - NOT_IN_THE_REFERENCE)
 
 
+# --- What the build adds to Jupyter Book ------------------------------------------------------------------------------
+
+
 @pytest.fixture
-def plain_docstrings(monkeypatch):
+def extension(monkeypatch):
+    """Imports a module of book/_ext."""
+    pytest.importorskip("myst_nb", reason="the book's packages are not installed")
     monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
-    import plain_docstrings
-
-    return plain_docstrings
+    return importlib.import_module
 
 
-def test_formulas_in_docstrings_are_kept_as_they_are(plain_docstrings):
-    docutils = pytest.importorskip("docutils.core", reason="the book's packages are not installed")
+def test_formulas_in_docstrings_are_kept_as_they_are(extension):
+    from docutils.core import publish_doctree
+
     lines = ["The norm |d| with ``|x|``:", "", "    a = |b|", "      + c_", "", "Parameters"]
-    text = "\n".join(plain_docstrings.as_restructured_text(lines))
-    document = docutils.publish_doctree(text, settings_overrides={"report_level": 5})
+    text = "\n".join(extension("plain_docstrings").as_restructured_text(lines))
+    document = publish_doctree(text, settings_overrides={"report_level": 5})
     first, literal, last = document.children
     assert first.astext() == "The norm |d| with |x|:"
     assert (literal.tagname, literal.astext()) == ("literal_block", "a = |b|\n  + c_")
@@ -222,11 +228,52 @@ def test_formulas_in_docstrings_are_kept_as_they_are(plain_docstrings):
     assert not list(document.findall(lambda node: node.tagname in ("system_message", "problematic")))
 
 
-def test_a_role_finds_the_chapter_of_a_number(monkeypatch):
-    pytest.importorskip("sphinx", reason="the book's packages are not installed")
-    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
-    import chapter_role
-
+def test_the_role_finds_the_chapter_of_a_number(extension):
+    find = extension("chapter_role").find
     pages = [f"chapters/{path.stem}" for path in CHAPTERS]
-    assert [chapter_role.find(pages, int(path.stem[:2])) for path in CHAPTERS] == pages
-    assert chapter_role.find(pages, 99) is None
+    assert [find(pages, int(path.stem[:2])) for path in CHAPTERS] == pages
+    assert find(pages, 99) is None
+
+
+def test_a_signature_on_several_lines_is_no_list_of_definitions(extension):
+    html = '<dl>\n<dd><em class="sig-param">x</em>,</dd>\n<dd><em class="sig-param">y</em>,</dd>\n</dl>\n'
+    other = "<dl>\n<dt>a</dt><dd>b</dd>\n</dl>\n"
+    lines = '<span class="sig-line"><em class="sig-param">{}</em>,</span>'
+    assert extension("accessible_html").mend(html + other) == lines.format("x") + lines.format("y") + other
+
+
+def test_the_status_page_knows_what_a_page_reads(extension):
+    data_of = extension("build_status").data_of
+    assert data_of("model = models.squeezenet()") == []
+    found = data_of("batch = data.imagenet_samples()[1]\nsettings, table = data.results('x')")
+    assert found == ["20 ImageNet images (embedded)", "stored results"]
+
+
+def test_an_execution_keeps_the_environment_that_it_was_seen_in(extension, monkeypatch, tmp_path):
+    status = extension("build_status")
+    env = SimpleNamespace(
+        mystnb_config=SimpleNamespace(execution_cache_path=tmp_path),
+        config=SimpleNamespace(root_doc="a"),
+        toctree_includes={"a": ["b"]},
+        nb_metadata=defaultdict(dict),
+    )
+    env.nb_metadata.update(
+        a={"exec_data": {"runtime": 1.25}}, b={"exec_data": {"runtime": 2.5}, status.HAS_STATUS: True}
+    )
+    monkeypatch.setattr(status, "environment", lambda: {"torch": "1"})
+    assert status.note_environments(None, env) == ["b"]
+    env.nb_metadata["b"]["exec_data"]["runtime"] = 2.75  # b has been executed again, on something else
+    monkeypatch.setattr(status, "environment", lambda: {"torch": "2"})
+    status.note_environments(None, env)
+    assert env.fragile_environments == {"a": {"torch": "1"}, "b": {"torch": "2"}}
+
+
+def test_the_single_page_stands_where_its_paths_lead(extension, tmp_path):
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "index.html").write_text('<a href="book/index.html#here"><img src="_images/a.png">')
+    app = SimpleNamespace(
+        builder=SimpleNamespace(name="singlehtml"), outdir=tmp_path, config=SimpleNamespace(root_doc="book/index")
+    )
+    extension("single_page").move_up(app, None)
+    assert (tmp_path / "index.html").read_text() == '<a href="#here"><img src="_images/a.png">'
+    assert not (tmp_path / "book" / "index.html").exists()

@@ -125,7 +125,8 @@ class _Gradient(torch.autograd.Function):
     def forward(ctx, images: Tensor, model: SoftplusSurrogate, targets: Tensor) -> tuple[Tensor, Tensor]:
         ctx.made = Pass(model, images, targets)
         ctx.set_materialize_grads(False)
-        return ctx.made.gradient, ctx.made.logits
+        # Tensors of their own: an output that the pass held would hold the pass, and nothing would ever be freed.
+        return ctx.made.gradient.detach(), ctx.made.logits.detach()
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from fragile_utils import (
     __version__,
@@ -23,11 +24,13 @@ from fragile_utils import (
     influence_attack,
     models,
     plots,
+    regions,
     saliency,
     tasks,
 )
 
 SOLVERS = {"exact": influence.Exact, "cg": influence.ConjugateGradients}
+REGIONS = "TOP,LEFT,BOTTOM,RIGHT in pixels, or slic:ROW,COLUMN for the superpixel there"
 MEASURES = ("topk_intersection", "rank_correlation", "center_shift")
 
 
@@ -68,9 +71,12 @@ def parser() -> argparse.ArgumentParser:
     add("--data", default="imagenet-samples", help=f"{', '.join(data.SAMPLES)}, an image file, or a folder of images")
     add("--method", choices=saliency.METHODS, default="gradient", help="the explanation that is attacked")
     add("--attack", choices=attacks.ATTACKS, default="topk", help="what is climbed, or random-sign, the baseline")
+    add("--region", default=None, metavar="REGION", help=f"for --attack targeted: {REGIONS}")
     add("--eps", type=float, default=8.0, help="the largest change of a pixel, in levels of 255")
     add("--step-size", type=float, default=0.5, help="the size of a step, in levels of 255")
     add("--steps", type=int, default=300, help="the number of steps")
+    add("--patience", type=int, default=None, help="stop an image after so many steps without progress")
+    add("--random-start", action="store_true", help="set out from a random point within the budget")
     add("--k", type=int, default=None, help="how many pixels count as most salient (default: 1000; 100 below 100x100)")
     add("--images", type=int, default=4, help="how many images: the first that the network gets right")
     add("--label", type=int, default=None, help="class index of all images (default: from the data, else as predicted)")
@@ -127,11 +133,11 @@ def run_attack(options: argparse.Namespace) -> int:
     batch, note = choose_images(options, model, device)
     k = options.k if options.k is not None else 1000 if batch.images[0, 0].numel() >= 100 * 100 else 100
     method = saliency.METHODS[options.method]()
-    attack = attacks.ATTACKS[options.attack](k=k) if options.attack == "topk" else attacks.ATTACKS[options.attack]()
 
     tables = []
     for start in range(0, len(batch), options.batch_size):
         part = batch[start : start + options.batch_size]
+        attack = make_attack(options, k, part.images)
         result = attacks.run(
             attack,
             model,
@@ -142,6 +148,8 @@ def run_attack(options: argparse.Namespace) -> int:
             steps=options.steps,
             step_size=options.step_size * attacks.LEVEL,
             seed=options.seed + start,
+            random_start=options.random_start,
+            patience=options.patience,
             progress=sys.stderr.isatty(),
         )
         table = describe(part, result, k)
@@ -156,7 +164,7 @@ def run_attack(options: argparse.Namespace) -> int:
     summary = summarise(table, MEASURES)
     if options.json:
         settings = {"attack": repr(attack), "method": repr(method), "model": options.model, "data": str(options.data)}
-        settings |= {name: getattr(options, name) for name in ("eps", "step_size", "steps", "seed")}
+        settings |= {name: getattr(options, name) for name in ("eps", "step_size", "steps", "seed", "region")}
         print_json(summary | {"k": k, "device": str(device), "note": note, "settings": settings})
     else:
         print(note)
@@ -166,6 +174,26 @@ def run_attack(options: argparse.Namespace) -> int:
         if options.out is not None:
             print(f"pictures: {options.out}/")
     return 0
+
+
+def make_attack(options: argparse.Namespace, k: int, images: Tensor) -> attacks.Attack:
+    """Return the attack that the options name."""
+    if options.attack != "targeted":
+        if options.region is not None:
+            raise ValueError(f"--region: expected with --attack targeted only, got --attack {options.attack}")
+        return attacks.TopK(k) if options.attack == "topk" else attacks.ATTACKS[options.attack]()
+    kind, _, places = (options.region or "").rpartition(":")
+    try:
+        numbers = [int(place) for place in places.split(",")]
+        if kind == "slic" and len(numbers) == 2:
+            at = (numbers[0], numbers[1])
+            return attacks.Targeted(torch.stack([regions.region_from_slic(image, at) for image in images]))
+        if kind == "" and len(numbers) == 4:
+            edges = dict(zip(("top", "left", "bottom", "right"), numbers, strict=True))
+            return attacks.Targeted(regions.rectangle(*images.shape[-2:], **edges))
+        raise ValueError(f"got {options.region!r}")
+    except ValueError as error:
+        raise ValueError(f"--region: expected {REGIONS}; {error}") from error
 
 
 def choose_images(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from fragile_utils import checks, metrics, saliency
+from fragile_utils import checks, metrics, precision, saliency
 from fragile_utils.baseline import by_content
 from fragile_utils.surrogate import choose_beta, softplus_surrogate
 
@@ -272,7 +272,8 @@ def run(
     guide: saliency.Method | None = None,
     random_start: bool = False,
     patience: int | None = None,
-    progress: bool = False,
+    tf32: bool = False,
+    progress: bool | Callable[[int], None] = False,
 ) -> Result:
     """Attack the explanation of each image: Algorithm 1 of the paper, on a whole batch.
 
@@ -309,8 +310,12 @@ def run(
     patience : int, optional
         An image is done when so many iterates in a row brought nothing better. By default all take all steps, as in the
         paper.
-    progress : bool
-        Show a progress bar. An interrupt (Ctrl-C) ends the loop and returns the best so far.
+    tf32 : bool
+        On an NVIDIA GPU, compute in TensorFloat-32: faster, with 10 bits of mantissa. Refused where the first direction
+        then has other signs than in float32 on more than 1 % of the pixels.
+    progress : bool or callable
+        Show a progress bar, or call this with the number of each step that is done. An interrupt (Ctrl-C, or a
+        KeyboardInterrupt that the callable raises) ends the loop and returns the best so far.
 
     Returns
     -------
@@ -342,27 +347,30 @@ def run(
     surrogate.constant = True
     guide = method.guide() if guide is None else guide
 
-    attributions, logits = method.explain(model, images, labels)
-    checks.labels(labels, len(images), checks.logits(logits, len(images)).shape[1])
-    before, predicted = saliency.normalize(attributions), logits.argmax(1)
-    with torch.no_grad():
-        agrees = surrogate(images).argmax(1) == predicted
-    reference = attack.reference(before)
-    reasons = _reasons_not_to_attack(before, labels, predicted)
-    unperturbed = {
-        "images": images,
-        "maps": before,
-        "dissimilarity": attack.dissimilarity(before, reference),
-        "confidence": _confidence(logits, labels),
-    }
+    with precision.float32(tf32):
+        attributions, logits = method.explain(model, images, labels)
+        checks.labels(labels, len(images), checks.logits(logits, len(images)).shape[1])
+        before, predicted = saliency.normalize(attributions), logits.argmax(1)
+        with torch.no_grad():
+            agrees = surrogate(images).argmax(1) == predicted
+        reference = attack.reference(before)
+        reasons = _reasons_not_to_attack(before, labels, predicted)
+        unperturbed = {
+            "images": images,
+            "maps": before,
+            "dissimilarity": attack.dissimilarity(before, reference),
+            "confidence": _confidence(logits, labels),
+        }
 
-    rows = torch.tensor([i for i, reason in enumerate(reasons) if not reason], dtype=torch.long)
-    seeds = tuple(seed + i for i in rows.tolist())
-    rows = rows.to(images.device)
-    problem = Problem(model, surrogate, method, guide, images[rows], labels[rows], reference[rows], eps, seeds)
-    best = _Best({name: value[rows] for name, value in unperturbed.items()})
-    x = problem.start(random_start)
-    curve = _climb(attack, problem, x, best, steps if len(rows) else 0, step_size, patience, progress)
+        rows = torch.tensor([i for i, reason in enumerate(reasons) if not reason], dtype=torch.long)
+        seeds = tuple(seed + i for i in rows.tolist())
+        rows = rows.to(images.device)
+        problem = Problem(model, surrogate, method, guide, images[rows], labels[rows], reference[rows], eps, seeds)
+        best = _Best({name: value[rows] for name, value in unperturbed.items()})
+        x = problem.start(random_start)
+        if tf32 and len(rows):
+            _check_signs(attack, problem, x)
+        curve = _climb(attack, problem, x, best, steps if len(rows) else 0, step_size, patience, progress)
     best.fall_back()
     for i, kept, moved in zip(rows.tolist(), best.kept.tolist(), best.success.tolist(), strict=True):
         reasons[i] = "" if moved else "no iterate moved the map" if kept else "no iterate kept the label"
@@ -416,6 +424,15 @@ def run_budgets(
     return [run(attack, model, images, labels, method, eps=eps, **options) for eps in budgets]
 
 
+def _check_signs(attack: Attack, problem: Problem, x: Tensor) -> None:
+    """Refuse a precision in which the first direction is not that of float32."""
+    found = attack.direction(problem, x)
+    with precision.float32():
+        agreement = (found == attack.direction(problem, x)).double().mean().item()
+    if agreement < 0.99:
+        raise ValueError(f"tf32: expected the signs of float32 on at least 99 % of the pixels, got {agreement:.1%}")
+
+
 def _climb(
     attack: Attack,
     problem: Problem,
@@ -424,18 +441,20 @@ def _climb(
     steps: int,
     step_size: float,
     patience: int | None,
-    progress: bool,
+    progress: bool | Callable[[int], None],
 ) -> Tensor:
     """Run Algorithm 1 from `x`, note the best iterates in `best`, and return D at each iterate (P, N)."""
     rows = torch.arange(len(x), device=x.device)  # those that are not done
     curve: list[Tensor] = []
     try:
-        for p in tqdm(range(1, steps + 1), desc="attack", unit="step", disable=not progress, leave=False):
+        for p in tqdm(range(1, steps + 1), desc="attack", unit="step", disable=progress is not True, leave=False):
             x = problem.clip(x + step_size * attack.direction(problem, x))
             maps, logits = problem.evaluate(x)
             dissimilarity = attack.dissimilarity(maps, problem.reference)
             curve.append(torch.full_like(best.start, torch.nan).index_copy_(0, rows, dissimilarity))
             best.update(p, rows, x, maps, dissimilarity, logits, problem.labels)
+            if callable(progress):
+                progress(p)
             if patience is not None and p % LOOK == 0 and p < steps:
                 going = p - best.iteration[rows] < patience
                 if not going.all():

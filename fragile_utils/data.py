@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import pandas as pd
@@ -348,8 +348,8 @@ SAMPLES = {"imagenet-samples": imagenet_samples, "cifar10-samples": cifar10_samp
 # --- One image -------------------------------------------------------------------------------------------------------
 
 
-def read_image(path: str | Path, size: int | None = None, fit: Fit = "crop") -> Tensor:
-    """Read an image file of any mode as a tensor (3, H, W) in [0, 1].
+def read_image(path: str | Path | BinaryIO, size: int | None = None, fit: Fit = "crop") -> Tensor:
+    """Read an image file (its path, or an open file) of any mode as a tensor (3, H, W) in [0, 1].
 
     Transparent pixels are shown on white, the camera's orientation is applied, 16-bit grey is scaled, and the image is
     brought to `size` x `size` pixels by bilinear resampling with antialiasing.
@@ -369,7 +369,8 @@ def read_image(path: str | Path, size: int | None = None, fit: Fit = "crop") -> 
     except FileNotFoundError as error:
         raise ValueError(f"no such file: {path}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read {path} as an image: {error}") from error
+        name = path if isinstance(path, (str, Path)) else "this file"
+        raise ValueError(f"cannot read {name} as an image: {error}") from error
     if size is not None and image.size != (size, size):
         bilinear = Image.Resampling.BILINEAR
         image = ImageOps.fit(image, (size, size), bilinear) if fit == "crop" else image.resize((size, size), bilinear)

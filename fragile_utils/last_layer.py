@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from fragile_utils import checks
+from fragile_utils.solvers import ConjugateGradients, Exact, Hessian
 
 
 class Features(nn.Module):
@@ -87,6 +88,13 @@ class Head(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         return self.inputs(features) @ self.theta.T @ self.basis.T
 
+    def linear(self) -> nn.Linear:
+        """Return the K usual weight vectors and biases as a layer on standardised features, for other libraries."""
+        layer = nn.Linear(len(self.mean), self.classes, dtype=torch.float64, device=self.theta.device)
+        weights = self.basis @ self.theta
+        layer.weight.data, layer.bias.data = weights[:, :-1].clone(), weights[:, -1].clone()
+        return layer.eval()
+
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy (N,) of each example, without the l2 term."""
         check_examples(features, labels, self)
@@ -119,7 +127,7 @@ class Head(nn.Module):
 
 
 def fit(features: Tensor, labels: Tensor, *, l2: float = 0.01) -> Head:
-    """Train a head to convergence (L-BFGS in float64).
+    """Train a head to convergence (Newton's method, in float64).
 
     Minimises the mean cross-entropy plus (l2 / 2) |theta|^2, the bias included, on features standardised to mean 0 and
     standard deviation 1; a feature that does not vary becomes 0.
@@ -155,29 +163,34 @@ def fit(features: Tensor, labels: Tensor, *, l2: float = 0.01) -> Head:
 
 
 def _minimise(inputs: Tensor, labels: Tensor, weights: Tensor, basis: Tensor, l2: float) -> Tensor:
-    """Return the optimal theta (K - 1, D + 1)."""
-    theta = inputs.new_zeros(basis.shape[1], inputs.shape[1]).requires_grad_()
-    optimiser = torch.optim.LBFGS(
-        [theta], max_iter=5000, tolerance_grad=1e-9, tolerance_change=0, history_size=50, line_search_fn="strong_wolfe"
-    )
+    """Return the optimal theta (K - 1, D + 1), by Newton's method with a line search."""
+    theta = inputs.new_zeros(basis.shape[1], inputs.shape[1])
+    target = nn.functional.one_hot(labels, len(basis)).to(inputs)
+    damping = 0.0 if l2 > 0 else 1e-7  # so that a step exists where the loss is flat; the optimum stays the same
+    solver = Exact() if theta.numel() <= 3000 else ConjugateGradients(tolerance=1e-6)
 
-    def objective() -> Tensor:
-        optimiser.zero_grad()
-        losses = nn.functional.cross_entropy(inputs @ theta.T @ basis.T, labels, reduction="none")
-        value = (weights * losses).mean() + l2 / 2 * theta.square().sum()
-        value.backward()
-        return value
+    def objective(theta: Tensor) -> tuple[float, Tensor]:
+        log = (inputs @ theta.T @ basis.T).log_softmax(1)
+        return (-(weights * (target * log).sum(1)).mean() + l2 / 2 * theta.square().sum()).item(), log.exp()
 
-    with torch.enable_grad():
-        optimiser.step(objective)
-        objective()
-    steepness, found = theta.grad.abs().max().item(), theta.detach()
-    right = ((inputs @ found.T @ basis.T).argmax(1) == labels) | (weights == 0)
-    if l2 == 0 and right.all():
-        raise ValueError("l2: the classes are separable, so that without l2 the weights grow for ever; give l2 > 0")
-    if not steepness < 1e-6:
-        raise ValueError(f"the head did not converge (largest gradient {steepness:.1g}); give a larger l2")
-    return found
+    value, probabilities = objective(theta)
+    for _ in range(100):
+        gradient = basis.T @ (weights[:, None] * (probabilities - target)).T @ inputs / len(inputs) + l2 * theta
+        if gradient.abs().max() < 1e-11:
+            return theta
+        if l2 == 0 and ((probabilities.argmax(1) == labels) | (weights == 0)).all():
+            raise ValueError("l2: the classes are separable, so that without l2 the weights grow for ever; give l2 > 0")
+        hessian = Hessian(inputs, probabilities, basis, l2 + damping, weights)
+        step = solver.solver(hessian)(gradient[None])[0]
+        slope, length = (step * gradient).sum().item(), 1.0
+        while length > 1e-6 and not (found := objective(theta - length * step))[0] <= value - 1e-4 * length * slope:
+            length /= 2
+        if length <= 1e-6:  # the objective is flat up to rounding
+            break
+        theta, (value, probabilities) = theta - length * step, found
+    if not gradient.abs().max() < 1e-8:
+        raise ValueError(f"the head did not converge (largest gradient {gradient.abs().max():.1g}); give a larger l2")
+    return theta
 
 
 def _sum_to_zero(classes: int, device: torch.device) -> Tensor:

@@ -51,6 +51,8 @@ class Pass:
     images : Tensor (N, 3, H, W)
     targets : Tensor (N,)
         The class whose score is differentiated.
+    products : bool
+        Whether there will be products; without, less is kept.
 
     Attributes
     ----------
@@ -65,7 +67,7 @@ class Pass:
     """
 
     @torch.no_grad()
-    def __init__(self, model: SoftplusSurrogate, images: Tensor, targets: Tensor) -> None:
+    def __init__(self, model: SoftplusSurrogate, images: Tensor, targets: Tensor, products: bool = True) -> None:
         images = images.detach()
         self._program = program = program_of(model, images)
         self._saved: list[list[Tensor]] = []  # what each operation needs for its derivatives
@@ -78,7 +80,7 @@ class Pass:
         chosen = targets.clamp(max=self.logits.shape[1] - 1)[:, None]
         self._curvatures: dict[int, Tensor] = {}  # f''(z) m of each operation that is curved
         seed = torch.zeros_like(self.logits).scatter_(1, chosen, 1)
-        self.gradient = self._back({program.end: seed}, note=True)
+        self.gradient = self._back({program.end: seed}, note=products)
 
     @torch.no_grad()
     def product(self, vectors: Tensor) -> Tensor:
@@ -145,12 +147,18 @@ def applicable(model: nn.Module) -> bool:
     return model.constant or not any(parameter.requires_grad for parameter in model.parameters())
 
 
-def gradient(model: SoftplusSurrogate, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradient (N, 3, H, W) of each image's score and the logits (N, classes); both can be differentiated.
+def gradient(
+    model: SoftplusSurrogate, images: Tensor, targets: Tensor, create_graph: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient (N, 3, H, W) of each image's score and the logits (N, classes).
 
-    Once: a third derivative is not to be had. Arguments and errors as for `Pass`.
+    With `create_graph` both can be differentiated, once: a third derivative is not to be had. Arguments and errors as
+    for `Pass`.
     """
-    return _Gradient.apply(images, model, targets)
+    if create_graph:
+        return _Gradient.apply(images, model, targets)
+    made = Pass(model, images, targets, products=False)
+    return made.gradient, made.logits
 
 
 # --- The network as a program ----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Widgets: sliders that need no kernel, for the published pages, JupyterLab and Colab.
+"""Widgets: sliders that need no kernel, for the published pages, JupyterLab and Colab; and `LiveAttack`, which does.
 
 `FrameSlider` moves through any frames. `EpsilonSlider` moves through the budgets of an attack. Both are one piece of
 HTML that contains all its pictures: a native range input, for mouse, touch, keyboard and screen reader, and one line of
@@ -18,6 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from fragile_utils import attacks, checks, data, plots
+from fragile_utils.live import LiveAttack
+
+__all__ = ["EpsilonSlider", "Frame", "FrameSlider", "LiveAttack"]
 
 QUALITIES = (80, 60, 45, 30)  # of WebP: the first with which a picture is small enough, or the last
 SMALL_ENOUGH = 20_000  # bytes: noise does not compress, and takes the last

@@ -9,11 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Tiny
 
-from fragile_utils import attacks, data, metrics, saliency
-from fragile_utils.surrogate import softplus_surrogate
+from fragile_utils import attacks, data, metrics, precision, regions, saliency
+from fragile_utils.gradients import GUIDE_STEPS
+from fragile_utils.surrogate import choose_beta, softplus_surrogate
 
 GRADIENT = saliency.Gradient()
-ATTACKS = {"topk": attacks.TopK(20), "random": attacks.RandomSign()}
+REGION = regions.rectangle(16, 16, top=2, left=8, bottom=8, right=14)
+ATTACKS = {
+    "topk": attacks.TopK(20),
+    "mass-center": attacks.MassCenter(),
+    "targeted": attacks.Targeted(REGION),
+    "random": attacks.RandomSign(),
+}
 TENSORS = [f.name for f in dataclasses.fields(attacks.Result) if f.type is torch.Tensor]
 
 
@@ -133,6 +140,161 @@ def test_a_linear_model_cannot_be_attacked():
     np.testing.assert_allclose(metrics.compare(GRADIENT(model, images, result.labels), result.maps, 5), [[1, 1, 0]] * 2)
 
 
+# --- Mass centre and target -----------------------------------------------------------------------------------------
+
+
+def test_mass_center_moves_the_centre_by_what_it_says(tiny, tiny_batch):
+    result = attack("mass-center", tiny, *tiny_batch)
+    shift = metrics.center_shift(result.maps_before, result.maps)
+    torch.testing.assert_close(shift, result.dissimilarity)
+    noise = attack("random", tiny, *tiny_batch)
+    assert shift.mean() > 2 * metrics.center_shift(noise.maps_before, noise.maps).mean()
+
+
+def test_a_distance_of_zero_has_a_direction(tiny, tiny_batch):
+    """On a smooth network the first map is the reference itself; the attack must not stand still there."""
+    smooth = softplus_surrogate(tiny, 8.0)
+    maps = GRADIENT(smooth, *tiny_batch).requires_grad_()
+    distance = attacks.MassCenter().dissimilarity(maps, metrics.center_of_mass(maps.detach()))
+    assert torch.equal(distance, torch.zeros(6))
+    assert (torch.autograd.grad(distance.sum(), maps)[0].flatten(1).abs().amax(1) > 0).all()
+
+
+def test_a_targeted_attack_gathers_mass_in_the_region(tiny, tiny_batch):
+    result = attack("targeted", tiny, *tiny_batch)
+    before, after = (m[:, REGION].sum(1) for m in (result.maps_before, result.maps))
+    torch.testing.assert_close(result.dissimilarity_before, before)
+    torch.testing.assert_close(result.dissimilarity, after)
+    assert (after[result.success] > 1.3 * before[result.success]).all()
+    assert result.success.sum() >= 5
+
+
+def test_each_image_can_have_a_region_of_its_own(tiny, tiny_batch):
+    images, labels = tiny_batch
+    masks = torch.stack([REGION.roll(i, dims=0) for i in range(6)])
+    options = {"eps": 0.05, "steps": 5, "step_size": 0.01, "beta": 8.0}
+    both = attacks.run(attacks.Targeted(masks), tiny, images, labels, GRADIENT, **options)
+    third = attacks.run(attacks.Targeted(masks[2]), tiny, images, labels, GRADIENT, **options)
+    torch.testing.assert_close(both.dissimilarity[2], third.dissimilarity[2])
+    assert attacks.Targeted(masks) == attacks.Targeted(masks.clone()) != attacks.Targeted(REGION)
+    assert repr(attacks.Targeted(REGION)) == "Targeted(region of 36 pixels)"
+
+
+@pytest.mark.parametrize(
+    ("region", "message"),
+    [
+        (torch.ones(16, 16), "dtype torch.float32"),
+        (torch.zeros(16, 16, dtype=torch.bool), "at least one pixel"),
+        (torch.ones(16, dtype=torch.bool), r"got \(16,\)"),
+        ([[True]], "got list"),
+    ],
+)
+def test_bad_regions_are_refused(region, message):
+    with pytest.raises(ValueError, match=message):
+        attacks.Targeted(region)
+
+
+def test_a_region_of_another_size_is_refused(tiny, tiny_batch):
+    with pytest.raises(ValueError, match=r"region: expected a mask for maps of shape \(6, 16, 16\), got \(8, 8\)"):
+        attacks.run(attacks.Targeted(torch.ones(8, 8, dtype=torch.bool)), tiny, *tiny_batch, GRADIENT, eps=0.1, steps=1)
+
+
+# --- Options of the loop ---------------------------------------------------------------------------------------------
+
+
+def test_several_budgets_are_so_many_runs(tiny, tiny_batch):
+    options = {"steps": 5, "step_size": 0.01, "beta": 8.0}
+    results = attacks.run_budgets(ATTACKS["topk"], tiny, *tiny_batch, GRADIENT, budgets=[0.02, 0.05], **options)
+    single = attacks.run(ATTACKS["topk"], tiny, *tiny_batch, GRADIENT, eps=0.05, **options)
+    assert [result.eps for result in results] == [0.02, 0.05]
+    assert torch.equal(results[1].images, single.images)
+    with pytest.raises(ValueError, match="budgets: expected at least one"):
+        attacks.run_budgets(ATTACKS["topk"], tiny, *tiny_batch, GRADIENT, budgets=[])
+    with pytest.raises(ValueError, match="budgets: expected a number above 0, got -1"):
+        attacks.run_budgets(ATTACKS["topk"], tiny, *tiny_batch, GRADIENT, budgets=[0.1, -1])
+
+
+def test_a_random_start_is_another_path_that_a_seed_repeats(tiny, tiny_batch):
+    first, again, other = (attack("topk", tiny, *tiny_batch, random_start=True, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first.images, again.images)
+    assert not torch.equal(first.images, other.images)
+    assert not torch.equal(first.images, attack("topk", tiny, *tiny_batch).images)
+    assert (first.linf <= 0.05).all()
+
+
+def test_an_image_without_progress_is_done(tiny, tiny_batch):
+    """With patience, each image stops on its own, and until then takes the same steps."""
+    options = {"steps": 60, "eps": 0.02}
+    full = attack("topk", tiny, *tiny_batch, **options)
+    short = attack("topk", tiny, *tiny_batch, **options, patience=10)
+    lengths = (~short.curve.isnan()).sum(0)
+    assert lengths.min() < 60
+    for i, length in enumerate(lengths.tolist()):
+        torch.testing.assert_close(short.curve[:length, i], full.curve[:length, i], rtol=1e-3, atol=1e-4)
+        if length < 60:
+            assert 10 <= length - short.iteration[i] < 10 + attacks.LOOK
+    with pytest.raises(ValueError, match="patience: expected a whole number"):
+        attack("topk", tiny, *tiny_batch, patience=0)
+
+
+def test_directions_can_come_from_another_method(tiny, tiny_batch):
+    """Integrated gradients, guided by few points, or by the plain gradient."""
+    method = saliency.IntegratedGradients(30, baseline=0.5)
+    options = {"eps": 0.05, "steps": 10, "step_size": 0.01, "beta": 8.0}
+    kept = {}
+    for guide in (None, method, GRADIENT):
+        result = attacks.run(ATTACKS["topk"], tiny, *tiny_batch, method, guide=guide, **options)
+        assert result.method == method
+        torch.testing.assert_close(result.maps, method(tiny, result.images, result.labels))
+        kept[repr(guide)] = result.compare(20).topk_intersection.mean()
+    assert method.guide() == saliency.IntegratedGradients(GUIDE_STEPS, 0.5, "gausslegendre")
+    assert saliency.IntegratedGradients(5).guide() == saliency.IntegratedGradients(5)
+    assert kept["None"] < kept[repr(GRADIENT)] + 0.2
+    assert max(kept.values()) < 0.9
+
+
+@pytest.mark.parametrize("name", [name for name in saliency.METHODS if name != "integrated-gradients"])
+@pytest.mark.parametrize("which", ["mass-center", "targeted"])
+def test_every_method_can_be_attacked_in_every_way(which, name, tiny, tiny_batch):
+    options = {"baseline": 0.5} if name == "deeplift" else {"samples": 3} if name == "smoothgrad" else {}
+    layered = torch.nn.Sequential(tiny.first, torch.nn.ReLU(), tiny.second, torch.nn.Flatten(), torch.nn.Linear(392, 5))
+    model = (layered if name == "grad-cam" else tiny).eval().requires_grad_(False)
+    images = tiny_batch[0]
+    method = saliency.METHODS[name](**options)
+    result = attacks.run(
+        ATTACKS[which], model, images, data.predict(model, images), method, eps=0.05, steps=8, step_size=0.01, beta=8.0
+    )
+    assert result.success.any()
+    assert (result.dissimilarity >= result.dissimilarity_before).all()
+
+
+def test_confidence_is_the_probability_of_the_label(tiny, tiny_batch):
+    result = attack("topk", tiny, *tiny_batch)
+    for images, found in ((tiny_batch[0], result.confidence_before), (result.images, result.confidence)):
+        torch.testing.assert_close(found, tiny(images).softmax(1).gather(1, result.labels[:, None])[:, 0])
+
+
+def test_beta_is_chosen_for_a_model_that_has_none(tiny, tiny_batch):
+    images, labels = tiny_batch
+    result = attacks.run(ATTACKS["topk"], tiny, images, labels, GRADIENT, eps=0.05, steps=1)
+    assert result.beta == choose_beta(tiny, images)
+    assert result.surrogate_agrees.double().mean() >= 0.95
+    assert torch.equal(result.surrogate_agrees, softplus_surrogate(tiny, result.beta)(images).argmax(1) == labels)
+    if result.beta > 1:
+        agrees = softplus_surrogate(tiny, result.beta / 2)(images).argmax(1) == labels
+        assert agrees.double().mean() < 0.95
+
+
+def test_a_model_that_no_softplus_resembles_is_refused():
+    class Other(torch.nn.Module):
+        def forward(self, images):
+            zero = torch.relu(images * 0).sum((1, 2, 3))  # is 0, and with softplus above 0
+            return torch.stack([zero, torch.full_like(zero, 1e-30)], dim=1)
+
+    with pytest.raises(ValueError, match="with no softplus does the surrogate agree"):
+        choose_beta(Other().eval(), torch.rand(2, 3, 8, 8))
+
+
 # --- Images that cannot be attacked ----------------------------------------------------------------------------------
 
 
@@ -200,12 +362,35 @@ def test_an_interrupt_returns_the_best_so_far(tiny, tiny_batch, monkeypatch):
     assert result.success.any()
 
 
-def test_nothing_global_changes(tiny, tiny_batch):
+class Rounded(attacks.TopK):
+    """A direction that suffers from TensorFloat-32, as far as a CPU can tell."""
+
+    def direction(self, problem, x):
+        signs = super().direction(problem, x)
+        return -signs if torch.backends.cudnn.allow_tf32 else signs
+
+
+def test_tensorfloat_32_is_for_those_who_ask_and_whose_signs_agree(tiny, tiny_batch):
+    options = {"eps": 0.05, "steps": 3, "step_size": 0.01, "beta": 8.0}
+    plain = attacks.run(Rounded(20), tiny, *tiny_batch, GRADIENT, **options)
+    assert torch.equal(plain.images, attack("topk", tiny, *tiny_batch, steps=3).images)  # it was off
+    with pytest.raises(ValueError, match="tf32: expected the signs of float32"):
+        attacks.run(Rounded(20), tiny, *tiny_batch, GRADIENT, **options, tf32=True)
+    attacks.run(attacks.TopK(20), tiny, *tiny_batch, GRADIENT, **options, tf32=True)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_nothing_global_changes(tiny, tiny_batch, allowed):
     state = torch.random.get_rng_state()
-    attack("random", tiny, *tiny_batch)
-    attack("topk", tiny, *tiny_batch)
+    with precision.float32(allowed):
+        attack("random", tiny, *tiny_batch)
+        attack("topk", tiny, *tiny_batch)
+        with pytest.raises(ValueError, match="tf32"):
+            attacks.run(Rounded(20), tiny, *tiny_batch, GRADIENT, eps=0.1, steps=1, tf32=True)
+        assert torch.backends.cudnn.allow_tf32 == torch.backends.cuda.matmul.allow_tf32 == allowed
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.is_grad_enabled()
+    assert (torch.tensor([1e-40]) * 0.5).item() > 0  # denormal numbers are what they were
     assert torch.nn.functional.relu(torch.tensor(-1.0)) == 0
 
 
@@ -278,6 +463,15 @@ def test_topk_on_squeezenet_in_25_steps_already_empties_the_top_pixels(squeezene
     assert result.success.sum() >= 3
     assert means(result).topk_intersection <= 0.03
     assert torch.equal(data.predict(squeezenet, result.images), batch.labels)
+
+
+def test_a_targeted_attack_on_squeezenet_triples_the_mass_in_the_region(squeezenet, correct):
+    batch = correct[1:4]
+    masks = torch.stack([regions.region_from_slic(image, at=(40, 40), segments=30) for image in batch.images])
+    result = attacks.run(
+        attacks.Targeted(masks), squeezenet, batch.images, batch.labels, GRADIENT, eps=8 / 255, steps=25
+    )
+    assert (result.dissimilarity / result.dissimilarity_before).median() >= 3
 
 
 @pytest.mark.slow

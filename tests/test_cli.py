@@ -70,6 +70,32 @@ def test_topk_writes_a_picture_of_each_image(fragile, tmp_path):
     assert "mean over" in text
 
 
+@pytest.mark.parametrize("region", ["20,20,80,80", "slic:50,50"])
+def test_a_targeted_attack_takes_a_region(fragile, region):
+    options = ("--attack", "targeted", "--region", region, "--steps", 2, "--images", 1, "--json")
+    status, out, _ = fragile("attack", *options)
+    row, summary = map(json.loads, out.splitlines())
+    assert (status, row["success"], summary["settings"]["region"]) == (0, True, region)
+    assert "Targeted(region of" in summary["settings"]["attack"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--attack", "targeted"], "--region: expected TOP,LEFT,BOTTOM,RIGHT"),
+        (["--attack", "targeted", "--region", "1,2,3"], "got '1,2,3'"),
+        (["--attack", "targeted", "--region", "80,20,20,80"], "top and bottom: expected 0 <= first < second <= 227"),
+        (["--attack", "targeted", "--region", "slic:500,2"], "at: expected a pixel"),
+        (["--attack", "topk", "--region", "1,2,3,4"], "--region: expected with --attack targeted only"),
+        (["--patience", "0"], "patience: expected a whole number"),
+    ],
+)
+def test_a_wrong_region_is_refused(fragile, options, message):
+    status, _, err = fragile("attack", "--images", 1, "--steps", 1, *options)
+    assert status == 2
+    assert message in err
+
+
 def test_a_users_own_image_is_explained_as_predicted(fragile, tmp_path, samples):
     pixels = (samples.images[1] * 255).round().byte().permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(tmp_path / "chairs.png")

@@ -10,9 +10,8 @@ from scipy import stats
 from scipy.sparse import linalg as sparse
 from test_last_layer import examples
 from torch import nn
-from torch.utils.data import TensorDataset
 
-from fragile_utils import influence, last_layer
+from fragile_utils import captum_examples, influence, last_layer, solvers
 
 L2 = 0.02
 
@@ -97,38 +96,33 @@ def test_influence_predicts_leave_one_out_retraining():
 # --- Captum ----------------------------------------------------------------------------------------------------------
 
 
-def as_linear(head):
-    """The head as a torch module with the usual K weight vectors, on standardised features."""
-    layer = nn.Linear(len(head.mean), head.classes, dtype=torch.float64)
-    symmetric = head.basis @ head.theta
-    layer.weight.data, layer.bias.data = symmetric[:, :-1].clone(), symmetric[:, -1].clone()
-    return nn.Sequential(layer).eval()
-
-
-def captum_arguments(head, features, labels):
-    state = as_linear(head)
-    dataset = TensorDataset(head.inputs(features)[:, :-1], labels)
-    return {"model": state, "train_dataset": dataset, "checkpoints_load_func": lambda model, _: 1.0}
-
-
 @pytest.mark.parametrize("classes", [2, 3])
 def test_influence_equals_captums(classes):
-    """Captum has no minus sign, and the Hessian of the summed loss: n times ours, l2 included."""
-    from captum.influence import NaiveInfluenceFunction
+    """Captum's NaiveInfluenceFunction, rescaled by n and the sign: its Hessian is that of the summed loss."""
+    head, features, labels, test = trained(classes)
+    captums = captum_examples.naive_influence(head, features, labels, *test)
+    torch.testing.assert_close(influence.Influence(head, features, labels)(*test), captums, rtol=1e-6, atol=1e-8)
 
-    head, features, labels, (test, test_labels) = trained(classes)
-    reference = NaiveInfluenceFunction(
-        **captum_arguments(head, features, labels),
-        checkpoint="",
-        loss_fn=nn.CrossEntropyLoss(reduction="none"),
-        batch_size=len(features),
-        projection_dim=None,
-        hessian_reg=L2 * len(features),
-        hessian_inverse_tol=1e-12,
-    )
-    captums = reference.influence((head.inputs(test)[:, :-1], test_labels))
-    ours = influence.Influence(head, features, labels)(test, test_labels)
-    torch.testing.assert_close(ours, -len(features) * captums, rtol=1e-6, atol=1e-8)
+
+def test_captums_tracin_is_the_product_of_the_gradients():
+    head, features, labels, test = trained()
+    (residuals, inputs), (others, other_inputs) = head.gradients(features, labels), head.gradients(*test)
+    expected = -(others @ residuals.T) * (other_inputs[:, :-1] @ inputs[:, :-1].T)
+    torch.testing.assert_close(captum_examples.tracin(head, features, labels, *test), expected)
+
+
+def test_captums_similarity_is_the_cosine_of_the_features():
+    head, features, labels, test = trained()
+    a, b = (head.inputs(x)[:, :-1].numpy() for x in (test[0], features))
+    expected = -(a @ b.T) / np.linalg.norm(a, axis=1)[:, None] / np.linalg.norm(b, axis=1)
+    np.testing.assert_allclose(captum_examples.similarity(head, features, labels, *test).numpy(), expected)
+
+
+def test_captum_is_given_checked_examples():
+    head, features, labels, (test, test_labels) = trained()
+    for method in (captum_examples.naive_influence, captum_examples.tracin, captum_examples.similarity):
+        with pytest.raises(ValueError, match="expected 5 columns"):
+            method(head, features, labels, test[:, 1:], test_labels)
 
 
 # --- Conjugate gradients ---------------------------------------------------------------------------------------------
@@ -213,8 +207,8 @@ def test_a_duplicate_has_the_same_influence_and_shares_it():
 
 
 def test_too_large_a_hessian_is_refused_before_it_is_written_down():
-    hessian = influence.Hessian(torch.ones(2, 30_001), torch.ones(2, 2) / 2, last_layer._sum_to_zero(2, None), 0.1)
-    with pytest.raises(ValueError, match=r"30,001 parameters takes 7 GB: use influence.ConjugateGradients\(\)"):
+    hessian = solvers.Hessian(torch.ones(2, 30_001), torch.ones(2, 2) / 2, last_layer._sum_to_zero(2, None), 0.1)
+    with pytest.raises(ValueError, match=r"30,001 parameters takes 7 GB: use ConjugateGradients\(\)"):
         influence.Exact().solver(hessian)
 
 

@@ -130,6 +130,12 @@ def test_fit_finds_the_optimum_of_the_symmetric_parametrisation(classes):
     np.testing.assert_allclose(head(features).numpy(), inputs @ symmetric.T, atol=1e-10)
 
 
+def test_the_head_as_a_linear_layer_gives_the_same_logits():
+    features, labels = examples()
+    head = last_layer.fit(features, labels)
+    torch.testing.assert_close(head.linear()(head.inputs(features)[:, :-1]), head(features))
+
+
 def test_features_of_single_precision_are_computed_in_double():
     features, labels = examples()
     head = last_layer.fit(features.float(), labels)
@@ -216,6 +222,24 @@ def test_overlapping_classes_need_no_l2():
     head = last_layer.fit(features, labels, l2=0)
     weights = head.inputs(features).T @ (head(features).softmax(1) - nn.functional.one_hot(labels))
     assert weights.abs().max() / 300 < 1e-8
+
+
+def test_many_parameters_are_trained_by_conjugate_gradients():
+    features, labels = examples(n=30, width=1600)  # 3,202 parameters
+    head = last_layer.fit(features, labels, l2=0.1)
+    inputs, residuals = head.inputs(features), head(features).softmax(1) - nn.functional.one_hot(labels)
+    gradient = head.basis.T @ residuals.T @ inputs / 30 + 0.1 * head.theta
+    assert gradient.abs().max() < 1e-10
+
+
+def test_weights_count_as_repetitions():
+    features, labels = examples()
+    head = last_layer.fit(features, labels)
+    weights = torch.ones(60)
+    weights[:20] = 2
+    repeated = torch.cat([features, features[:20]]), torch.cat([labels, labels[:20]])
+    larger = last_layer.Head(head.mean, head.scale, head.theta, head.l2 * 60 / 80)
+    torch.testing.assert_close(head.refit(features, labels, weights).theta, larger.refit(*repeated).theta)
 
 
 @pytest.mark.parametrize("weights", [torch.ones(59), -torch.ones(60), torch.full((60,), torch.nan)])

@@ -1,5 +1,8 @@
 """Gradients and products with the Hessian, layer by layer, against autograd's full Hessian in float64."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -120,6 +123,30 @@ def test_the_function_differentiates_gradient_and_logits(case):
     (g,) = torch.autograd.grad(outputs.gather(1, targets[:, None]).sum(), y, create_graph=True)
     (wanted,) = torch.autograd.grad((g * vectors).sum() + (outputs * weights).sum(), y)
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-13)
+
+
+def test_a_pass_is_freed_with_its_gradient(case, monkeypatch):
+    model, images, targets, vectors = case
+    made = []
+
+    class Noted(tangents.Pass):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(tangents, "Pass", Noted)
+    gc.disable()
+    try:
+        for used in (False, True):
+            x = images.clone().requires_grad_()
+            gradient, logits = tangents.gradient(model, x, targets)
+            if used:
+                torch.autograd.grad((gradient * vectors).sum(), x)
+            assert made[-1]() is not None
+            del gradient, logits, x
+            assert made[-1]() is None
+    finally:
+        gc.enable()
 
 
 def test_images_come_out_as_they_went_in(case):

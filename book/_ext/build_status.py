@@ -1,0 +1,183 @@
+"""The directive ``build-status``: when, how long, where and on which data each page of the book was executed.
+
+The times come from myst-nb's records of the executions, which the cache keeps. What they do not hold, the versions and
+the hardware, is noted in a file beside the cache when an execution is seen for the first time; it is known again by its
+duration, a number of many digits.
+"""
+
+import json
+import os
+import platform
+import re
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+
+from docutils import nodes
+from myst_nb.sphinx_ import NbMetadataCollector
+from sphinx.addnodes import pending_xref
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.docutils import SphinxDirective
+
+HAS_STATUS = "has_build_status"
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "captum", "matplotlib", "jupyter-book")
+NOTES = "environments.json"  # in the folder of the cache
+
+# What a page reads, by the function of `fragile_utils` that its code calls; the embedded tier unless said otherwise.
+DATA = {
+    r"\bimagenet_samples\(": "20 ImageNet images (embedded)",
+    r"\bcifar10_samples\(": "20 CIFAR-10 images (embedded)",
+    r"\bmnist_samples\(|\btasks\.digits\(": "MNIST digits (embedded)",
+    r"\bdata\.flowers\(|\btasks\.flowers\(": "flower photos (online, or your own folder)",
+    r"\bflowers_or_digits\(": "flower photos where they are, else MNIST digits (embedded)",
+    r"\bimagenet_folder\(|\bclass_folders\(|\bcifar10_folder\(": "images of your own folder",
+    r"\bdata\.results\(": "stored results",
+}
+
+
+def setup(app):
+    app.add_node(Placeholder)
+    app.add_directive("build-status", BuildStatus)
+    app.add_post_transform(FillIn)
+    app.connect("env-updated", note_environments)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+class Placeholder(nodes.General, nodes.Element):
+    """Stands for the tables until every page has been executed."""
+
+
+class BuildStatus(SphinxDirective):
+    """Two tables: the pages that were executed, and the environments in which they were."""
+
+    def run(self):
+        NbMetadataCollector.set_doc_data(self.env, self.env.docname, HAS_STATUS, True)
+        return [Placeholder()]
+
+
+# --- What is known of the executions ----------------------------------------------------------------------------------
+
+
+def executions(env):
+    """The record of each executed page, in the order of the book."""
+    records = NbMetadataCollector.get_doc_data(env)
+    return {docname: records[docname]["exec_data"] for docname in reading_order(env) if "exec_data" in records[docname]}
+
+
+def reading_order(env, docname=None):
+    """Every page of the book, in the order of its table of contents."""
+    docname = docname or env.config.root_doc
+    yield docname
+    for part in env.toctree_includes.get(docname, ()):
+        yield from reading_order(env, part)
+
+
+def note_environments(app, env):
+    """Note the environment of executions that are new; the pages that show it are written again."""
+    path = Path(env.mystnb_config.execution_cache_path, NOTES)
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    now = environment()
+    notes = {}
+    for docname, record in executions(env).items():
+        note = known.get(docname, {})
+        if note.get("seconds") != record["runtime"]:
+            note = {"seconds": record["runtime"], "environment": now}
+        notes[docname] = note
+    env.fragile_environments = {docname: note["environment"] for docname, note in notes.items()}
+    if notes and notes != known:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(notes, indent=1), encoding="utf-8")
+    return [docname for docname, data in NbMetadataCollector.get_doc_data(env).items() if data.get(HAS_STATUS)]
+
+
+def environment():
+    """Versions and hardware, as they are shown."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "Python": platform.python_version(),
+        **{name: metadata.version(name) for name in PACKAGES},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": f"{processor()}, {cores} cores",
+        "graphics card": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "FRAGILE_DATA": "set" if os.environ.get("FRAGILE_DATA") else "not set: embedded data only",
+    }
+
+
+def processor():
+    """The name of the processor, as the system gives it."""
+    facts = Path("/proc/cpuinfo")
+    named = facts.exists() and re.search(r"^model name\s*:\s*(.+)$", facts.read_text(), re.MULTILINE)
+    return named[1] if named else platform.processor() or platform.machine()
+
+
+def data_of(source):
+    """What a page reads, from its source."""
+    return [words for pattern, words in DATA.items() if re.search(pattern, source)]
+
+
+# --- The tables -------------------------------------------------------------------------------------------------------
+
+
+class FillIn(SphinxPostTransform):
+    default_priority = 8  # before links are resolved
+
+    def run(self, **kwargs):
+        for node in list(self.document.findall(Placeholder)):
+            node.replace_self(tables(self.env))
+
+
+def tables(env):
+    records = executions(env)
+    kinds = []  # the different environments; one letter stands for each
+    for found in env.fragile_environments.values():
+        if found not in kinds:
+            kinds.append(found)
+    letters = [chr(ord("A") + index) for index in range(len(kinds))]
+    rows = []
+    for docname, record in records.items():
+        source = Path(env.doc2path(docname)).read_text(encoding="utf-8")
+        rows.append(
+            [
+                link(env, docname),
+                datetime.fromtimestamp(record["mtime"]).strftime("%d %B %Y").lstrip("0"),
+                "" if record["runtime"] is None else f"{record['runtime']:.0f}",
+                letters[kinds.index(env.fragile_environments[docname])],
+                "; ".join(data_of(source)) or "none",
+            ]
+        )
+    total = sum(record["runtime"] or 0 for record in records.values())
+    rows.append(["all", "", f"{total:.0f}", "", ""])
+    facts = list(kinds[0]) if kinds else []
+    return [
+        table(["page", "executed", "seconds", "on", "data"], rows),
+        nodes.paragraph(text="The letters stand for what it was executed on:"),
+        table(["", *letters], [[fact, *(kind[fact] for kind in kinds)] for fact in facts]),
+    ]
+
+
+def link(env, docname):
+    reference = pending_xref(
+        "", refdoc=env.docname, reftarget=f"/{docname}", reftype="doc", refdomain="std", refexplicit=False, refwarn=True
+    )
+    reference += nodes.inline(text=docname)
+    return reference
+
+
+def table(header, rows):
+    """A table of docutils; entries are text or nodes."""
+
+    def row(entries):
+        result = nodes.row()
+        for entry in entries:
+            paragraph = nodes.paragraph()
+            paragraph += entry if isinstance(entry, nodes.Node) else nodes.Text(str(entry))
+            result += nodes.entry("", paragraph)
+        return result
+
+    group = nodes.tgroup(cols=len(header))
+    group += [nodes.colspec(colwidth=1) for _ in header]
+    group += nodes.thead("", row(header))
+    group += nodes.tbody("", *map(row, rows))
+    return nodes.table("", group, classes=["colwidths-auto"])

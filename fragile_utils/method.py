@@ -1,0 +1,77 @@
+"""What an attribution method is, and how its attributions become a saliency map."""
+
+import torch
+from torch import Tensor, nn
+
+from fragile_utils import checks, precision
+
+
+def normalize(attributions: Tensor) -> Tensor:
+    """Return the saliency maps (N, H, W) of signed attributions (N, 3, H, W), by the paper's convention.
+
+    Absolute value, summed over the channels, divided by its sum: non-negative, with sum 1. Attributions that are zero
+    everywhere say nothing about where to look, and give a map of zeros.
+    """
+    magnitude = attributions.abs().sum(dim=1)
+    total = magnitude.sum(dim=(1, 2), keepdim=True)
+    return magnitude / torch.where(total > 0, total, 1)
+
+
+class Method:
+    """An attribution method. A subclass says how in `explain`; callers use the method itself or `attribute`."""
+
+    def __call__(self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False) -> Tensor:
+        """Return the saliency maps (N, H, W), each non-negative with sum 1.
+
+        Parameters
+        ----------
+        model : Module
+            In evaluation mode: images (N, 3, H, W) in [0, 1] to logits (N, classes).
+        images : Tensor (N, 3, H, W)
+            In [0, 1].
+        targets : Tensor (N,)
+            The class whose score is explained.
+        create_graph : bool
+            Whether the result can be differentiated with respect to `images`.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described.
+        """
+        return normalize(self.attribute(model, images, targets, create_graph))
+
+    def attribute(self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False) -> Tensor:
+        """Return the signed attributions (N, 3, H, W); arguments as for a call."""
+        checks.evaluation_mode(model)
+        checks.images(images)
+        checks.labels(targets, len(images), name="targets")
+        with precision.float32():
+            attributions, logits = self.explain(model, images, targets, create_graph)
+        checks.logits(logits, len(images))
+        checks.labels(targets, len(images), logits.shape[1], name="targets")
+        return attributions
+
+    def explain(
+        self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Return the signed attributions (N, 3, H, W) and the logits (N, classes), from one forward pass, unchecked."""
+        raise TypeError(f"{type(self).__name__} does not say how it explains: expected it to define explain()")
+
+    def guide(self) -> "Method":
+        """Return the method that an attack on this one takes its directions from: itself, or one that is cheaper."""
+        return self
+
+
+def class_scores(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the logit (N,) of each image's target class.
+
+    A class that the model does not have is for the caller to refuse, once; here it must only not crash a GPU.
+    """
+    checks.logits_shape(logits, len(targets))
+    return logits.gather(1, targets.clamp(max=logits.shape[1] - 1)[:, None]).squeeze(1)
+
+
+def logits_of(model: nn.Module, images: Tensor, create_graph: bool) -> Tensor:
+    with torch.set_grad_enabled(create_graph):
+        return checks.logits_shape(model(images), len(images))

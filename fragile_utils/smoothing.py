@@ -1,0 +1,104 @@
+"""The maximum, smoothed: max pooling with second derivatives, as softplus is ReLU with second derivatives.
+
+The softplus surrogate keeps max pools as they are. Its gradient then still jumps wherever the largest value of a window
+changes place, and no Hessian knows of a jump. `smooth_surrogate` leaves no kink: softplus is the log-sum-exp of 0 and
+x, and each maximum becomes the log-sum-exp of its window, of the same sharpness.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from fragile_utils import checks
+from fragile_utils.surrogate import SoftplusSurrogate, softplus_surrogate
+
+
+def smooth_max_pool2d(
+    x: Tensor, kernel_size, stride=None, padding=0, dilation=1, ceil_mode: bool = False, *, beta: float
+) -> Tensor:
+    """Return max_pool2d(...) with log(sum of exp(beta v)) / beta over each window in place of its maximum.
+
+    It is at least the maximum, and exceeds it by at most log(n) / beta, for windows of n values.
+    """
+    largest = F.max_pool2d(x.detach(), kernel_size, stride, padding, dilation, ceil_mode)
+    stride = kernel_size if stride is None or stride == [] else stride
+    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = (_pair(v) for v in (kernel_size, stride, padding, dilation))
+    height, width = largest.shape[-2:]
+    span_h, span_w = (height - 1) * sh + 1, (width - 1) * sw + 1  # from the first window to the last
+    bottom = max(0, span_h + dh * (kh - 1) - ph - x.shape[-2])
+    right = max(0, span_w + dw * (kw - 1) - pw - x.shape[-1])
+    if ph or pw or bottom or right:
+        x = F.pad(x, (pw, right, ph, bottom), value=torch.finfo(x.dtype).min / 4)
+    tail = 40.0 if x.dtype == torch.float64 else 20.0  # as in softplus: no denormal numbers, no visible difference
+    total = 0
+    for top in range(0, kh * dh, dh):
+        for left in range(0, kw * dw, dw):
+            value = x[..., top : top + span_h : sh, left : left + span_w : sw]
+            # The result does not depend on `largest`, and so neither do its derivatives: a constant is enough.
+            total = total + ((value - largest) * beta).clamp(min=-tail).exp()
+    return largest + total.log() / beta
+
+
+class _SmoothPools(TorchFunctionMode):
+    """While it is active, max pools compute `smooth_max_pool2d`."""
+
+    def __init__(self, beta: float) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func in _MAX_POOLS:
+            kwargs.pop("return_indices", None)
+            args = (kwargs.pop("input"), *args) if "input" in kwargs else args
+            return smooth_max_pool2d(*args, **kwargs, beta=self.beta)
+        if func in _REFUSED:
+            raise ValueError(
+                f"model: expected max_pool2d without indices, got {_REFUSED[func]}, which has no smooth form"
+            )
+        return func(*args, **kwargs)
+
+
+_MAX_POOLS = {F.max_pool2d, torch.max_pool2d}
+_REFUSED = {
+    F.max_pool2d_with_indices: "max_pool2d with indices",
+    F.adaptive_max_pool2d: "adaptive_max_pool2d",
+    F.adaptive_max_pool2d_with_indices: "adaptive_max_pool2d with indices",
+}
+
+
+class SmoothPooling(nn.Module):
+    """The same network, the same parameters, with `smooth_max_pool2d` wherever it computes max_pool2d."""
+
+    def __init__(self, model: nn.Module, beta: float) -> None:
+        super().__init__()
+        self.model = model
+        self.beta = checks.positive(beta, "beta")
+
+    def forward(self, images: Tensor) -> Tensor:
+        with _SmoothPools(self.beta):
+            return self.model(images)
+
+
+def smooth_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusSurrogate:
+    """Return `model` with each ReLU replaced by softplus and each max pool by a log-sum-exp, sharing all parameters.
+
+    Parameters
+    ----------
+    model : Module
+        Left as it is.
+    beta : float, optional
+        Sharpness of both, as for `softplus_surrogate`.
+
+    Raises
+    ------
+    ValueError
+        As `softplus_surrogate`; when it runs, if the model has an adaptive max pool or a pool that returns indices.
+    """
+    beta = softplus_surrogate(model, beta).beta
+    return softplus_surrogate(SmoothPooling(model, beta).train(model.training), beta)
+
+
+def _pair(value) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (tuple(value) * 2)[:2]

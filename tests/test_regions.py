@@ -1,0 +1,57 @@
+"""Regions of an image."""
+
+import pytest
+import torch
+
+from fragile_utils import regions
+
+
+def test_a_rectangle_is_where_it_is_said_to_be():
+    mask = regions.rectangle(5, 6, top=1, left=2, bottom=3, right=6)
+    assert mask.nonzero().tolist() == [[i, j] for i in (1, 2) for j in (2, 3, 4, 5)]
+
+
+@pytest.mark.parametrize("edges", [(1, 2, 1, 3), (0, 0, 6, 3), (-1, 0, 2, 2), (0, 4, 2, 3)])
+def test_an_empty_rectangle_or_one_outside_is_refused(edges):
+    top, left, bottom, right = edges
+    with pytest.raises(ValueError, match="expected 0 <= first < second <= 5"):
+        regions.rectangle(5, 5, top=top, left=left, bottom=bottom, right=right)
+
+
+@pytest.fixture
+def halves():
+    """An image whose left half is red and whose right half is blue."""
+    image = torch.zeros(3, 32, 32)
+    image[0, :, :16] = 1
+    image[2, :, 16:] = 1
+    return image
+
+
+def test_superpixels_cover_the_image_and_follow_its_edges(halves):
+    found = regions.superpixels(halves, segments=8)
+    assert found.shape == (32, 32)
+    assert found.unique().tolist() == list(range(int(found.max()) + 1))
+    assert not set(found[:, :16].unique().tolist()) & set(found[:, 16:].unique().tolist())
+
+
+def test_the_region_is_the_superpixel_at_a_pixel(halves):
+    mask = regions.region_from_slic(halves, at=(3, 20), segments=8)
+    assert mask.dtype == torch.bool
+    assert mask[3, 20]
+    assert not mask[:, :16].any()
+    assert torch.equal(mask, regions.superpixels(halves, segments=8) == regions.superpixels(halves, segments=8)[3, 20])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda image: regions.superpixels(image[None]), r"image: expected a tensor \(3, H, W\), got \(1, 3, 32, 32\)"),
+        (lambda image: regions.superpixels(image * 255), "divide by 255"),
+        (lambda image: regions.superpixels(image, segments=0), "segments: expected a whole number"),
+        (lambda image: regions.superpixels(image, compactness=0), "compactness: expected a number above 0"),
+        (lambda image: regions.region_from_slic(image, at=(3, 32)), "at: expected a pixel"),
+    ],
+)
+def test_bad_input_is_refused(call, message, halves):
+    with pytest.raises(ValueError, match=message):
+        call(halves)

@@ -55,6 +55,7 @@ LAYERS = [
     "influence_attack",
     "experiments",
     "plots",
+    "figure3",
     "live",
     "widgets",
     "claims",

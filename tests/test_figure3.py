@@ -1,0 +1,74 @@
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+
+from fragile_utils import data, figure3, plots
+
+mpl.use("Agg")
+
+RUNS = pd.DataFrame(
+    {
+        "method": ["gradient"] * 4 + ["deeplift"],
+        "attack": ["topk"] * 4 + ["random-sign"],
+        "eps": [8, 8, 8, 1, 8],
+        "success": [True, True, False, True, True],
+        "topk_intersection": [0.1, 0.3, 1.0, 0.5, 0.2],
+        "rank_correlation": [0.2, 0.4, 1.0, 0.6, 0.5],
+        "center_shift": [20.0, 30.0, 0.0, 10.0, 4.0],
+    }
+)
+PAPER = data.results("figure3_paper")
+
+
+@pytest.fixture
+def stored(monkeypatch):
+    monkeypatch.setattr(data, "results", lambda name: ({}, RUNS) if name == "figure3_embedded" else PAPER)
+
+
+def test_means_leave_out_failures_and_stand_beside_the_papers(stored):
+    table = figure3.compared("topk_intersection", "topk")
+    assert list(table.index) == [("gradient", 1), ("gradient", 8)]
+    row = table.loc["gradient", 8]
+    np.testing.assert_allclose([row.ours, row.images, row.paper, row.difference], [0.2, 2, 0.01, 0.19])
+
+
+def test_the_interval_of_two_values_is_the_two(stored):
+    row = figure3.compared("center_shift", "topk").loc["gradient", 8]
+    assert (row.low, row.high) == (20, 30)  # a quarter of the draws is the first twice, a quarter the second
+
+
+def test_the_interval_is_that_of_the_normal_distribution_for_many_values():
+    values = np.random.default_rng(1).normal(5, 2, 400)
+    mean, low, high, count = figure3._mean(values)
+    assert (mean, count) == (values.mean(), 400)
+    np.testing.assert_allclose([mean - low, high - mean], 1.96 * values.std() / 20, rtol=0.1)
+
+
+def test_what_could_not_be_read_off_the_paper_is_missing(stored):
+    assert np.isnan(figure3.compared("center_shift", "random-sign").loc["deeplift", 8].paper)
+
+
+def test_the_figure_draws_both(stored):
+    drawn = figure3.figure(["topk_intersection", "center_shift"], ["topk", "random-sign"])
+    assert [axes.get_title() for axes in drawn.axes] == ["gradient", "DeepLIFT", "integrated gradients", "", "", ""]
+    blue = [line for line in drawn.axes[0].lines if line.get_color() == plots.BLUE]
+    (ours,) = (line for line in blue if line.get_linestyle() == "-")
+    (paper,) = (line for line in blue if line.get_linestyle() == "--")
+    np.testing.assert_allclose(ours.get_xydata(), [[1, 0.5], [8, 0.2]])
+    np.testing.assert_allclose(paper.get_xydata(), [[1, 0.06], [2, 0.01], [4, 0.01], [8, 0.01]])
+
+
+@pytest.mark.parametrize(("measure", "attack", "name"), [("x", "topk", "measure"), ("center_shift", "x", "attack")])
+def test_names_are_checked(measure, attack, name):
+    with pytest.raises(ValueError, match=f"{name}: expected one of .*, got 'x'"):
+        figure3.compared(measure, attack)
+
+
+def test_the_papers_values_are_those_of_its_most_quoted_cells():
+    _, paper = PAPER
+    assert len(paper) == 132
+    value = paper.set_index(["measure", "method", "attack", "eps"]).value
+    assert value["topk_intersection", "gradient", "topk", 8] == 0.01
+    assert value["center_shift", "gradient", "mass-center", 8] == 74
+    assert value["rank_correlation", "integrated-gradients", "random-sign", 1] == 0.83

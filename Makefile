@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+CHROMIUM ?= chromium
 NBSTRIPOUT := $(BIN)/nbstripout --keep-id --extra-keys metadata.language_info.version chapters/*.ipynb
 
 # Large tensors come and go in every step of an attack. With these, glibc keeps their memory instead of returning it to
@@ -11,7 +12,7 @@ export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-all lint format bench url clean
+.PHONY: help book single pdf test test-all lint format bench url clean
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +23,14 @@ book: $(READY)  ## build the book; a chapter that fails, or a warning, fails the
 	$(BIN)/jupyter-book build . -W --keep-going
 	@touch _build/.complete
 	@echo "$(CURDIR)/_build/html/index.html"
+
+single: $(READY)  ## the whole book on one page; what has been executed for `make book` is not executed again
+	$(BIN)/jupyter-book build . --keep-going --builder custom --custom-builder singlehtml
+	@echo "$(CURDIR)/_build/singlehtml/index.html"
+
+pdf: single  ## the same page printed to _build/book.pdf, by chromium
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --no-pdf-header-footer --virtual-time-budget=60000 \
+	    --print-to-pdf=_build/book.pdf "file://$(CURDIR)/_build/singlehtml/index.html"
 
 test: $(READY)  ## run the tests but the slow ones; ARGS="-k metrics" goes to pytest
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)

@@ -454,7 +454,8 @@ def results(name: str) -> tuple[dict, pd.DataFrame]:
     table : DataFrame
     """
     folder = resources.files("fragile_utils") / "results"
-    present = sorted(path.name.removesuffix(".json") for path in folder.iterdir() if path.name.endswith(".json"))
+    files = folder.iterdir() if folder.is_dir() else []
+    present = sorted(path.name.removesuffix(".json") for path in files if path.name.endswith(".json"))
     if name not in present:
         raise ValueError(f"name: expected one of {', '.join(present)}, got {name!r}")
     with (folder / f"{name}.csv").open(encoding="utf-8") as file:

@@ -18,7 +18,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
-from fragile_utils import checks, chunks, lanczos, saliency
+from fragile_utils import checks, chunks, lanczos, precision, saliency
 from fragile_utils.surrogate import SoftplusSurrogate, softplus_surrogate
 
 
@@ -48,6 +48,7 @@ class Hessian:
         If an argument is not as described, or the model computes ReLU or another piecewise linear activation.
     """
 
+    @precision.float32()
     def __init__(self, model: nn.Module, images: Tensor, targets: Tensor) -> None:
         _check(model, images, targets)
         if images.device.type == "cpu":  # where convolutions are faster in this layout
@@ -59,6 +60,7 @@ class Hessian:
         self.gradient = self._gradient.detach()
         self.scores = saliency.class_scores(logits.detach(), targets)
 
+    @precision.float32()
     def __matmul__(self, directions: Tensor) -> Tensor:
         """Return the product (N, 3, H, W) of each image's Hessian with its direction (N, 3, H, W)."""
         _check_directions(directions, self._images)
@@ -369,6 +371,7 @@ def change(
     measured_on = model if measured_on is None else checks.evaluation_mode(measured_on)
     size = chunks.images_at_once(measured_on, images, False)
 
+    @precision.float32()
     def gradient(x: Tensor) -> Tensor:
         pairs = zip(x.split(size), targets.split(size), strict=True)
         return torch.cat([saliency.Gradient().explain(measured_on, *pair)[0] for pair in pairs]).flatten(1)

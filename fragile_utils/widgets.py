@@ -210,8 +210,8 @@ _STYLE = """\
 .fragile-slider dd{font-weight:600;margin:0;font-variant-numeric:tabular-nums}
 .fragile-slider p{margin:.4rem 0}
 .fragile-slider .caption{font-size:.9rem}
-@media print{.fragile-slider [data-frame][hidden]{display:block}.fragile-slider .control{display:none}}"""
-_NO_SCRIPT = "<noscript><style>.fragile-slider [data-frame][hidden]{display:block}</style></noscript>"
+@media print{.fragile-slider [data-frame][hidden]{display:block !important}.fragile-slider .control{display:none}}"""
+_NO_SCRIPT = "<noscript><style>.fragile-slider [data-frame][hidden]{display:block !important}</style></noscript>"
 
 
 def _page(frames: list[Frame], label: str, start: int, caption: str) -> str:

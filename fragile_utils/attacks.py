@@ -44,8 +44,7 @@ class Problem:
 
     def clip(self, x: Tensor) -> Tensor:
         """Return the nearest images within eps of the originals and within [0, 1]."""
-        eps = self.eps - torch.finfo(x.dtype).eps / 2  # so that rounding never leaves the ball
-        return x.clamp(self.images - eps, self.images + eps).clamp_(0, 1)
+        return project(x, self.images, self.eps)
 
     def start(self, at_random: bool) -> Tensor:
         """Return the images from which the attack sets out: the originals, or random points of the eps-ball."""
@@ -359,7 +358,7 @@ def run(
             "images": images,
             "maps": before,
             "dissimilarity": attack.dissimilarity(before, reference),
-            "confidence": _confidence(logits, labels),
+            "confidence": confidence(logits, labels),
         }
 
         rows = torch.tensor([i for i, reason in enumerate(reasons) if not reason], dtype=torch.long)
@@ -483,8 +482,7 @@ class _Best:
         # A map that vanished, or is not finite, is a failure of the method and no explanation to compare with.
         better = dissimilarity > self.found["dissimilarity"][rows]
         better = better & (logits.argmax(1) == labels) & (maps.sum(dim=(1, 2)) > 0)
-        confidence = _confidence(logits, labels)
-        new = {"images": x, "maps": maps, "dissimilarity": dissimilarity, "confidence": confidence}
+        new = {"images": x, "maps": maps, "dissimilarity": dissimilarity, "confidence": confidence(logits, labels)}
         for name, value in new.items():
             kept = self.found[name]
             shape = (-1, *(1,) * (value.ndim - 1))
@@ -501,11 +499,6 @@ class _Best:
         self.iteration = torch.where(self.success, self.iteration, 0)
 
 
-def _confidence(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the probability (N,) of each image's label."""
-    return logits.softmax(1).gather(1, labels[:, None]).squeeze(1)
-
-
 def _reasons_not_to_attack(maps: Tensor, labels: Tensor, predicted: Tensor) -> list[str]:
     """Return "" for each image that can be attacked, else the reason why not."""
     empty = maps.sum(dim=(1, 2)) == 0
@@ -515,14 +508,28 @@ def _reasons_not_to_attack(maps: Tensor, labels: Tensor, predicted: Tensor) -> l
     ]
 
 
+def _uniform(image: Tensor, seed: int) -> Tensor:
+    """Return a number from -1 to 1 for each value of `image`, the same for a seed on any device."""
+    generator = torch.Generator().manual_seed(seed)
+    return (2 * torch.rand(image.shape, generator=generator) - 1).to(image)
+
+
+# --- Pieces that attacks of every kind share --------------------------------------------------------------------------
+
+
+def project(x: Tensor, originals: Tensor, eps: float) -> Tensor:
+    """Return the nearest images to `x` within eps of `originals` and within [0, 1]."""
+    eps = eps - torch.finfo(x.dtype).eps / 2  # so that rounding never leaves the ball
+    return x.clamp(originals - eps, originals + eps).clamp_(0, 1)
+
+
+def confidence(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the probability (N,) of each image's label."""
+    return logits.softmax(1).gather(1, labels[:, None]).squeeze(1)
+
+
 def random_signs(image: Tensor, seed: int) -> Tensor:
     """Return -1 or 1 for each value of `image`, the same for a seed on any device."""
     generator = torch.Generator().manual_seed(seed)
     bits = torch.randint(0, 2, image.shape, generator=generator, dtype=torch.int8)
     return (2 * bits - 1).to(image)
-
-
-def _uniform(image: Tensor, seed: int) -> Tensor:
-    """Return a number from -1 to 1 for each value of `image`, the same for a seed on any device."""
-    generator = torch.Generator().manual_seed(seed)
-    return (2 * torch.rand(image.shape, generator=generator) - 1).to(image)

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from fragile_utils import checks, influence
-from fragile_utils.attacks import random_signs
+from fragile_utils.attacks import confidence, project, random_signs
 from fragile_utils.last_layer import Features
 
 
@@ -205,7 +205,7 @@ def run(
         before = features(images)
         logits = explain.head(before)
     scores = explain(before, labels)
-    predicted, confidence = logits.argmax(1), _confidence(logits, labels)
+    predicted = logits.argmax(1)
     pull = explain.pull(influence.most(scores, attack.top, attack.side))
     start = _dissimilarity(attack, explain, before, labels, pull)
     reasons = [
@@ -239,8 +239,8 @@ def run(
         scores=scores.index_copy(0, done, after),
         labels=labels,
         labels_after=logits_after.argmax(1),
-        confidence_before=confidence,
-        confidence=_confidence(logits_after, labels),
+        confidence_before=confidence(logits, labels),
+        confidence=confidence(logits_after, labels),
         linf=(perturbed - images).abs().amax(dim=(1, 2, 3)),
         success=torch.zeros_like(labels, dtype=torch.bool).index_fill(0, done, True),
         reasons=tuple(reasons),
@@ -274,7 +274,6 @@ def _climb(
     progress: bool,
 ) -> _Best:
     """Take the steps; each iterate is looked at in the pass that also gives the gradient of the next step."""
-    reach = eps - torch.finfo(images.dtype).eps / 2  # so that rounding never leaves the ball
     random = isinstance(attack, RandomSign)
     nothing = torch.full((len(images),), -torch.inf, dtype=torch.float64, device=images.device)
     best = _Best(images, images.new_zeros(len(images), 1), nothing, torch.zeros_like(labels))
@@ -297,7 +296,7 @@ def _climb(
                 direction = direction.sign()
             else:
                 direction = torch.stack([random_signs(image, s) for image, s in zip(x, seeds, strict=True)])
-            x = (x.detach() + step_size * direction).clamp(images - reach, images + reach).clamp_(0, 1)
+            x = project(x.detach() + step_size * direction, images, eps)
     except KeyboardInterrupt:
         pass  # the best so far is an answer
     return best
@@ -314,7 +313,3 @@ def _keep(best: _Best, p: int, x: Tensor, seen: Tensor, dissimilarity: Tensor, s
 def _dissimilarity(attack: Attack, explain: influence.Influence, seen: Tensor, labels: Tensor, pull: Tensor) -> Tensor:
     total = explain.total(seen, labels, pull, attack.scale_free)
     return total if attack.side == "helpful" else -total
-
-
-def _confidence(logits: Tensor, labels: Tensor) -> Tensor:
-    return logits.softmax(1).gather(1, labels[:, None]).squeeze(1)

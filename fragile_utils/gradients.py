@@ -28,7 +28,7 @@ class Gradient(Method):
     ) -> tuple[Tensor, Tensor]:
         if tangents.applicable(model):
             with contextlib.suppress(tracing.Untraceable), torch.set_grad_enabled(create_graph):
-                return tangents.gradient(model, images, targets, create_graph)
+                return tangents.multipliers(model, images, targets, create_graph)
         with torch.enable_grad():
             images = images if create_graph and images.requires_grad else images.detach().requires_grad_()
             logits = model(images)

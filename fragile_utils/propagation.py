@@ -19,12 +19,14 @@ an exact gradient with respect to the image. A function that has no rule is refu
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fragile_utils import checks
-from fragile_utils.tracing import REARRANGE, WEIGHTED, Node, Step, Trace, trace
+from fragile_utils import checks, operations, tangents
+from fragile_utils.operations import TINY
+from fragile_utils.tracing import REARRANGE, RELU, WEIGHTED, Node, Step, Trace, trace
 
 
 def propagate(
@@ -64,6 +66,10 @@ def propagate(
     """
     if isinstance(rules, Rescale):
         _check_reference(reference, images)
+    else:
+        reference = None
+    if create_graph and tangents.applicable(model):
+        return tangents.multipliers(model, images, targets, create_graph, rules, reference)
     with torch.enable_grad():
         images = images if create_graph and images.requires_grad else images.detach().requires_grad_()
         forward = trace(model, images)
@@ -110,11 +116,16 @@ class LocalDerivatives:
 
     rearrange = constant = combine = weighted = homogeneous = activation = max_pool = derivative
 
+    def is_derivative(self, step: Step) -> bool:
+        """Return whether the rule of a step is its derivative."""
+        return getattr(type(self), step.kind) is LocalDerivatives.derivative
+
+    def operation(self, step: Step, given: tuple[Any, ...]) -> operations.Operation:
+        """Return the operation of a step whose rule is not its derivative; `given` are the usual arguments of one."""
+        return operations.Ruled(*given[:2], self)
+
 
 # --- DeepLIFT --------------------------------------------------------------------------------------------------------
-
-TINY = 1e-10  # below this difference of inputs, Captum's and ours, the slope is the derivative
-
 
 @dataclass(frozen=True)
 class Rescale(LocalDerivatives):
@@ -129,6 +140,9 @@ class Rescale(LocalDerivatives):
     arXiv:1704.02685, section 3.5.1. Max pooling as in Captum, except that a pixel which is the maximum of several
     windows gets the sum of their shares (Captum 0.9 keeps one).
     """
+
+    def operation(self, step: Step, given: tuple[Any, ...]) -> operations.Operation:
+        return operations.SecantOfSoftplus(*given) if step.function in RELU else super().operation(step, given)
 
     def activation(self, step: Step, m: Tensor) -> list[Tensor]:
         reference = step.reference
@@ -178,8 +192,7 @@ class _Secant(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor):
         run, secant, slope, slope0 = ctx.saved_tensors
-        close = run.abs() < torch.finfo(run.dtype).eps ** 0.25  # 0.02 in float32, 1e-4 in float64
-        rise = torch.where(close, (slope - slope0) / 2, slope - secant)
+        rise = torch.where(operations.close(run), (slope - slope0) / 2, slope - secant)
         return grad * _ratio(rise, run, 0), None, None, None, None, None
 
 
@@ -204,6 +217,9 @@ class EpsilonRule(LocalDerivatives):
     """
 
     epsilon: float = 1e-9
+
+    def is_derivative(self, step: Step) -> bool:
+        return super().is_derivative(step) and not any(node.pixels for node in step.inputs)
 
     def __call__(self, step: Step, m: Tensor) -> list[Tensor]:
         """Return the multipliers m of the inputs; from the first layer on, for pixels, their relevances."""
@@ -251,6 +267,12 @@ class AlphaBetaRule(EpsilonRule):
 
     alpha: float = 1.0
     beta: float = 0.0
+
+    def operation(self, step: Step, given: tuple[Any, ...]) -> operations.Operation:
+        positive = step.kind == WEIGHTED and step.inputs[0].positive and not step.inputs[0].pixels
+        if positive and (self.alpha, self.beta) == (1, 0) and not isinstance(step.options.get("padding"), str):
+            return operations.ZPlus(*given, self.epsilon)
+        return super().operation(step, given)
 
     def weighted(self, step: Step, m: Tensor) -> list[Tensor]:
         (x,) = step.arguments

@@ -31,6 +31,7 @@ LAYERS = [
     "surrogate",
     "chunks",
     "tracing",
+    "operations",
     "tangents",
     "downloads",
     "data",

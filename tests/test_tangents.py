@@ -98,7 +98,7 @@ def test_gradient_and_products_equal_the_full_hessian(case):
     gradients, hessians = by_autograd(model, images, targets)
     wanted = (hessians @ vectors.flatten(1)[:, :, None]).view_as(vectors)
     assert wanted.abs().amax() > 1e-4
-    torch.testing.assert_close(made.gradient, gradients, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(made.multipliers, gradients, rtol=1e-10, atol=1e-14)
     torch.testing.assert_close(made.logits, model(images))
     for _ in range(2):  # the second product must not meet what the first has left
         torch.testing.assert_close(made.product(vectors), wanted, rtol=1e-9, atol=1e-13)
@@ -108,14 +108,14 @@ def test_channels_last_makes_no_difference(case):
     model, images, targets, vectors = case
     plain = tangents.Pass(model, images, targets)
     last = tangents.Pass(model, images.contiguous(memory_format=torch.channels_last), targets)
-    torch.testing.assert_close(last.gradient, plain.gradient)
+    torch.testing.assert_close(last.multipliers, plain.multipliers)
     torch.testing.assert_close(last.product(vectors), plain.product(vectors))
 
 
 def test_the_function_differentiates_gradient_and_logits(case):
     model, images, targets, vectors = case
     x = images.clone().requires_grad_()
-    gradient, logits = tangents.gradient(model, x, targets)
+    gradient, logits = tangents.multipliers(model, x, targets)
     weights = torch.linspace(-1, 1, logits.numel(), dtype=torch.float64).view_as(logits)
     (found,) = torch.autograd.grad((gradient * vectors).sum() + (logits * weights).sum(), x)
     y = images.clone().requires_grad_()
@@ -139,7 +139,7 @@ def test_a_pass_is_freed_with_its_gradient(case, monkeypatch):
     try:
         for used in (False, True):
             x = images.clone().requires_grad_()
-            gradient, logits = tangents.gradient(model, x, targets)
+            gradient, logits = tangents.multipliers(model, x, targets)
             if used:
                 torch.autograd.grad((gradient * vectors).sum(), x)
             assert made[-1]() is not None
@@ -174,7 +174,7 @@ def test_the_program_follows_the_model(tiny, tiny_batch):
 
     def check():
         wanted, _ = by_autograd(surrogate, images[:1], targets[:1])
-        torch.testing.assert_close(tangents.Pass(surrogate, images[:1], targets[:1]).gradient, wanted)
+        torch.testing.assert_close(tangents.Pass(surrogate, images[:1], targets[:1]).multipliers, wanted)
 
     check()
     tiny.first.weight.mul_(2)

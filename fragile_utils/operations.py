@@ -200,6 +200,12 @@ class SoftplusOfReLU(Operation):
 TINY = 1e-10  # below this difference of inputs, Captum's and ours, the slope between two points is the derivative
 
 
+def slope(rise: Tensor, run: Tensor, otherwise: Tensor | float) -> Tensor:
+    """Return rise / run, or `otherwise` where the run is all but zero."""
+    small = run.abs() < TINY
+    return torch.where(small, otherwise, rise / torch.where(small, 1, run))
+
+
 def close(run: Tensor) -> Tensor:
     """Return where two points are so close that (f'(x) - slope) / run would be noise: 0.02 in float32, 1e-4 in float64.
 
@@ -213,20 +219,20 @@ class SecantOfSoftplus(SoftplusOfReLU):
 
     def forward(self, inputs: list[Tensor], beside: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
         (z,) = inputs
-        value, slope = softplus_and_slope(z, self.beta)
+        value, derivative = softplus_and_slope(z, self.beta)
         if beside is None:  # this is the reference
-            return value, [z, value, slope]
-        z0, value0, _ = beside
+            return value, [z, value]
+        z0, value0 = beside
         run = z.sub_(z0) if self.over else z - z0
-        secant = torch.where(run.abs() < TINY, slope, (value - value0).div_(run))
-        return value, [slope, secant, run]
+        secant = torch.where(run.abs() < TINY, derivative, (value - value0).div_(run))
+        return value, [derivative, secant, run]
 
     def hand(self, m: Tensor, saved: list[Any], note: bool) -> tuple[list[Tensor], Any]:
-        slope, secant, run = saved
+        derivative, secant, run = saved
         noted = None
         if note:
-            half = torch.ops.aten.sigmoid_backward(m, slope).mul_(self.beta / 2)  # f''(z) m / 2
-            noted = torch.where(close(run), half, (slope - secant).div_(run).mul_(m))
+            half = torch.ops.aten.sigmoid_backward(m, derivative).mul_(self.beta / 2)  # f''(z) m / 2
+            noted = torch.where(close(run), half, (derivative - secant).div_(run).mul_(m))
         return [m.mul_(secant) if self.back else m * secant], noted
 
     def answer(self, tangents: list[Tensor], saved: list[Any], noted: Any) -> tuple[Tensor, list[Tensor | None]]:
@@ -243,15 +249,46 @@ class MaxPool(Operation):
         return value, [indices]
 
     def tangent(self, tangents: list[Tensor], saved: list[Any]) -> Tensor:
-        (indices,) = saved
-        taken = _by_pixel(tangents[0]).gather(1, _by_pixel(indices))
-        return taken.unflatten(1, indices.shape[-2:]).movedim(-1, 1)
+        return taken(tangents[0], saved[0])
 
     def transposed(self, m: Tensor, saved: list[Any]) -> list[Tensor]:
-        (indices,) = saved
+        return [self._put_back(m, saved[0])]
+
+    def _put_back(self, m: Tensor, indices: Tensor) -> Tensor:
         n, c, h, w = self.step.inputs[0].value.shape
         x = m.new_zeros(n, h * w, c).scatter_add_(1, _by_pixel(indices), _by_pixel(m))
-        return [x.unflatten(1, (h, w)).movedim(-1, 1)]
+        return x.unflatten(1, (h, w)).movedim(-1, 1)
+
+
+class RescaledMaxPool(MaxPool):
+    """Max pooling that hands down by DeepLIFT's rescale rule; see `propagation.Rescale`."""
+
+    def forward(self, inputs: list[Tensor], beside: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
+        (x,) = inputs
+        y, indices = self.step.call(x)
+        if beside is None:  # this is the reference
+            return y, [indices, x, y]
+        indices0, x0, y0 = beside
+        indices0, x0 = indices0.expand_as(indices), x0.expand_as(x)
+        gained = y >= y0
+        change = torch.where(gained, y - taken(x0, indices), taken(x, indices0) - y0)
+        ratio = slope(y - y0, change, gained.to(y.dtype))
+        return y, [indices, torch.where(gained, indices, indices0), change, ratio]
+
+    def hand(self, m: Tensor, saved: list[Any], note: bool) -> tuple[list[Tensor], Any]:
+        _, places, change, ratio = saved
+        return [self._put_back(m * ratio, places)], slope(m, change, 0) if note else None
+
+    def answer(self, tangents: list[Tensor], saved: list[Any], noted: Any) -> tuple[Tensor, list[Tensor | None]]:
+        _, places, _, ratio = saved
+        t = taken(tangents[0], places)
+        by_gain = noted * t
+        return t.mul_(ratio), [self._put_back((by_gain * ratio).neg_(), places), by_gain]
+
+
+def taken(x: Tensor, indices: Tensor) -> Tensor:
+    """Return the values of x (N, C, H, W) at the places `indices` (N, C, h, w) in their planes."""
+    return _by_pixel(x).gather(1, _by_pixel(indices)).unflatten(1, indices.shape[-2:]).movedim(-1, 1)
 
 
 def _by_pixel(x: Tensor) -> Tensor:

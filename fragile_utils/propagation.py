@@ -25,8 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils import checks, operations, tangents
-from fragile_utils.operations import TINY
-from fragile_utils.tracing import REARRANGE, RELU, WEIGHTED, Node, Step, Trace, trace
+from fragile_utils.tracing import MAX_POOL, REARRANGE, RELU, WEIGHTED, Node, Step, Trace, trace
 
 
 def propagate(
@@ -68,7 +67,7 @@ def propagate(
         _check_reference(reference, images)
     else:
         reference = None
-    if create_graph and tangents.applicable(model):
+    if tangents.applicable(model):
         return tangents.multipliers(model, images, targets, create_graph, rules, reference)
     with torch.enable_grad():
         images = images if create_graph and images.requires_grad else images.detach().requires_grad_()
@@ -142,7 +141,9 @@ class Rescale(LocalDerivatives):
     """
 
     def operation(self, step: Step, given: tuple[Any, ...]) -> operations.Operation:
-        return operations.SecantOfSoftplus(*given) if step.function in RELU else super().operation(step, given)
+        if step.function in RELU:
+            return operations.SecantOfSoftplus(*given)
+        return operations.RescaledMaxPool(*given) if step.kind == MAX_POOL else super().operation(step, given)
 
     def activation(self, step: Step, m: Tensor) -> list[Tensor]:
         reference = step.reference
@@ -153,24 +154,12 @@ class Rescale(LocalDerivatives):
     homogeneous = activation
 
     def max_pool(self, step: Step, m: Tensor) -> list[Tensor]:
-        (x,), y, indices = step.arguments, step.output.value, step.indices
-        (x0,), y0, indices0 = step.reference.arguments, step.reference.output.value, step.reference.indices
-        change, indices0 = x - x0, indices0.expand_as(indices)
-        gain, loss = (y - y0).clamp(min=0), (y - y0).clamp(max=0)
-        (m_now,) = self.derivative(step, m * _ratio(gain, _take(change, indices), 1))
-        share = m * _ratio(loss, _take(change, indices0), 0)
-        m_before = torch.zeros_like(x).flatten(2).scatter_add(2, indices0.flatten(2), share.flatten(2))
-        return [m_now + m_before.view_as(x)]
-
-
-def _take(x: Tensor, indices: Tensor) -> Tensor:
-    return x.flatten(2).gather(2, indices.flatten(2)).view_as(indices)
-
-
-def _ratio(a: Tensor, b: Tensor, otherwise: float) -> Tensor:
-    """Return a / b, or `otherwise` where b is all but zero."""
-    small = b.abs() < TINY
-    return torch.where(small, otherwise, a / torch.where(small, 1, b))
+        (x,), y, before = step.arguments, step.output.value, step.reference
+        (x0,), y0 = before.arguments, before.output.value
+        gained = y >= y0
+        places = torch.where(gained, step.indices, before.indices)
+        share = m * operations.slope(y - y0, operations.taken(x - x0, places), gained.to(y.dtype))
+        return [torch.zeros_like(x).flatten(2).scatter_add(2, places.flatten(2), share.flatten(2)).view_as(x)]
 
 
 class _Secant(torch.autograd.Function):
@@ -183,8 +172,7 @@ class _Secant(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, y: Tensor, x0: Tensor, y0: Tensor, slope: Tensor, slope0: Tensor) -> Tensor:
         run = x - x0
-        small = run.abs() < TINY
-        secant = torch.where(small, slope, (y - y0) / torch.where(small, 1, run))
+        secant = operations.slope(y - y0, run, slope)
         ctx.save_for_backward(run, secant, slope, slope0)
         return secant
 
@@ -193,7 +181,7 @@ class _Secant(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         run, secant, slope, slope0 = ctx.saved_tensors
         rise = torch.where(operations.close(run), (slope - slope0) / 2, slope - secant)
-        return grad * _ratio(rise, run, 0), None, None, None, None, None
+        return grad * operations.slope(rise, run, 0), None, None, None, None, None
 
 
 # --- Layer-wise relevance propagation --------------------------------------------------------------------------------

@@ -32,8 +32,11 @@ def softplus_and_slope(x: Tensor, beta: float, in_place: bool = False) -> tuple[
     """Return softplus and its derivative s, the sigmoid of beta x; neither can be differentiated.
 
     Softplus is x - log(s) / beta, up to a rounding error of about 1e-6 / beta in float32. F.softplus takes ten times as
-    long on a CPU. With `in_place`, x is overwritten by the value.
+    long on a CPU. With `in_place`, x is overwritten by the value. For an infinite beta it is ReLU.
     """
+    if math.isinf(beta):
+        value = x.clamp_(min=0) if in_place else x.clamp(min=0)
+        return value, (value > 0).to(x.dtype)
     # e^-20 is below the resolution of float32, e^-40 below that of float64: from there on value and slope are 0.
     tail = 40.0 if x.dtype == torch.float64 else 20.0
     value = x.clamp_(min=-tail / beta) if in_place else x.clamp(min=-tail / beta)

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from fragile_utils import checks, metrics, precision, saliency
 from fragile_utils.baseline import by_content
-from fragile_utils.surrogate import choose_beta, softplus_surrogate
+from fragile_utils.surrogate import choose_beta, softplus_surrogate, unchanged
 
 LEVEL = 1 / 255  # one step of an 8-bit pixel, in units of images in [0, 1]
 LOOK = 5  # with `patience`, how many steps to take before looking which images are done: a look waits for the device
@@ -364,7 +364,9 @@ def run(
         rows = torch.tensor([i for i, reason in enumerate(reasons) if not reason], dtype=torch.long)
         seeds = tuple(seed + i for i in rows.tolist())
         rows = rows.to(images.device)
-        problem = Problem(model, surrogate, method, guide, images[rows], labels[rows], reference[rows], eps, seeds)
+        problem = Problem(
+            unchanged(model), surrogate, method, guide, images[rows], labels[rows], reference[rows], eps, seeds
+        )
         best = _Best({name: value[rows] for name, value in unperturbed.items()})
         x = problem.start(random_start)
         if tf32 and len(rows):

@@ -98,9 +98,7 @@ class Ruled(Operation):
         nodes = [replace(node, value=x) for node, x in zip(step.inputs, arguments, strict=True)]
         output = replace(step.output, value=value)
         reference = beside[0] if beside else None
-        made = replace(
-            step, inputs=nodes, arguments=arguments, output=output, indices=indices, reference=reference
-        )
+        made = replace(step, inputs=nodes, arguments=arguments, output=output, indices=indices, reference=reference)
         return value.detach().clone(), [made]  # a copy: what follows may overwrite it
 
     def transposed(self, m: Tensor, saved: list[Any]) -> list[Tensor]:
@@ -303,10 +301,9 @@ def operation_of(
     step: Step, beta: float, activations: AbstractContextManager, readers: dict[Node, list[Step]], rules: Any
 ) -> Operation:
     """Return the operation of a step that hands down by `rules`; None stands for the derivatives."""
+    given = (step, activations)
     if step.function in RELU:
-        given = (step, activations, beta, *_may_overwrite(step, readers))
-    else:
-        given = (step, activations)
+        given += (beta, *_may_overwrite(step, readers))
     if rules is not None and not rules.is_derivative(step):
         return rules.operation(step, given)
     if step.kind == WEIGHTED and not isinstance(step.options.get("padding"), str):

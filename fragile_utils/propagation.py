@@ -126,6 +126,7 @@ class LocalDerivatives:
 
 # --- DeepLIFT --------------------------------------------------------------------------------------------------------
 
+
 @dataclass(frozen=True)
 class Rescale(LocalDerivatives):
     """DeepLIFT's rescale rule: the slope of an activation is (f(x) - f(x0)) / (x - x0), x0 from the reference.

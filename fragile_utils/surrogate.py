@@ -90,7 +90,10 @@ class _SoftplusSlope(torch.autograd.Function):
 
 
 class SoftplusSurrogate(nn.Module):
-    """The same network, the same parameters, with softplus wherever it computes ReLU; see `softplus_surrogate`."""
+    """The same network, the same parameters, with softplus wherever it computes ReLU; see `softplus_surrogate`.
+
+    In the limit of an infinite beta it is the network itself; see `unchanged`.
+    """
 
     def __init__(self, model: nn.Module, beta: float) -> None:
         super().__init__()
@@ -100,8 +103,20 @@ class SoftplusSurrogate(nn.Module):
         self.programs: OrderedDict[Any, Any] | None = OrderedDict()  # see ``tangents``; None if it cannot be traced
 
     def forward(self, images: Tensor) -> Tensor:
+        if math.isinf(self.beta):
+            return self.model(images)
         with Smooth(self.beta):
             return self.model(images)
+
+
+def unchanged(model: nn.Module) -> SoftplusSurrogate:
+    """Return the surrogate of `model` with an infinite beta, its parameters taken as constants.
+
+    It computes what the model does, but what is handed down layer by layer is then traced once, and not at each call.
+    """
+    network = SoftplusSurrogate(model, math.inf).train(model.training)
+    network.constant = True
+    return network
 
 
 def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusSurrogate:

@@ -249,7 +249,11 @@ def _pool_first(steps: list[Step], rules: Any) -> list[Step]:
     for pool in steps:
         relu = pool.inputs[0].step
         both = pool.kind == MAX_POOL and relu is not None and relu.function in RELU
-        if both and readers[relu.output] == [pool] and all(rules is None or rules.is_derivative(s) for s in (pool, relu)):
+        if (
+            both
+            and readers[relu.output] == [pool]
+            and all(rules is None or rules.is_derivative(s) for s in (pool, relu))
+        ):
             pooled = Node(pool.output.value)
             first = replace(pool, inputs=relu.inputs, output=pooled)
             then = replace(relu, inputs=[pooled], output=pool.output)

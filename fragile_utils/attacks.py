@@ -135,8 +135,7 @@ class Targeted(Attack):
     def __post_init__(self) -> None:
         expected = "region: expected a boolean mask (H, W) or (N, H, W)"
         if not isinstance(self.region, Tensor) or self.region.ndim not in (2, 3):
-            got = tuple(self.region.shape) if isinstance(self.region, Tensor) else type(self.region).__name__
-            raise ValueError(f"{expected}, got {got}")
+            raise ValueError(f"{expected}, got {checks.described(self.region)}")
         if self.region.dtype != torch.bool:
             raise ValueError(f"{expected}, got dtype {self.region.dtype}")
         if not self.region.flatten(-2).any(-1).all():

@@ -15,7 +15,8 @@ FRONT_AND_BACK = sorted((ROOT / "book").rglob("*.md"))
 PAGES = CHAPTERS + FRONT_AND_BACK
 MODULES = sorted((ROOT / "fragile_utils").glob("*.py"))
 THROUGH_SALIENCY = {"method", "gradients", "relevance"}  # the reference shows their contents in `saliency`
-NOT_IN_THE_REFERENCE = {"__init__", "__main__"} | THROUGH_SALIENCY
+THROUGH_ATTACKS = {"objectives"}
+NOT_IN_THE_REFERENCE = {"__init__", "__main__"} | THROUGH_SALIENCY | THROUGH_ATTACKS
 LONGEST_CELL = 25  # lines
 
 

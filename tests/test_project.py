@@ -45,6 +45,8 @@ LAYERS = [
     "relevance",
     "saliency",
     "regions",
+    "iterates",
+    "objectives",
     "attacks",
     "lanczos",
     "hessian",

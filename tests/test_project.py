@@ -35,6 +35,10 @@ LAYERS = [
     "tracing",
     "tangents",
     "downloads",
+    "batch",
+    "samples",
+    "folders",
+    "stored",
     "data",
     "models",
     "baseline",
@@ -45,6 +49,8 @@ LAYERS = [
     "relevance",
     "saliency",
     "regions",
+    "iterates",
+    "objectives",
     "attacks",
     "lanczos",
     "hessian",
@@ -234,8 +240,8 @@ def test_pyproject_lists_every_package():
     assert {*PYPROJECT["tool"]["setuptools"]["packages"]} == PACKAGES
 
 
-@each([path for path in MODULES if module_name(path) != "data"])
-def test_only_data_reads_the_environment(path):
+@each([path for path in MODULES if module_name(path) != "folders"])
+def test_only_folders_reads_the_environment(path):
     assert not re.search(r"\bos\.(environ|getenv)\b", text(path))
 
 

@@ -147,8 +147,8 @@ def _follow(state: Status, executor: InProcess, progress: bool) -> None:
             state.done[shard] = about
             log.info("%d of %d: %s, %s", len(state.done), total, shard.name, duration(about["seconds"]))
             left = state.estimate()
-            if left:
-                bar.set_postfix_str(f"about {duration(left / executor.workers)} left", refresh=False)
+            text = f"about {duration(left / executor.workers)} left" if left else ""
+            bar.set_postfix_str(text, refresh=False)
             bar.update()
 
 

@@ -9,7 +9,6 @@ and fill a GPU.
 import dataclasses
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -230,10 +229,10 @@ def begin(sweep: Sweep, folder: str | Path, shard_size: int | None, choose: Call
 
 
 def duration(seconds: float) -> str:
-    """Return a time as one says it: "45 s", "12 min", "3 h 20 min"."""
+    """Return a time as one says it: "0.3 s", "45 s", "12 min", "3 h 20 min"."""
     minutes = round(seconds / 60)
     if seconds < 90:
-        return f"{math.ceil(seconds)} s"
+        return f"{seconds:.2g} s"
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 

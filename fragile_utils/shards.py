@@ -64,11 +64,12 @@ def read(path: Path, keys: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
             contents = file.read()
         meta = contents.schema.metadata or {}
         about = json.loads(meta[ABOUT])
+        expected = _checksum(contents, about).encode()
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise Damaged(f"it cannot be read ({str(error).splitlines()[0]})") from error
-    if meta.get(CHECKSUM) != _checksum(contents, about).encode():
+    if meta.get(CHECKSUM) != expected:
         raise Damaged("its checksum is not that of its contents")
     table = contents.to_pandas()
     if len(table) != len(keys):

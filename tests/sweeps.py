@@ -1,5 +1,9 @@
 """Small sweeps for tests, and what they name; importable from any process whose path holds this folder."""
 
+import itertools
+import os
+import resource
+import signal
 from pathlib import Path
 
 import pandas as pd
@@ -62,7 +66,33 @@ def rows(folder: Path) -> pd.DataFrame:
     return experiments.results(folder)[1]
 
 
+# --- What processes of their own do ----------------------------------------------------------------------------------
+
+
 def run(sweep: experiments.Sweep, folder: Path, shard_size: int) -> None:
-    """What a process of its own does, to be killed."""
+    """Run a sweep, to be killed."""
     torch.set_num_threads(1)
     experiments.run(sweep, folder, shard_size=shard_size)
+
+
+def run_and_die_while_writing(sweep: experiments.Sweep, folder: Path, shard_size: int) -> None:
+    """Run a sweep, and be killed when the fifth shard is written but not yet in its place."""
+    replace, count = Path.replace, itertools.count(-1)  # the settings are written first
+
+    def die(path: Path, target: Path) -> None:
+        if next(count) == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(path, target)
+
+    Path.replace = die
+    run(sweep, folder, shard_size)
+
+
+def run_on_a_small_disk(sweep: experiments.Sweep, folder: Path, said: Path) -> None:
+    """Go on with a sweep where files cannot grow beyond 2 kB, and note what it says."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+    torch.set_num_threads(1)
+    try:
+        experiments.run(sweep, folder)
+    except ValueError as error:
+        said.write_text(str(error))

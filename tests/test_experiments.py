@@ -19,7 +19,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fragile_utils import attacks, data, experiments, saliency, shards
+from fragile_utils import attacks, computing, data, experiments, saliency, shards
 from fragile_utils.grid import Choice
 from fragile_utils.surrogate import choose_beta
 
@@ -41,6 +41,13 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    """Begin as a new process would, with nothing loaded; a test may call it again."""
+    computing._loaded.cache_clear()
+    return computing._loaded.cache_clear
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +308,7 @@ def test_a_remark_is_no_other_setting(finished):
     assert [path.stat().st_mtime_ns for path in files(finished)] == before
 
 
-def test_another_network_under_the_same_name_is_refused(finished, tmp_path, monkeypatch):
+def test_another_network_under_the_same_name_is_refused(forget, tmp_path, monkeypatch):
     network = sweeps.plain_network()
     network.last.bias.data += 1e-6
     sweep = sweeps.small(models="sweeps:plain_network", methods="gradient")
@@ -314,7 +321,7 @@ def test_another_network_under_the_same_name_is_refused(finished, tmp_path, monk
 
 
 @pytest.mark.parametrize("change", ["pixels", "names", "fewer"])
-def test_other_images_under_the_same_name_are_refused(change, tmp_path, monkeypatch):
+def test_other_images_under_the_same_name_are_refused(change, forget, tmp_path, monkeypatch):
     right = sweeps.images(None, "crop", None)
     pixels, names = right.images.clone(), right.names
     if change == "pixels":
@@ -329,13 +336,6 @@ def test_other_images_under_the_same_name_are_refused(change, tmp_path, monkeypa
     forget()
     with pytest.raises(ValueError, match="sweeps:images has other images than when the sweep began"):
         experiments.run(sweep, tmp_path)
-
-
-def forget():
-    """Do as a new process would: load networks and images again."""
-    from fragile_utils import computing
-
-    computing._loaded.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,6 @@ def test_short_memory_halves_the_batch_and_the_sweep_goes_on(refuse, finished, t
         return run(attack, model, images, labels, method, **options)
 
     monkeypatch.setattr(attacks, "run", limited)
-    forget()
     with caplog.at_level(logging.WARNING):
         experiments.run(sweeps.small(), tmp_path, shard_size=3)
     assert caplog.messages == ["integrated-gradients: out of memory; from here on 1 images at a time"]

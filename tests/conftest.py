@@ -1,10 +1,13 @@
-"""What the tests share: networks and images."""
+"""What the tests share: networks, images, and a way to run the command line."""
 
+import numpy as np
 import pytest
 import torch
 from networks import Tiny
+from PIL import Image
 
 from fragile_utils import data, models
+from fragile_utils.__main__ import main
 
 
 @pytest.fixture
@@ -34,3 +37,28 @@ def samples() -> data.Batch:
 def correct(samples: data.Batch, squeezenet: models.Classifier) -> data.Batch:
     """The 12 embedded ImageNet images that SqueezeNet gets right."""
     return samples.correct(squeezenet)
+
+
+@pytest.fixture
+def fragile(capsys, monkeypatch):
+    """Run `fragile ...` and return the exit status, what it printed and what it complained about."""
+    monkeypatch.delenv("FRAGILE_DATA", raising=False)
+
+    def run(*arguments):
+        status = main([str(argument) for argument in arguments])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def garden(tmp_path, monkeypatch):
+    """Photos of two colours, in the folder that FRAGILE_DATA names."""
+    rng = np.random.default_rng(0)
+    for name, colour in (("roses", (200, 30, 60)), ("sunflowers", (230, 200, 30))):
+        (tmp_path / "flower_photos" / name).mkdir(parents=True)
+        for i in range(12):
+            pixels = np.clip(np.array(colour) + rng.integers(-60, 60, (40, 60, 3)), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "flower_photos" / name / f"{i}.jpg")
+    monkeypatch.setenv("FRAGILE_DATA", str(tmp_path))
+    return tmp_path

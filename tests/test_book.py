@@ -14,8 +14,12 @@ CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 FRONT_AND_BACK = sorted((ROOT / "book").rglob("*.md"))
 PAGES = CHAPTERS + FRONT_AND_BACK
 MODULES = sorted((ROOT / "fragile_utils").glob("*.py"))
-THROUGH_SALIENCY = {"method", "gradients", "relevance"}  # the reference shows their contents in `saliency`
-NOT_IN_THE_REFERENCE = {"__init__", "__main__"} | THROUGH_SALIENCY
+THROUGH_OTHERS = {  # the reference shows their contents in the module that readers import
+    "saliency": {"method", "gradients", "relevance"},
+    "attacks": {"objectives"},
+    "data": {"batch", "samples", "folders", "stored"},
+}
+NOT_IN_THE_REFERENCE = {"__init__", "__main__"}.union(*THROUGH_OTHERS.values())
 LONGEST_CELL = 25  # lines
 
 
@@ -202,6 +206,12 @@ def test_the_reference_has_every_module_once():
         r"^\.\. automodule:: fragile_utils\.(\w+)$", "\n".join(map(source, FRONT_AND_BACK)), flags=re.MULTILINE
     )
     assert sorted(documented) == sorted({path.stem for path in MODULES} - NOT_IN_THE_REFERENCE)
+
+
+def test_the_reference_shows_the_help_of_every_command():
+    commands = {path.stem for path in (ROOT / "fragile_utils" / "commands").glob("*.py")} - {"__init__", "common"}
+    page = source(ROOT / "book" / "api" / "command_line.md")
+    assert sorted(re.findall(r'^show_help\("(\w+)"\)$', page, flags=re.MULTILINE)) == sorted(commands)
 
 
 # --- What the build adds to Jupyter Book ------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fragile_utils import data
+from fragile_utils import data, folders
+from fragile_utils.samples import packaged
 
 RED = np.zeros((40, 60, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
 
@@ -29,7 +30,7 @@ def test_imagenet_samples_are_20_labelled_images(samples):
 def test_cifar10_samples_are_the_pixels_of_the_files():
     batch = data.cifar10_samples()
     assert batch.images.shape == (20, 3, 32, 32)
-    path, match = data._packaged("foolbox", r"data/cifar10_\d\d_(\d)\.png")[3]
+    path, match = packaged("foolbox", r"data/cifar10_\d\d_(\d)\.png")[3]
     pixels = np.asarray(Image.open(path).convert("RGB"))
     np.testing.assert_array_equal((batch.images[3] * 255).round().numpy().transpose(1, 2, 0), pixels)
     assert batch.labels[3] == int(match[1])
@@ -184,7 +185,7 @@ BAD = {
     "split": (lambda folder: data.cifar10_folder("valid", folder), "'train' or 'test'"),
     "sizes differ": (lambda folder: data.load(folder / "mixed", size=None), "images of one size"),
     "too few labels": (lambda folder: data.Batch(torch.rand(2, 3, 4, 4), torch.tensor([0])), r"shape \(2,\)"),
-    "package missing": (lambda folder: data._packaged("no-such-package", "x"), "pip install no-such-package"),
+    "package missing": (lambda folder: packaged("no-such-package", "x"), "pip install no-such-package"),
 }
 
 
@@ -240,7 +241,7 @@ def test_a_folder_of_the_readers_own_comes_before_the_download(cache, tmp_path, 
 
 
 def test_flowers_are_not_downloaded_unless_asked_for(cache, monkeypatch):
-    monkeypatch.setattr(data, "FLOWER_PHOTOS", None)
+    monkeypatch.setattr(folders, "FLOWER_PHOTOS", None)
     with pytest.raises(ValueError, match=r"no flower photos in .*cache.*set FRAGILE_DATA, or .*download=True"):
         data.flowers()
     with pytest.raises(ValueError, match=r"no flower photos in .*tests.*"):
@@ -260,7 +261,7 @@ def test_flowers_are_downloaded_once(cache, tmp_path, monkeypatch):
                 tar.add(folder, "flower_photos")
             return target
 
-    monkeypatch.setattr(data, "FLOWER_PHOTOS", fake := Fake())
+    monkeypatch.setattr(folders, "FLOWER_PHOTOS", fake := Fake())
     for _ in range(2):
         assert len(data.flowers(size=16, download=True)) == 6
     assert fake.calls == 1
@@ -270,8 +271,8 @@ def test_flowers_are_downloaded_once(cache, tmp_path, monkeypatch):
 
 def test_the_flower_photos_are_the_file_that_tensorflow_datasets_expects():
     """Size and SHA-256 as in tensorflow_datasets/url_checksums/tf_flowers.txt (commit 333639b)."""
-    assert data.FLOWER_PHOTOS.size == 228813984
-    assert data.FLOWER_PHOTOS.sha256 == "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c"
+    assert folders.FLOWER_PHOTOS.size == 228813984
+    assert folders.FLOWER_PHOTOS.sha256 == "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c"
 
 
 def test_the_cache_is_the_users(monkeypatch):

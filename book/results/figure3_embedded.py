@@ -29,7 +29,7 @@ METHODS = {
 }
 ATTACKS = {"random-sign": attacks.RandomSign(), "topk": attacks.TopK(1000), "mass-center": attacks.MassCenter()}
 BUDGETS = (1, 2, 4, 8)
-STEPS, BATCH = 300, 4
+STEPS, BATCH = 300, 12
 KEPT = ["method", "attack", "eps", "name", "label", "success", "reason", "iteration"]
 MEASURES = ["topk_intersection", "rank_correlation", "center_shift"]
 

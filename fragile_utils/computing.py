@@ -70,7 +70,9 @@ def _attack(sweep: Sweep, subject: Subject, shard: Shard, loaded: "_Loaded", row
         seed=sweep.seed + rows.start,
         beta=subject.beta,
         random_start=sweep.random_start,
+        measure_every=sweep.measure_every,
         patience=sweep.patience,
+        tf32=sweep.tf32,
     )
     table = result.compare(sweep.k).drop(columns=["label", "label_after", "linf", "success"])
     cell = {name: [value] * len(part) for name, value in dataclasses.asdict(shard.cell).items()}

@@ -72,6 +72,12 @@ class InProcess:
     def __post_init__(self) -> None:
         checks.count(self.batch_size, "batch_size")
 
+    def __enter__(self) -> "InProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
     def choose(self, sweep: Sweep, model: str, source: str) -> Subject:
         """Return `Subject.choose`."""
         return Subject.choose(sweep, model, source, self.device)
@@ -117,7 +123,7 @@ def run(
         On Ctrl-C, or when the process is told to end (SIGTERM). Finished shards stay.
     """
     executor = InProcess() if executor is None else executor
-    with _interruptible():
+    with _interruptible(), executor:
         plan = begin(sweep, folder, shard_size, executor.choose)
         shards.sweep_up(plan.folder)
         shards.sweep_up(plan.folder / SHARDS)

@@ -104,7 +104,7 @@ class Sweep:
         How many images are attacked: of those that the network gets right, evenly spread. By default all of them.
     candidates : int, optional
         How many images are read to find them, evenly spread over the data set. By default all of it.
-    steps, step_size, random_start, patience
+    steps, step_size, random_start, measure_every, patience, tf32
         As for `attacks.run`.
     k : int
         How many pixels count as most salient.
@@ -132,7 +132,9 @@ class Sweep:
     steps: int = 300
     step_size: float = 0.5
     random_start: bool = False
+    measure_every: int = 1
     patience: int | None = None
+    tf32: bool = False
     k: int = 1000
     seed: int = 0
     size: int | None = None
@@ -150,12 +152,12 @@ class Sweep:
             object.__setattr__(self, name, tuple(Choice.of(part, name) for part in getattr(self, name)))
         object.__setattr__(self, "budgets", tuple(checks.positive(eps, "budgets") for eps in self.budgets))
         object.__setattr__(self, "step_size", checks.positive(self.step_size, "step_size"))
-        for name in ("steps", "k"):
+        for name in ("steps", "measure_every", "k"):
             checks.count(getattr(self, name), name)
         for name in ("images", "candidates", "patience", "size"):
             if getattr(self, name) is not None:
                 checks.count(getattr(self, name), name)
-        for name, kind in (("seed", int), ("random_start", bool), ("about", str)):
+        for name, kind in (("seed", int), ("random_start", bool), ("tf32", bool), ("about", str)):
             value = getattr(self, name)
             if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value < 0)):
                 raise ValueError(f"{name}: expected {_KINDS[kind]}, got {value!r}")

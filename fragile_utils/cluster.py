@@ -131,7 +131,7 @@ class Cluster:
             waiting[client.submit(_compute, *given, key=f"{shard.name}-{run}")] = shard
         given_up = []
         try:
-            for future in as_completed(list(waiting)):
+            for future in as_completed(list(waiting), loop=client.loop):
                 shard = waiting.pop(future)
                 try:
                     table, about = future.result()

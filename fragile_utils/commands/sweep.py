@@ -44,7 +44,8 @@ def run(options: argparse.Namespace) -> int:
         return report(experiments.status(options.status), options.json)
     if options.config is None or options.out is None:
         raise ValueError("expected CONFIG and --out FOLDER, or --status FOLDER")
-    common.check_options(options, counts=("batch_size", *(("shard_size",) if options.shard_size else ())), positive=())
+    counts = ("batch_size",) if options.shard_size is None else ("batch_size", "shard_size")
+    common.check_options(options, counts=counts, positive=())
     if os.getcwd() not in sys.path:  # where a network or a data set of the reader's own is looked for
         sys.path.append(os.getcwd())
     sweep = experiments.Sweep.load(options.config)

@@ -148,7 +148,7 @@ def test_the_report_is_a_table_a_figure_and_files(fragile, folder, tmp_path):
     assert (tmp_path / "report" / "figure.png").read_bytes()[:4] == b"\x89PNG"
     found = pd.read_csv(tmp_path / "report" / "summary.csv")
     expected = experiments.summary(sweeps.rows(folder))
-    pd.testing.assert_frame_equal(found, expected, check_exact=False, rtol=1e-5)
+    pd.testing.assert_frame_equal(found, expected, check_exact=False, check_dtype=False, rtol=1e-5)
     row = expected.iloc[0]
     assert f"{row['mean']:.3g} [{row.low:.3g}, {row.high:.3g}] {row['median']:.3g}" in lines[3]
 

@@ -18,6 +18,7 @@ THROUGH_OTHERS = {  # the reference shows their contents in the module that read
     "saliency": {"method", "gradients", "relevance"},
     "attacks": {"objectives"},
     "data": {"batch", "samples", "folders", "stored"},
+    "experiments": {"grid", "subjects", "plan", "computing"},
 }
 NOT_IN_THE_REFERENCE = {"__init__", "__main__"}.union(*THROUGH_OTHERS.values())
 LONGEST_CELL = 25  # lines

@@ -1,0 +1,54 @@
+"""``fragile report``: the table and the figure of a sweep."""
+
+import argparse
+import io
+import sys
+from pathlib import Path
+
+from fragile_utils import experiments, report, shards
+from fragile_utils.commands import common
+
+
+def add_parser(commands) -> None:
+    """Add this command to the sub-parsers `commands`."""
+    parser = commands.add_parser(
+        "report",
+        help="print the table of a sweep, and draw its figure",
+        description="Print what the attacks of a sweep did: mean [95 %% interval] median over the images on which they "
+        "succeeded. Write it as summary.csv and figure.png, with a row for each image in rows.csv and the settings in "
+        "rows.json.",
+    )
+    parser.set_defaults(command=run)
+    add = parser.add_argument
+    add("folder", type=Path, metavar="FOLDER", help="of a sweep; it need not be complete")
+    add("--out", type=Path, metavar="FOLDER", help="where the files go (default: report in the sweep's folder)")
+    add("--collect", type=Path, metavar="NAME", help="write NAME.csv (a row for each image) and NAME.json only")
+    add("--json", action="store_true", help="print a JSON object for each row of the table")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print and write the results that there are."""
+    common.check_options(options, counts=(), positive=())
+    settings, table = experiments.results(options.folder, partial=True)
+    done, of = settings["shards"]["done"], settings["shards"]["of"]
+    if done < of:
+        print(f"fragile: incomplete: {done} of {of} shards; fragile sweep computes the others", file=sys.stderr)
+    if options.collect is not None:
+        written = report.collect(settings, table, options.collect)
+        print("\n".join(map(str, written)))
+        return 0
+    summary = experiments.summary(table)
+    picture = io.BytesIO()
+    report.figure(summary, report.note(settings)).savefig(picture, format="png", dpi=150)
+    folder = options.folder / "report" if options.out is None else options.out
+    shards.write_bytes(folder / "summary.csv", summary.to_csv(index=False, float_format="%.6g").encode())
+    shards.write_bytes(folder / "figure.png", picture.getvalue())
+    report.collect(settings, table, folder / "rows")
+    if options.json:
+        for row in summary.to_dict("records"):
+            common.print_json(row)
+    else:
+        print(report.note(settings))
+        print(report.text(summary))
+        print(f"written: {folder}/")
+    return 0

@@ -1,0 +1,96 @@
+"""``fragile sweep``: a large experiment, stopped and gone on with at any time, here or on a cluster."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fragile_utils import cluster, experiments
+from fragile_utils.commands import common
+
+
+def add_parser(commands) -> None:
+    """Add this command to the sub-parsers `commands`."""
+    parser = commands.add_parser(
+        "sweep",
+        help="compute a grid of attacks on many images; a second call goes on where the first stopped",
+        description="Compute a grid of networks, data sets, methods, attacks and budgets, shard by shard. Stopped by "
+        "Ctrl-C, a kill or a power cut, it goes on where it was when it is called again.",
+        usage="%(prog)s CONFIG --out FOLDER [options]\n       %(prog)s --status FOLDER [--json]",
+    )
+    parser.set_defaults(command=run)
+    add = parser.add_argument
+    add("config", nargs="?", type=Path, metavar="CONFIG", help="a JSON file with the fields of experiments.Sweep")
+    add("--out", type=Path, metavar="FOLDER", help="where the results go")
+    add("--status", type=Path, metavar="FOLDER", help="say how far the sweep in FOLDER is, and check its files")
+    add("--shard-size", type=int, metavar="N", help="how many images are computed at a time, as one file (default: 32)")
+    add("--batch-size", type=int, default=16, help="how many images are attacked at a time (default: 16)")
+    add("--device", default="auto", help="auto, cpu, cuda: auto takes a GPU where there is one")
+    add("--scheduler", metavar="ADDRESS", help="of a Dask cluster; or local:N, for N processes on this machine")
+    add("--verbose", action="store_true", help="print a line for each shard")
+    add("--json", action="store_true", help="print a JSON object at the end")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run what is missing of a sweep, or say how far it is."""
+    if options.status is not None:
+        if options.config is not None or options.out is not None:
+            raise ValueError("--status: expected no CONFIG and no --out beside it")
+        return report(experiments.status(options.status), options.json)
+    if options.config is None or options.out is None:
+        raise ValueError("expected CONFIG and --out FOLDER, or --status FOLDER")
+    counts = ("batch_size",) if options.shard_size is None else ("batch_size", "shard_size")
+    common.check_options(options, counts=counts, positive=())
+    if os.getcwd() not in sys.path:  # where a network or a data set of the reader's own is looked for
+        sys.path.append(os.getcwd())
+    sweep = experiments.Sweep.load(options.config)
+    if options.scheduler is None:
+        executor = experiments.InProcess(str(common.pick_device(options.device)), options.batch_size)
+    else:
+        executor = cluster.Cluster(options.scheduler, options.device, options.batch_size)
+    with spoken(logging.INFO if options.verbose else logging.WARNING):
+        state = experiments.run(
+            sweep,
+            options.out,
+            shard_size=options.shard_size,
+            executor=executor,
+            progress=sys.stderr.isatty() and not options.verbose,
+        )
+    return report(state, options.json)
+
+
+def report(state: experiments.Status, as_json: bool) -> int:
+    """Print how far a sweep is."""
+    if as_json:
+        facts = {"done": len(state.done), "damaged": len(state.damaged), "shards": len(state.plan.shards)}
+        common.print_json(facts | {"seconds": state.seconds, "seconds_left": state.estimate()})
+    else:
+        print(f"{state.plan.folder}: {state.describe()}")
+        for shard, reason in state.damaged.items():
+            print(f"  {shard.name} is damaged: {reason}")
+    return 0
+
+
+@contextmanager
+def spoken(level: int) -> Iterator[None]:
+    """Within it, what the package logs from `level` on goes to standard error, above a progress bar."""
+    log = logging.getLogger("fragile_utils")
+    handler, before = _AboveBar(), log.level
+    handler.setFormatter(logging.Formatter("fragile: %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(level)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+class _AboveBar(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)

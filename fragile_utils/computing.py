@@ -1,0 +1,131 @@
+"""The computation of one shard of a sweep: attacks in batches that fit into the memory, and a row for each image."""
+
+import dataclasses
+import platform
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from fragile_utils import __version__, attacks, data
+from fragile_utils.grid import Choice, Sweep
+from fragile_utils.plan import Shard
+from fragile_utils.subjects import Subject, pick_device
+
+
+def compute(
+    sweep: Sweep, subject: Subject, shard: Shard, batch_size: int, device: str
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Attack the images of a shard. Return a row for each, and what is known about the computation.
+
+    A batch that does not fit into the memory is halved, for this method from then on.
+    """
+    began = time.perf_counter()
+    loaded = _loaded(sweep, subject, str(pick_device(device)))
+    size = min(loaded.batch_sizes.get(shard.method, batch_size), batch_size)
+    tables, notes, at = [], [], shard.first
+    while at < shard.last:
+        rows = slice(at, min(at + size, shard.last))
+        table = _attempt(sweep, subject, shard, loaded, rows)
+        if table is None:
+            size = loaded.batch_sizes[shard.method] = (rows.stop - at) // 2
+            notes.append(f"{shard.cell.method}: out of memory; from here on {size} images at a time")
+        else:
+            tables.append(table)
+            at = rows.stop
+    about = {"seconds": time.perf_counter() - began, "batch_size": size, "notes": notes}
+    return pd.concat(tables, ignore_index=True), about | environment(loaded.batch.images.device)
+
+
+def _attempt(sweep: Sweep, subject: Subject, shard: Shard, loaded: "_Loaded", rows: slice) -> pd.DataFrame | None:
+    """Return the rows of these images, or None if they do not fit into the memory."""
+    try:
+        return _attack(sweep, subject, shard, loaded, rows)
+    except Exception as error:
+        if not _out_of_memory(error):
+            raise
+        if rows.stop - rows.start == 1:
+            raise ValueError(f"out of memory with one image at a time: {str(error).splitlines()[0]}") from error
+    if torch.cuda.is_available():  # now that no traceback holds any of it
+        torch.cuda.empty_cache()
+    return None
+
+
+def _attack(sweep: Sweep, subject: Subject, shard: Shard, loaded: "_Loaded", rows: slice) -> pd.DataFrame:
+    part = loaded.batch[rows]
+    result = attacks.run(
+        sweep.attack(shard.attack, part.images),
+        loaded.model,
+        part.images,
+        part.labels,
+        sweep.method(shard.method),
+        eps=shard.cell.eps * attacks.LEVEL,
+        steps=sweep.steps,
+        step_size=sweep.step_size * attacks.LEVEL,
+        seed=sweep.seed + rows.start,
+        beta=subject.beta,
+        random_start=sweep.random_start,
+        measure_every=sweep.measure_every,
+        patience=sweep.patience,
+        tf32=sweep.tf32,
+    )
+    table = result.compare(sweep.k).drop(columns=["label", "label_after", "linf", "success"])
+    cell = {name: [value] * len(part) for name, value in dataclasses.asdict(shard.cell).items()}
+    outcome = {
+        "index": list(range(rows.start, rows.stop)),
+        "name": list(part.names),
+        "label": result.labels.tolist(),
+        "success": result.success.tolist(),
+        "reason": list(result.reasons),
+        "iteration": result.iteration.tolist(),
+        "label_after": result.labels_after.tolist(),
+        "linf": (result.linf / attacks.LEVEL).tolist(),
+        "surrogate_agrees": result.surrogate_agrees.tolist(),
+    }
+    for name in ("confidence_before", "confidence", "dissimilarity_before", "dissimilarity"):
+        outcome[name] = getattr(result, name).tolist()
+    return pd.DataFrame(cell | outcome).join(table)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A subject in the memory of this process, and the batches that fit beside it, by method."""
+
+    model: nn.Module
+    batch: data.Batch
+    batch_sizes: dict[Choice, int]
+
+
+@lru_cache(maxsize=1)
+def _loaded(sweep: Sweep, subject: Subject, device: str) -> _Loaded:
+    return _Loaded(*subject.load(sweep, device), {})
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether PyTorch says, in one of its ways, that memory is short."""
+    said = str(error).lower()
+    signs = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and any(sign in said for sign in signs)
+    )
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return on what, and with what, this process computes."""
+    cuda = device.type == "cuda"
+    threads = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    return {
+        "device": device.type,
+        "hardware": torch.cuda.get_device_name(device) if cuda else threads,
+        "versions": {
+            "fragile_utils": __version__,
+            "python": platform.python_version(),
+            "torch": metadata.version("torch"),
+        },
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }

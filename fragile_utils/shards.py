@@ -1,0 +1,123 @@
+"""Tables on disk that are whole or not there: Parquet files, written aside and renamed, and checked when they are read.
+
+A process can be killed, a disk can fill up, a copy can break off. A file of this module is then either what it was
+before, or refused when it is read (`Damaged`); its rows never enter a mean.
+"""
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ABOUT, CHECKSUM = b"fragile_utils", b"fragile_utils_sha256"
+UNFINISHED = ".part"  # the ending of files that are being written
+LEFT_BEHIND = 3600  # seconds: no file takes so long to write
+
+
+class Damaged(ValueError):
+    """A file that is not what was written."""
+
+
+def write(path: Path, table: pd.DataFrame, about: dict[str, Any]) -> None:
+    """Write `table` and `about` (what JSON can hold) to a Parquet file, which appears whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be written: a full disk, for instance. Nothing is left behind.
+    """
+    contents = pa.Table.from_pandas(table, preserve_index=False)
+    meta = {ABOUT: json.dumps(about, sort_keys=True).encode(), CHECKSUM: _checksum(contents, about).encode()}
+    buffer = io.BytesIO()
+    pq.write_table(contents.replace_schema_metadata(meta), buffer, compression="zstd")
+    write_bytes(path, buffer.getvalue())
+
+
+def read(path: Path, keys: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the table and what was written about it.
+
+    Parameters
+    ----------
+    path : path
+    keys : DataFrame
+        The columns by which its rows are known, with the values that they have to have, row by row.
+
+    Raises
+    ------
+    Damaged
+        If the file is cut short, altered, or holds other rows.
+    FileNotFoundError
+        If there is none.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            contents = file.read()
+        meta = contents.schema.metadata or {}
+        about = json.loads(meta[ABOUT])
+        expected = _checksum(contents, about).encode()
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise Damaged(f"it cannot be read ({str(error).splitlines()[0]})") from error
+    if meta.get(CHECKSUM) != expected:
+        raise Damaged("its checksum is not that of its contents")
+    table = contents.to_pandas()
+    if len(table) != len(keys):
+        raise Damaged(f"it has {len(table)} rows, not {len(keys)}")
+    for name, expected in keys.items():
+        if name not in table or table[name].tolist() != expected.tolist():
+            raise Damaged(f"its {name!r} is that of other rows")
+    return table, about
+
+
+def write_bytes(path: Path, contents: bytes) -> None:
+    """Write a file, which appears whole or not at all, and outlives a power cut; errors as for `write`."""
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("xb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        hint = "; free some and start again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise ValueError(f"cannot write {path}: {error.strerror}{hint}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+
+
+def sweep_up(folder: Path) -> None:
+    """Remove what processes that were killed have left half written in `folder`, more than an hour ago."""
+    for path in folder.glob(f".*{UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > LEFT_BEHIND:
+                path.unlink()
+
+
+def _checksum(contents: pa.Table, about: dict[str, Any]) -> str:
+    """Return the SHA-256 of the values, as text that no version of a library changes."""
+    text = json.dumps([contents.to_pydict(), about], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a renaming durable, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,109 @@
+"""What a sweep is computed on: a network and the images it gets right, the same in every process and at any time."""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fragile_utils import data
+from fragile_utils.grid import Sweep
+from fragile_utils.surrogate import choose_beta
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, and the images that it gets right: chosen once, and the same for every process that works on them.
+
+    Attributes
+    ----------
+    model, data : str
+        As the sweep names them.
+    beta : float
+        Sharpness of the network's surrogate (`attacks.run`).
+    read, right : int
+        How many images were read, and how many of them the network gets right.
+    rows, labels, names : tuple
+        Of the images that are attacked: their places among those read, their classes and names.
+    pixels, parameters : str
+        SHA-256 of these images and of the network's parameters and buffers.
+    """
+
+    model: str
+    data: str
+    beta: float
+    read: int
+    right: int
+    rows: tuple[int, ...]
+    labels: tuple[int, ...]
+    names: tuple[str, ...]
+    pixels: str
+    parameters: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @classmethod
+    def choose(cls, sweep: Sweep, model: str, source: str, device: str = "auto") -> "Subject":
+        """Read the data, and take those images of the sweep that the network gets right, evenly spread."""
+        network = sweep.network(model).to(pick_device(device))
+        batch = sweep.read(source, getattr(network, "size", None))
+        classes = getattr(network, "classes", ())
+        if batch.classes and classes and batch.classes != classes:
+            raise ValueError(f"data: {source} has other classes than {model}")
+        moved = batch.to(pick_device(device)).labelled_by(network)
+        right = (data.predict(network, moved.images) == moved.labels).nonzero().flatten().tolist()
+        wanted = len(right) if sweep.images is None else sweep.images
+        if not right or wanted > len(right):
+            raise ValueError(
+                f"images: expected {sweep.images or 'some'} that {model} gets right, "
+                f"got {len(right)} of the {len(batch)} read from {source}"
+            )
+        rows = [right[i * len(right) // wanted] for i in range(wanted)]
+        chosen = batch[rows]
+        beta = getattr(network, "beta", None)
+        return cls(
+            model,
+            source,
+            beta=choose_beta(network, moved.images[rows[:256]]) if beta is None else float(beta),
+            read=len(batch),
+            right=len(right),
+            rows=tuple(rows),
+            labels=tuple(moved.labels[rows].tolist()),
+            names=chosen.names,
+            pixels=_digest([(255 * chosen.images).round().byte()]),
+            parameters=_digest([*network.parameters(), *network.buffers()]),
+        )
+
+    def load(self, sweep: Sweep, device: str) -> tuple[nn.Module, data.Batch]:
+        """Return the network and the images, on the device.
+
+        Raises
+        ------
+        ValueError
+            If they are not those that were chosen.
+        """
+        network = sweep.network(self.model)
+        if _digest([*network.parameters(), *network.buffers()]) != self.parameters:
+            raise ValueError(f"models: {self.model} has other parameters than when the sweep began")
+        batch = sweep.read(self.data, getattr(network, "size", None))
+        same = len(batch) == self.read
+        chosen = batch[list(self.rows)] if same else batch
+        if not same or chosen.names != self.names or _digest([(255 * chosen.images).round().byte()]) != self.pixels:
+            raise ValueError(f"data: {self.data} has other images than when the sweep began")
+        chosen = dataclasses.replace(chosen, labels=torch.tensor(self.labels))
+        return network.to(device), chosen.to(device)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of that name; "auto" is a GPU where there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def _digest(tensors: list[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,246 @@
+"""`fragile sweep` and `fragile report` as a user meets them: output, exit status, files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pandas as pd
+import pytest
+import sweeps
+from command_line import assert_refused
+
+from fragile_utils import attacks, computing, experiments, report, stored
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    computing._loaded.cache_clear()
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "sweep.json"
+    path.write_text(json.dumps(sweeps.small().to_dict()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder of a finished sweep."""
+    folder = tmp_path_factory.mktemp("finished")
+    experiments.run(sweeps.small(about="a small sweep"), folder, shard_size=4)
+    return folder
+
+
+# --- fragile sweep ---------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_is_run_resumed_and_looked_at(fragile, config, tmp_path):
+    status, out, err = fragile("sweep", config, "--out", tmp_path / "out", "--shard-size", 4, "--batch-size", 3)
+    assert (status, err) == (0, "")
+    assert out.startswith(f"{tmp_path}/out: 16 of 16 shards done in ")
+    shard = min((tmp_path / "out" / "shards").iterdir())
+    shard.write_bytes(b"PAR1")
+
+    status, out, _ = fragile("sweep", "--status", tmp_path / "out")
+    assert status == 0
+    assert "15 of 16 shards done" in out
+    assert f"{shard.name} is damaged: it cannot be read" in out
+    status, out, _ = fragile("sweep", "--status", tmp_path / "out", "--json")
+    facts = json.loads(out)
+    assert {name: facts[name] for name in ("done", "damaged", "shards")} == {"done": 15, "damaged": 1, "shards": 16}
+    assert facts["seconds_left"] > 0
+
+    status, out, err = fragile("sweep", config, "--out", tmp_path / "out")
+    assert (status, err.count("\n")) == (0, 1)
+    assert err.startswith(f"fragile: {shard} is damaged and computed again")
+    assert "16 of 16 shards done" in out
+
+
+def test_it_is_silent_but_for_one_line_and_verbose_when_asked(fragile, config, tmp_path):
+    status, out, err = fragile("sweep", config, "--out", tmp_path / "out", "--verbose", "--json")
+    assert status == 0
+    assert [line.split(":")[1].strip() for line in err.splitlines()] == [f"{i} of 8" for i in range(1, 9)]
+    assert json.loads(out)["done"] == 8
+
+
+def test_a_network_of_ones_own_is_found_in_the_current_folder(fragile, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path])
+    (tmp_path / "my_networks.py").write_text("import sweeps\n\ndef mine():\n    return sweeps.network()\n")
+    (tmp_path / "sweep.json").write_text(
+        json.dumps(sweeps.small(methods="gradient").to_dict() | {"models": "my_networks:mine"})
+    )
+    assert fragile("sweep", "sweep.json", "--out", "out")[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_130_and_finished_shards_stay(number, fragile, config, tmp_path, monkeypatch):
+    run, calls = attacks.run, []
+
+    def interrupted(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 5:
+            os.kill(os.getpid(), number)
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(attacks, "run", interrupted)
+    status, out, err = fragile("sweep", config, "--out", tmp_path / "out", "--shard-size", 4)
+    assert (status, out, err) == (130, "", "")
+    assert len([*(tmp_path / "out" / "shards").iterdir()]) == 4
+
+
+BAD = {
+    "nothing": ([], "expected CONFIG and --out FOLDER, or --status FOLDER"),
+    "no folder": (["sweep.json"], "expected CONFIG and --out FOLDER"),
+    "no such file": (["none.json", "--out", "out"], "cannot read none.json: No such file or directory"),
+    "both": (["sweep.json", "--status", "out"], "--status: expected no CONFIG and no --out beside it"),
+    "no sweep there": (["--status", "empty"], "empty: expected the folder of a sweep, with settings.json"),
+    "a file": (["sweep.json", "--out", "sweep.json"], "--out: expected a folder, got the file sweep.json"),
+    "an unknown field": (["wrong.json", "--out", "out"], "wrong.json: sweep: unknown 'step'"),
+    "batches of none": (["sweep.json", "--out", "out", "--batch-size", 0], "--batch-size: expected a whole number"),
+    "shards of -1": (["sweep.json", "--out", "out", "--shard-size", -1], "--shard-size: expected a whole number"),
+    "shards of none": (["sweep.json", "--out", "out", "--shard-size", 0], "--shard-size: expected a whole number"),
+    "no scheduler": (["sweep.json", "--out", "out", "--scheduler", "x"], "scheduler: expected an address such as"),
+    "no device": (["sweep.json", "--out", "out", "--device", "abacus"], "--device: 'abacus' is not available here"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_wrong_input_is_one_clear_line_and_exit_status_2(case, fragile, config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "wrong.json").write_text(json.dumps(sweeps.small().to_dict() | {"step": 3}))
+    arguments, message = BAD[case]
+    assert_refused(fragile("sweep", *arguments), message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_settings_are_refused_by_name(fragile, folder, tmp_path):
+    config = tmp_path / "sweep.json"
+    config.write_text(json.dumps(sweeps.small(budgets=[4, 8]).to_dict()))
+    outcome = fragile("sweep", config, "--out", folder)
+    assert_refused(
+        outcome, "was begun with other settings: budgets [4.0, 16.0] (now [4.0, 8.0]); choose another folder"
+    )
+
+
+# --- fragile report --------------------------------------------------------------------------------------------------
+
+
+def test_the_report_is_a_table_a_figure_and_files(fragile, folder, tmp_path):
+    status, out, err = fragile("report", folder, "--out", tmp_path / "report")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "7 images of sweeps:many_images (sweeps:network)"
+    assert lines[1].startswith("torch ")
+    assert len(lines) == 2 + 1 + 8 + 1
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {
+        "summary.csv",
+        "figure.png",
+        "rows.csv",
+        "rows.json",
+    }
+    assert (tmp_path / "report" / "figure.png").read_bytes()[:4] == b"\x89PNG"
+    found = pd.read_csv(tmp_path / "report" / "summary.csv")
+    expected = experiments.summary(sweeps.rows(folder))
+    pd.testing.assert_frame_equal(found, expected, check_exact=False, check_dtype=False, rtol=1e-5)
+    row = expected.iloc[0]
+    assert f"{row['mean']:.3g} [{row.low:.3g}, {row.high:.3g}] {row['median']:.3g}" in lines[3]
+
+
+def test_the_report_for_programs(fragile, folder, tmp_path):
+    _, out, _ = fragile("report", folder, "--out", tmp_path, "--json")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert len(records) == 24
+    assert records[0].keys() == set(experiments.summary(sweeps.rows(folder)).columns)
+
+
+def test_collected_results_are_what_the_book_reads(fragile, folder, tmp_path, monkeypatch):
+    status, out, _ = fragile("report", folder, "--collect", tmp_path / "results" / "small")
+    assert status == 0
+    assert out.split() == [f"{tmp_path}/results/small.csv", f"{tmp_path}/results/small.json"]
+    monkeypatch.setattr(stored.resources, "files", lambda _: tmp_path)
+    settings, table = stored.results("small")
+    assert settings["about"] == "a small sweep"
+    assert settings["sweep"]["steps"] == 3
+    expected = sweeps.rows(folder).drop(columns=["model", "data"])
+    expected["reason"] = expected["reason"].replace("", float("nan"))
+    pd.testing.assert_frame_equal(table, expected, check_exact=False, rtol=1e-5, check_dtype=False)
+
+
+def test_an_incomplete_sweep_is_reported_as_such(fragile, folder, tmp_path):
+    copy = tmp_path / "copy"
+    (copy / "shards").mkdir(parents=True)
+    (copy / "settings.json").write_bytes((folder / "settings.json").read_bytes())
+    for path in sorted((folder / "shards").iterdir())[:5]:
+        (copy / "shards" / path.name).write_bytes(path.read_bytes())
+    status, out, err = fragile("report", copy)
+    assert status == 0
+    assert err == "fragile: incomplete: 5 of 16 shards; fragile sweep computes the others\n"
+    assert "incomplete: 5 of 16 shards" in out
+    assert (copy / "report" / "figure.png").exists()
+
+
+def test_a_report_of_nothing_is_refused(fragile, tmp_path):
+    assert_refused(fragile("report", tmp_path), "expected the folder of a sweep")
+
+
+# --- The figure ------------------------------------------------------------------------------------------------------
+
+
+def test_the_figure_shows_the_summary(folder):
+    summary = experiments.summary(sweeps.rows(folder))
+    drawn = report.figure(summary, "a note")
+    assert len(drawn.axes) == 3 * 2
+    assert drawn.get_suptitle() == "a note"
+    assert [axes.get_title() for axes in drawn.axes[:2]] == ["gradient", "integrated gradients"]
+    panel = drawn.axes[3]  # rank correlation of integrated gradients
+    rows = summary[(summary.method == "integrated-gradients") & (summary.measure == "rank_correlation")]
+    for container, attack in zip(panel.containers, ("random-sign", "topk"), strict=True):
+        line = container.lines[0]
+        assert line.get_xdata().tolist() == [4, 16]
+        assert line.get_ydata().tolist() == rows[rows.attack == attack]["mean"].tolist()
+    assert [text.get_text() for text in drawn.axes[1].get_legend().get_texts()] == ["random signs", "top-k"]
+
+
+def test_the_figure_names_networks_and_data_where_there_are_several(folder):
+    summary = experiments.summary(sweeps.rows(folder))
+    both = pd.concat(
+        [summary, summary.assign(model="another", attack=summary.attack.replace("topk", "mine"))], ignore_index=True
+    )
+    drawn = report.figure(both)
+    assert [axes.get_title() for axes in drawn.axes[:4]] == [
+        f"{model}\n{method}"
+        for model in ("sweeps:network", "another")
+        for method in ("gradient", "integrated gradients")
+    ]
+    assert "another" in report.text(both)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_sweep_on_local_processes_quietly(tmp_path, config):
+    """As a terminal sends it: to every process of the group."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    config.write_text(json.dumps(sweeps.small(images=24, steps=200).to_dict()))
+    command = [sys.executable, "-m", "fragile_utils", "sweep", config, "--out", tmp_path / "out", "--shard-size", "3"]
+    process = subprocess.Popen(
+        [*map(str, command), "--scheduler", "local:2"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([here, os.path.dirname(here)])},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    timer = threading.Timer(200, process.kill)
+    timer.start()
+    while not [*tmp_path.glob("out/shards/[0-9]*")]:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate()
+    timer.cancel()
+    assert (process.returncode, err) == (130, "")
+    assert 0 < len([*tmp_path.glob("out/shards/[0-9]*")]) < 64

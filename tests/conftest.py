@@ -5,6 +5,7 @@ import torch
 from networks import Tiny
 
 from fragile_utils import data, models
+from fragile_utils.__main__ import main
 
 
 @pytest.fixture
@@ -34,3 +35,15 @@ def samples() -> data.Batch:
 def correct(samples: data.Batch, squeezenet: models.Classifier) -> data.Batch:
     """The 12 embedded ImageNet images that SqueezeNet gets right."""
     return samples.correct(squeezenet)
+
+
+@pytest.fixture
+def fragile(capsys, monkeypatch):
+    """Run `fragile ...` and return the exit status, what it printed and what it complained about."""
+    monkeypatch.delenv("FRAGILE_DATA", raising=False)
+
+    def run(*arguments):
+        status = main([str(argument) for argument in arguments])
+        return status, *capsys.readouterr()
+
+    return run

@@ -204,6 +204,12 @@ def test_the_reference_has_every_module_once():
     assert sorted(documented) == sorted({path.stem for path in MODULES} - NOT_IN_THE_REFERENCE)
 
 
+def test_the_reference_shows_the_help_of_every_command():
+    commands = {path.stem for path in (ROOT / "fragile_utils" / "commands").glob("*.py")} - {"__init__", "common"}
+    page = source(ROOT / "book" / "api" / "command_line.md")
+    assert sorted(re.findall(r'^show_help\("(\w+)"\)$', page, flags=re.MULTILINE)) == sorted(commands)
+
+
 # --- What the build adds to Jupyter Book ------------------------------------------------------------------------------
 
 

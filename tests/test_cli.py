@@ -7,23 +7,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from command_line import assert_refused, records
 from PIL import Image
 
 from fragile_utils.__main__ import main, parser
 
 KEYS = {"image", "label", "label_after", "linf", "success", "topk_intersection", "rank_correlation", "center_shift"}
-
-
-@pytest.fixture
-def fragile(capsys, monkeypatch):
-    """Run `fragile ...` and return the exit status, what it printed and what it complained about."""
-    monkeypatch.delenv("FRAGILE_DATA", raising=False)
-
-    def run(*arguments):
-        status = main([str(argument) for argument in arguments])
-        return status, *capsys.readouterr()
-
-    return run
 
 
 def test_the_defaults_are_the_papers():
@@ -36,7 +25,7 @@ def test_attack_prints_one_json_object_a_line_and_a_summary(fragile):
     status, out, err = fragile(
         "attack", "--attack", "random-sign", "--eps", 2, "--images", 3, "--batch-size", 2, "--json"
     )
-    *rows, summary = [json.loads(line) for line in out.splitlines()]
+    rows, summary = records(out)
     assert (status, err, len(rows)) == (0, "", 3)
     for row in rows:
         assert set(row) >= KEYS
@@ -53,7 +42,7 @@ def test_attack_prints_one_json_object_a_line_and_a_summary(fragile):
 
 def test_batches_do_not_change_the_result(fragile):
     run = ("attack", "--attack", "random-sign", "--eps", 1, "--images", 3, "--json", "--batch-size")
-    rows = [[json.loads(line) for line in fragile(*run, size)[1].splitlines()[:-1]] for size in (1, 3)]
+    rows = [records(fragile(*run, size)[1])[0] for size in (1, 3)]
     for one, three in zip(*rows, strict=True):
         assert one["topk_intersection"] == pytest.approx(three["topk_intersection"], abs=0.01)
 
@@ -74,7 +63,7 @@ def test_topk_writes_a_picture_of_each_image(fragile, tmp_path):
 def test_a_targeted_attack_takes_a_region(fragile, region):
     options = ("--attack", "targeted", "--region", region, "--steps", 2, "--images", 1, "--json")
     status, out, _ = fragile("attack", *options)
-    row, summary = map(json.loads, out.splitlines())
+    (row,), summary = records(out)
     assert (status, row["success"], summary["settings"]["region"]) == (0, True, region)
     assert "Targeted(region of" in summary["settings"]["attack"]
 
@@ -101,14 +90,14 @@ def test_a_users_own_image_is_explained_as_predicted(fragile, tmp_path, samples)
     Image.fromarray(pixels).save(tmp_path / "chairs.png")
     for source in (tmp_path / "chairs.png", tmp_path):
         _, out, _ = fragile("attack", "--data", source, "--attack", "random-sign", "--eps", 1, "--json")
-        row, summary = map(json.loads, out.splitlines())
+        (row,), summary = records(out)
         assert (row["image"], row["label"], row["class"]) == ("chairs.png", 559, "folding chair")
         assert "without labels" in summary["note"]
 
 
 def test_an_image_of_another_class_is_reported_and_left_out_of_the_means(fragile):
     _, out, _ = fragile("attack", "--label", 3, "--images", 1, "--steps", 1, "--json")
-    row, summary = map(json.loads, out.splitlines())
+    (row,), summary = records(out)
     assert row["success"] is False
     assert row["reason"] == "predicted as class 243, not 3"
     assert row["linf"] == 0
@@ -152,12 +141,7 @@ def test_wrong_input_is_one_clear_line_and_exit_status_2(case, fragile, tmp_path
     (tmp_path / "corrupt.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "nan.tiff")
     arguments, message = BAD[case]
-    status, out, err = fragile("attack", "--steps", 1, "--images", 1, "--out", "pictures", *arguments)
-    assert status == 2
-    assert out == ""
-    assert err.startswith("fragile: error: ")
-    assert err.count("\n") == 1
-    assert message in err
+    assert_refused(fragile("attack", "--steps", 1, "--images", 1, "--out", "pictures", *arguments), message)
     assert not (tmp_path / "pictures").exists()
 
 

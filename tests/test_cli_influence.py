@@ -1,12 +1,10 @@
 """`fragile influence` as a user meets it: output, exit status, files."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
+from command_line import assert_refused, records
 from PIL import Image
-from test_cli import fragile  # noqa: F401
 
 from fragile_utils import data, influence_attack, tasks
 from fragile_utils.__main__ import parser
@@ -25,20 +23,15 @@ def train_once(network, monkeypatch):
     monkeypatch.setattr(tasks, "digit_network", lambda *_: network)
 
 
-def rows(out):
-    *images, summary = [json.loads(line) for line in out.splitlines()]
-    return images, summary
-
-
 def test_the_defaults_are_the_papers():
     options = vars(parser().parse_args(["influence"]))
     paper = {"attack": "gradient-sign", "top": 3, "overlap": 5, "eps": 8, "damping": 0, "side": "helpful"}
     assert options | paper | {"data": "digits", "images": 4, "seed": 0, "backbone": "squeezenet"} == options
 
 
-def test_it_prints_one_json_object_a_line_and_a_summary(fragile):  # noqa: F811
+def test_it_prints_one_json_object_a_line_and_a_summary(fragile):
     status, out, err = fragile("influence", "--eps", 16, "--images", 5, "--batch-size", 2, "--json")
-    images, summary = rows(out)
+    images, summary = records(out)
     assert (status, err, len(images)) == (0, "", 5)
     for row in images:
         assert set(row) >= KEYS
@@ -52,9 +45,9 @@ def test_it_prints_one_json_object_a_line_and_a_summary(fragile):  # noqa: F811
     assert summary["settings"]["backbone"] is None
 
 
-def test_it_is_the_attack_of_the_package(fragile):  # noqa: F811
+def test_it_is_the_attack_of_the_package(fragile):
     options = ("--attack", "iterated", "--scale-free", "--top", 2, "--eps", 16, "--steps", 3, "--step-size", 8)
-    images, _ = rows(fragile("influence", *options, "--images", 3, "--train", 300, "--l2", 0.05, "--json")[1])
+    images, _ = records(fragile("influence", *options, "--images", 3, "--train", 300, "--l2", 0.05, "--json")[1])
     trained = tasks.digits(train=300).learn(l2=0.05)
     attack = influence_attack.Iterated(top=2, scale_free=True)
     batch = trained.test[:3]
@@ -66,13 +59,13 @@ def test_it_is_the_attack_of_the_package(fragile):  # noqa: F811
         assert row["rank_correlation"] == pytest.approx(expected.rank_correlation, abs=0.02)
 
 
-def test_conjugate_gradients_change_nothing(fragile):  # noqa: F811
+def test_conjugate_gradients_change_nothing(fragile):
     run = ("influence", "--images", 3, "--damping", 0.01, "--json", "--solver")
-    exact, iterative = (rows(fragile(*run, solver)[1]) for solver in ("exact", "cg"))
+    exact, iterative = (records(fragile(*run, solver)[1]) for solver in ("exact", "cg"))
     assert exact[1]["rank_correlation"] == pytest.approx(iterative[1]["rank_correlation"], abs=1e-3)
 
 
-def test_a_table_for_people_and_a_picture_of_each_image(fragile, tmp_path):  # noqa: F811
+def test_a_table_for_people_and_a_picture_of_each_image(fragile, tmp_path):
     out = tmp_path / "new" / "pictures"
     status, text, _ = fragile("influence", "--images", 2, "--top", 2, "--out", out)
     assert status == 0
@@ -85,7 +78,7 @@ def test_a_table_for_people_and_a_picture_of_each_image(fragile, tmp_path):  # n
             assert min(picture.size) > 400
 
 
-def test_flowers_are_taken_from_the_readers_folder(fragile, tmp_path, monkeypatch):  # noqa: F811
+def test_flowers_are_taken_from_the_readers_folder(fragile, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for name, colour in (("roses", (200, 30, 60)), ("sunflowers", (230, 200, 30))):
         (tmp_path / "flower_photos" / name).mkdir(parents=True)
@@ -94,7 +87,7 @@ def test_flowers_are_taken_from_the_readers_folder(fragile, tmp_path, monkeypatc
             Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "flower_photos" / name / f"{i}.jpg")
     monkeypatch.setenv("FRAGILE_DATA", str(tmp_path))
     status, out, _ = fragile("influence", "--data", "flowers", "--train", 9, "--images", 1, "--json")
-    images, summary = rows(out)
+    images, summary = records(out)
     assert (status, len(images)) == (0, 1)
     assert summary["settings"]["backbone"] == "squeezenet"
     assert "roses and sunflowers" in summary["note"]
@@ -118,20 +111,16 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_wrong_input_is_one_clear_line_and_exit_status_2(case, fragile, tmp_path, monkeypatch):  # noqa: F811
+def test_wrong_input_is_one_clear_line_and_exit_status_2(case, fragile, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FRAGILE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "a file").write_text("")
     arguments, message = BAD[case]
-    status, out, err = fragile("influence", "--images", 1, "--out", "pictures", *arguments)
-    assert (status, out) == (2, "")
-    assert err.startswith("fragile: error: ")
-    assert err.count("\n") == 1
-    assert message in err
+    assert_refused(fragile("influence", "--images", 1, "--out", "pictures", *arguments), message)
     assert not (tmp_path / "pictures").exists()
 
 
-def test_wrong_usage_ends_with_status_2(fragile, capsys):  # noqa: F811
+def test_wrong_usage_ends_with_status_2(fragile, capsys):
     for arguments in (["--backbone", "vgg"], ["--attack", "topk"], ["--side", "both"], ["--eps", "small"]):
         with pytest.raises(SystemExit) as stop:
             fragile("influence", *arguments)

@@ -17,13 +17,15 @@ except ModuleNotFoundError:  # Python 3.10; pytest brings tomli there
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 ADDRESS = PROJECT["urls"]["Repository"]
 OWNER_AND_NAME = ADDRESS.removeprefix("https://github.com/")
 OTHERS_REPOSITORIES = {"amiratag/InterpretationFragility"}
 
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
-MODULES = sorted((ROOT / "fragile_utils").glob("*.py"))
+PACKAGE = ROOT / "fragile_utils"
+MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     "__init__",
     "checks",
@@ -59,6 +61,11 @@ LAYERS = [
     "live",
     "widgets",
     "claims",
+    "commands.__init__",
+    "commands.common",
+    "commands.info",
+    "commands.attack",
+    "commands.influence",
     "__main__",
 ]
 
@@ -191,28 +198,43 @@ def code_cells(notebook):
 # --- The package's layers ---------------------------------------------------------------------------------------------
 
 
+def module_name(path):
+    """The name of a module within the package: "data", "commands.attack"."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+PACKAGES = {
+    f"fragile_utils.{module_name(path)}".removesuffix(".__init__") for path in MODULES if path.stem == "__init__"
+}
+
+
 def imports(tree):
-    """The modules that a syntax tree imports, absolute, wherever in it the import stands."""
+    """The modules that a syntax tree imports, wherever in it the import stands."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            module = ".".join(filter(None, ["fragile_utils" if node.level else None, node.module]))
-            if module == "fragile_utils":
-                yield from (f"fragile_utils.{alias.name}" for alias in node.names)
+            assert node.level == 0, "imports are absolute"
+            if node.module in PACKAGES:
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
             else:
-                yield module
+                yield node.module
 
 
 @each(MODULES)
 def test_a_module_imports_only_those_before_it(path):
-    assert path.stem in LAYERS, "say where the new module stands"
-    before = LAYERS[: LAYERS.index(path.stem)]
-    ours = {name.split(".")[1] for name in imports(ast.parse(text(path))) if name.startswith("fragile_utils.")}
+    assert module_name(path) in LAYERS, "say where the new module stands"
+    before = LAYERS[: LAYERS.index(module_name(path))]
+    imported = imports(ast.parse(text(path)))
+    ours = {module.removeprefix("fragile_utils.") for module in imported if module.startswith("fragile_utils.")}
     assert ours - {"__version__"} <= {*before}
 
 
-@each([path for path in MODULES if path.stem != "data"])
+def test_pyproject_lists_every_package():
+    assert {*PYPROJECT["tool"]["setuptools"]["packages"]} == PACKAGES
+
+
+@each([path for path in MODULES if module_name(path) != "data"])
 def test_only_data_reads_the_environment(path):
     assert not re.search(r"\bos\.(environ|getenv)\b", text(path))
 
@@ -248,9 +270,13 @@ print(json.dumps({{
 
 def test_importing_the_package_has_no_side_effects():
     # The libraries that the modules import first come first, so that what those change is not held against ours.
-    top = {name for path in MODULES for node in ast.parse(text(path)).body for name in imports_of_statement(node)}
-    libraries = sorted(name for name in top if name.split(".")[0] not in {*sys.stdlib_module_names, "fragile_utils"})
-    modules = ["fragile_utils", *(f"fragile_utils.{path.stem}" for path in MODULES if path.stem != "__init__")]
+    top = {module for path in MODULES for node in ast.parse(text(path)).body for module in imports_of_statement(node)}
+    ours = {*sys.stdlib_module_names, "fragile_utils"}
+    libraries = sorted(module for module in top if module.split(".")[0] not in ours)
+    modules = [
+        *sorted(PACKAGES),
+        *(f"fragile_utils.{module_name(path)}" for path in MODULES if path.stem != "__init__"),
+    ]
     code = PROBE.format(libraries=libraries, modules=modules)
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stderr

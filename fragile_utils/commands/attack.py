@@ -1,0 +1,124 @@
+"""``fragile attack``: change the saliency maps of images without changing their classes."""
+
+import argparse
+import sys
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from fragile_utils import attacks, data, models, plots, regions, saliency
+from fragile_utils.commands import common
+
+REGIONS = "TOP,LEFT,BOTTOM,RIGHT in pixels, or slic:ROW,COLUMN for the superpixel there"
+MEASURES = ("topk_intersection", "rank_correlation", "center_shift")
+
+
+def add_parser(commands) -> None:
+    """Add this command to the sub-parsers `commands`."""
+    parser = commands.add_parser(
+        "attack",
+        help="change the explanation of images without changing their class",
+        description="Attack the saliency maps of images. Budgets and steps are in levels of 255.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.set_defaults(command=run)
+    add = parser.add_argument
+    add("--model", choices=models.MODELS, default="squeezenet", help="the network")
+    add("--data", default="imagenet-samples", help=f"{', '.join(data.SAMPLES)}, an image file, or a folder of images")
+    add("--label", type=int, default=None, help="class index of all images (default: from the data, else as predicted)")
+    add("--method", choices=saliency.METHODS, default="gradient", help="the explanation that is attacked")
+    add("--attack", choices=attacks.ATTACKS, default="topk", help="what is climbed, or random-sign, the baseline")
+    add("--region", default=None, metavar="REGION", help=f"for --attack targeted: {REGIONS}")
+    add("--k", type=int, default=None, help="how many pixels count as most salient (default: 1000; 100 below 100x100)")
+    add("--patience", type=int, default=None, help="stop an image after so many steps without progress")
+    add("--random-start", action="store_true", help="set out from a random point within the budget")
+    add("--step-size", type=float, default=0.5, help="the size of a step, in levels of 255")
+    common.add_options(
+        parser,
+        steps=300,
+        images="images: the first that the network gets",
+        devices="auto, cpu, cuda, mps",
+        pictures="before/after picture of each image",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Attack the images that the options name, and print or draw what came of it."""
+    common.check_options(options, counts=("images", "batch_size", "steps"), positive=("eps", "step_size"))
+    device = common.pick_device(options.device)
+    model = models.MODELS[options.model]().to(device)
+    if options.label is not None and not 0 <= options.label < len(model.classes):
+        raise ValueError(f"--label: expected a class from 0 to {len(model.classes) - 1}, got {options.label}")
+    batch, note = choose_images(options, model, device)
+    k = options.k if options.k is not None else 1000 if batch.images[0, 0].numel() >= 100 * 100 else 100
+    method = saliency.METHODS[options.method]()
+
+    tables = []
+    for start, part in common.batches(options, batch):
+        attack = make_attack(options, k, part.images)
+        result = attacks.run(
+            attack,
+            model,
+            part.images,
+            part.labels,
+            method,
+            eps=options.eps * attacks.LEVEL,
+            steps=options.steps,
+            step_size=options.step_size * attacks.LEVEL,
+            seed=options.seed + start,
+            random_start=options.random_start,
+            patience=options.patience,
+            progress=sys.stderr.isatty(),
+        )
+        draw = partial(plots.before_after, part.images, result, k=k, classes=part.classes)
+        tables.append(common.report_batch(options, start, part, result.compare(k), result.reasons, draw))
+
+    settings = {"attack": repr(attack), "method": repr(method), "model": options.model, "data": str(options.data)}
+    settings |= {name: getattr(options, name) for name in ("eps", "step_size", "steps", "seed", "region")}
+    facts = {"k": k, "device": str(device), "settings": settings}
+    common.report_all(options, tables, MEASURES, note, facts)
+    return 0
+
+
+def make_attack(options: argparse.Namespace, k: int, images: Tensor) -> attacks.Attack:
+    """Return the attack that the options name."""
+    if options.attack != "targeted":
+        if options.region is not None:
+            raise ValueError(f"--region: expected with --attack targeted only, got --attack {options.attack}")
+        return attacks.TopK(k) if options.attack == "topk" else attacks.ATTACKS[options.attack]()
+    kind, _, places = (options.region or "").rpartition(":")
+    try:
+        numbers = [int(place) for place in places.split(",")]
+        if kind == "slic" and len(numbers) == 2:
+            at = (numbers[0], numbers[1])
+            return attacks.Targeted(torch.stack([regions.region_from_slic(image, at) for image in images]))
+        if kind == "" and len(numbers) == 4:
+            edges = dict(zip(("top", "left", "bottom", "right"), numbers, strict=True))
+            return attacks.Targeted(regions.rectangle(*images.shape[-2:], **edges))
+        raise ValueError(f"got {options.region!r}")
+    except ValueError as error:
+        raise ValueError(f"--region: expected {REGIONS}; {error}") from error
+
+
+def choose_images(
+    options: argparse.Namespace, model: models.Classifier, device: torch.device
+) -> tuple[data.Batch, str]:
+    """Return the images to attack, and a line that says which they are."""
+    read = data.load(options.data, size=model.size, limit=None if options.data in data.SAMPLES else 4 * options.images)
+    read = read.to(device)
+    if read.classes and read.classes != model.classes:
+        raise ValueError(f"--data: {options.data} has other classes than {options.model}")
+    if options.label is not None:
+        labels = torch.full_like(read.labels, options.label)
+        batch = data.Batch(read.images, labels, model.classes, read.names)[: options.images]
+        return batch, f"{len(batch)} images of {options.data}, explained as class {options.label}"
+    unlabelled = bool((read.labels == data.UNKNOWN).all())
+    right = read.labelled_by(model).correct(model)
+    if not len(right):
+        raise ValueError(f"{options.data}: {options.model} gets none of the {len(read)} images right")
+    batch = right[: options.images]
+    batch = data.Batch(batch.images, batch.labels, model.classes, batch.names)
+    if unlabelled:
+        return batch, f"{len(batch)} images of {options.data}, without labels: explained as the class predicted"
+    return batch, f"{len(batch)} images of {options.data}: {options.model} gets {len(right)} of {len(read)} right"

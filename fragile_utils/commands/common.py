@@ -1,0 +1,136 @@
+"""What the commands share: options and their checks, and how results are printed and drawn, a batch at a time."""
+
+import argparse
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from fragile_utils import attacks, checks, data
+
+# --- Options ---------------------------------------------------------------------------------------------------------
+
+
+def add_options(
+    parser: argparse.ArgumentParser, *, steps: int, of_steps: str = "", images: str, devices: str, pictures: str
+) -> None:
+    """Declare the options that both attacks have, with what differs: a default, and what images and pictures are."""
+    add = parser.add_argument
+    add("--steps", type=int, default=steps, help=f"the number of steps{of_steps}")
+    add("--eps", type=float, default=8.0, help="the largest change of a pixel, in levels of 255")
+    add("--images", type=int, default=4, help=f"how many {images} right")
+    add("--seed", type=int, default=0, help="seed of all that is random")
+    add("--device", default="auto", help=f"{devices}: auto takes a GPU where there is one")
+    add("--batch-size", type=int, default=16, help="how many images are attacked at a time")
+    add("--json", action="store_true", help="print a JSON object a line: one an image, and a summary")
+    add("--out", type=Path, default=None, metavar="FOLDER", help=f"write a {pictures} here")
+
+
+def check_options(options: argparse.Namespace, *, counts: tuple[str, ...], positive: tuple[str, ...]) -> None:
+    """Refuse numbers that are out of range, by the names of their options, and a file where a folder is to be."""
+    if options.out is not None and options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"--out: expected a folder, got the file {options.out}")
+    for name in counts:
+        checks.count(getattr(options, name), f"--{name.replace('_', '-')}")
+    for name in positive:
+        checks.positive(getattr(options, name), f"--{name.replace('_', '-')}")
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of that name; "auto" is a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device: {name!r} is not available here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+# --- Results ---------------------------------------------------------------------------------------------------------
+
+
+def batches(options: argparse.Namespace, batch: data.Batch) -> Iterator[tuple[int, data.Batch]]:
+    """Yield `--batch-size` images at a time, with the number of the first."""
+    for start in range(0, len(batch), options.batch_size):
+        yield start, batch[start : start + options.batch_size]
+
+
+def report_batch(
+    options: argparse.Namespace,
+    start: int,
+    batch: data.Batch,
+    table: pd.DataFrame,
+    reasons: Sequence[str],
+    draw: Callable[[int], Figure],
+) -> pd.DataFrame:
+    """Report a batch as soon as it is done: a line of JSON for each image if asked for, and its picture.
+
+    `table` and `reasons` are those of the result, and `draw(i)` is the picture of image i. Returns the table with the
+    images' names, classes and reasons, and the changes in levels of 255.
+    """
+    table = table.assign(linf=table["linf"] / attacks.LEVEL, reason=reasons)
+    table.insert(0, "image", batch.names)
+    table.insert(1, "class", batch.label_names)
+    if options.json:
+        for row in table.to_dict("records"):
+            print_json(row)
+    if options.out is not None:
+        for i, name in enumerate(batch.names):
+            write_picture(options.out, f"{start + i:03d}_{Path(name).stem}.png", draw(i))
+    return table
+
+
+def report_all(
+    options: argparse.Namespace, tables: Sequence[pd.DataFrame], measures: tuple[str, ...], note: str, facts: dict
+) -> None:
+    """Report the whole run: for programs a summary with these `facts`, for people a table and its means."""
+    table = pd.concat(tables, ignore_index=True)
+    summary = summarise(table, measures)
+    if options.json:
+        print_json(summary | {"note": note} | facts)
+        return
+    print(note)
+    print(table.drop(columns=["label", "label_after"]).to_string(index=False, float_format="{:.3f}".format))
+    means = ", ".join(f"{name} {summary[name]:.3f}" for name in measures if summary[name] is not None)
+    print(f"mean over {summary['successes']} of {summary['images']} images: {means or 'none succeeded'}")
+    if options.out is not None:
+        print(f"pictures: {options.out}/")
+
+
+def summarise(table: pd.DataFrame, measures: tuple[str, ...]) -> dict:
+    """Return the counts, and the means over the images on which the attack succeeded."""
+    succeeded = table[table["success"]]
+    means = succeeded[list(measures)].mean() if len(succeeded) else dict.fromkeys(measures)
+    return {
+        "summary": True,
+        "images": len(table),
+        "successes": len(succeeded),
+        "failures": len(table) - len(succeeded),
+        **{name: means[name] for name in measures},
+    }
+
+
+def print_json(record: dict) -> None:
+    """Print a record as one line of JSON, with null for what is not a number."""
+    missing = {key for key, value in record.items() if isinstance(value, float) and not math.isfinite(value)}
+    print(json.dumps(record | dict.fromkeys(missing)), flush=True)
+
+
+def write_picture(folder: Path, name: str, figure: Figure) -> None:
+    """Write a PNG; the file appears only when it is complete."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = (folder / name).with_suffix(".part")
+        partial.write_bytes(picture.getvalue())
+        partial.replace(folder / name)
+    except OSError as error:
+        raise ValueError(f"--out: cannot write to {folder}: {error.strerror}") from error

@@ -1,0 +1,59 @@
+"""``fragile info``: what is installed, on which device, with which data."""
+
+import argparse
+import json
+import platform
+from collections.abc import Callable
+from importlib import metadata
+
+import torch
+
+from fragile_utils import __version__, data, models
+from fragile_utils.commands.common import pick_device
+
+
+def add_parser(commands) -> None:
+    """Add this command to the sub-parsers `commands`."""
+    parser = commands.add_parser("info", help="say what is installed, on which device, with which data")
+    parser.set_defaults(command=run)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what is installed, on which device, and which data are at hand."""
+    facts = gather()
+    if options.json:
+        print(json.dumps(facts))
+    else:
+        width = max(map(len, facts))
+        for name, value in facts.items():
+            print(f"{name:<{width}}  {value}")
+    return 0
+
+
+def gather() -> dict[str, str]:
+    """Return the facts that a report of a problem should contain."""
+    device = pick_device("auto")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    facts = {"fragile_utils": __version__, "python": platform.python_version()}
+    facts |= {package: metadata.version(package) for package in ("torch", "torchvision", "captum", "numpy")}
+    facts |= {"device": f"{device} ({name})", "threads": str(torch.get_num_threads())}
+    for sample, load in data.SAMPLES.items():
+        facts[sample] = attempt(lambda load=load: f"{len(load())} images")
+    facts["squeezenet"] = attempt(lambda: f"{sum(p.numel() for p in models.squeezenet().parameters()):,} parameters")
+    facts["FRAGILE_DATA"] = attempt(describe_root)
+    return facts
+
+
+def describe_root() -> str:
+    """Return the folder of larger data and what is in it."""
+    root = data.data_root()
+    return f"{root} ({', '.join(sorted(path.name for path in root.iterdir()))})"
+
+
+def attempt(action: Callable[[], str]) -> str:
+    """Return what `action` says, or why it cannot."""
+    try:
+        return action()
+    except ValueError as error:
+        return f"missing: {error}"

@@ -283,7 +283,7 @@ class _Run:
 
     def write(self, path: Path, log: list[dict[str, float]]) -> None:
         """Write the state, aside at first."""
-        state = {"settings": self.settings.to_json(), "log": log}
+        state = {"settings": self.settings.to_json(), "mean": self.mean, "log": log}
         state |= {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
         partial = path.with_name(path.name + ".part")
         torch.save(state, partial)
@@ -295,6 +295,8 @@ class _Run:
         found = Training.from_json(state["settings"])
         if found != self.settings:
             raise ValueError(f"{path}: expected the checkpoint of {self.settings}, got one of {found}")
+        if not torch.equal(state["mean"], self.mean):
+            raise ValueError(f"{path}: expected a checkpoint on the same training images, got one on others")
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         return state["log"]

@@ -36,6 +36,7 @@ LAYERS = [
     "tangents",
     "downloads",
     "data",
+    "convnet",
     "models",
     "baseline",
     "metrics",
@@ -55,6 +56,7 @@ LAYERS = [
     "captum_examples",
     "tasks",
     "influence_attack",
+    "training",
     "experiments",
     "plots",
     "figure3",
@@ -66,6 +68,7 @@ LAYERS = [
     "commands.info",
     "commands.attack",
     "commands.influence",
+    "commands.train",
     "__main__",
 ]
 

@@ -191,6 +191,9 @@ def test_an_interrupted_training_goes_on_to_the_same_end(noise, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
     with pytest.raises(ValueError, match=r"expected the checkpoint of Training\(width=4.*seed=7"):
         training.train(replace(TINY, seed=7), noise, noise, checkpoint=checkpoint)
+    other = data.Batch(1 - noise.images, noise.labels)
+    with pytest.raises(ValueError, match="expected a checkpoint on the same training images"):
+        training.train(TINY, other, noise, checkpoint=checkpoint)
     seen = []
     resumed = training.train(TINY, noise, noise, checkpoint=checkpoint, report=seen.append)
     assert [row["epoch"] for row in seen] == [3]
@@ -292,8 +295,9 @@ def test_the_command_writes_weights_settings_and_curve(root, capsys):
     assert main([*SHORT, "--weight-decay", "0.01", "--out", str(out)]) == 0  # it is there already
     assert "test images right" in capsys.readouterr().out
     assert (out / "weights.safetensors").stat().st_mtime_ns == weights
-    assert main([*SHORT, "--out", str(out)]) == 2
-    assert "is of a training with other settings" in capsys.readouterr().err
+    for other in (["--weight-decay", "0.02"], ["--weight-decay", "0.01", "--limit", "5"]):
+        assert main([*SHORT, *other, "--out", str(out)]) == 2
+        assert "is of a training with other settings" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

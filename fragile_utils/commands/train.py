@@ -31,8 +31,8 @@ OVERRIDES = {  # options that replace a value of the preset
 }
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add ``fragile train`` to the commands."""
+def add_parser(commands) -> None:
+    """Add this command to the sub-parsers `commands`."""
     parser = commands.add_parser(
         "train",
         help="train a network, with its settings, weights and learning curve in a folder",
@@ -50,8 +50,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="small: the network in this package (default); paper: the paper's, with 13.6 million parameters",
     )
     for name, (kind, text) in OVERRIDES.items():
-        values = ", ".join(f"{key}: {getattr(preset, name)}" for key, preset in training.PRESETS.items())
-        add(f"--{name.replace('_', '-')}", type=kind, default=None, help=f"{text} ({values})")
+        values = {key: getattr(preset, name) for key, preset in training.PRESETS.items()}
+        defaults = ", ".join(f"{key}: {'none' if value is None else value}" for key, value in values.items())
+        add(f"--{name.replace('_', '-')}", type=kind, default=None, help=f"{text} ({defaults})")
     add("--limit", type=int, default=None, help="use only so many images of each split, evenly spread")
     add("--device", default="auto", help="auto, cpu, cuda: auto takes a GPU where there is one (default: auto)")
     add("--json", action="store_true", help="print a JSON object a line: one an epoch, and a summary")
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in OVERRIDES if getattr(options, name) is not None}
     settings = replace(training.PRESETS[options.preset], **given)
     device = pick_device(options.device)
-    summary = find_finished(options.out, settings)
+    summary = find_finished(options.out, settings, options.limit)
     if summary is None:
         batches = [data.cifar10_folder(split, options.root, limit=options.limit) for split in ("train", "test")]
         summary = train(settings, *batches, options, device)
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def find_finished(folder: Path, settings: training.Training) -> dict | None:
+def find_finished(folder: Path, settings: training.Training, limit: int | None) -> dict | None:
     """Return the summary of the same training if `folder` holds it complete; refuse another one's folder."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out: expected a folder, got the file {folder}")
@@ -81,7 +82,7 @@ def find_finished(folder: Path, settings: training.Training) -> dict | None:
     if not path.exists():
         return None
     summary = json.loads(path.read_text(encoding="utf-8"))
-    if summary["settings"] != asdict(settings):
+    if (summary["settings"], summary["limit"]) != (asdict(settings), limit):
         raise ValueError(f"--out: {path} is of a training with other settings; choose another folder")
     return summary
 
@@ -116,6 +117,7 @@ def train(
             "about": "a network for CIFAR-10: how it was trained, and what it reaches",
             "command": " ".join(["fragile train cifar10", *describe(options)]),
             "settings": asdict(settings),
+            "limit": options.limit,
             "train_images": len(learnt),
             "test_images": len(held_out),
             "test_accuracy": trained.log["test_accuracy"].iloc[-1],

@@ -54,7 +54,7 @@ class Training:
     activation: Literal["relu", "softplus"] = "relu"
     beta: float = 1.0
     batch_norm: bool = True
-    epochs: int = 30
+    epochs: int = 25
     batch_size: int = 128
     optimiser: Literal["sgd", "adam"] = "sgd"
     learning_rate: float = 0.1

@@ -1,5 +1,10 @@
 """What the tests share: networks and images."""
 
+import http.server
+import threading
+from functools import partial
+from pathlib import Path
+
 import pytest
 import torch
 from networks import Tiny
@@ -47,3 +52,35 @@ def fragile(capsys, monkeypatch):
         return status, *capsys.readouterr()
 
     return run
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder quietly; of ``cut.bin`` only the first half arrives."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        if self.path != "/cut.bin":
+            return super().do_GET()
+        content = Path(self.directory, "cut.bin").read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2])
+        self.close_connection = True
+        return None
+
+
+@pytest.fixture
+def server(tmp_path):
+    """The address of a server of the folder ``served``, which is empty."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
+    thread = threading.Thread(target=httpd.serve_forever, args=[0.01])  # seconds between looks at shutdown
+    thread.start()
+    yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()

@@ -1,5 +1,6 @@
 """Training: the network and its files, the augmentation, the loop, and the command that runs it."""
 
+import hashlib
 import json
 import math
 from dataclasses import replace
@@ -288,6 +289,7 @@ def test_the_command_writes_weights_settings_and_curve(root, capsys):
     assert (about["train_images"], about["test_images"]) == (20, 10)
     assert summary["test_accuracy"] == about["test_accuracy"] == epochs[-1]["test_accuracy"]
     model = models.cifar10_net(out / "weights.safetensors")
+    assert hashlib.sha256((out / "weights.safetensors").read_bytes()).hexdigest() == about["sha256"]
     test = data.cifar10_folder("test")
     assert (data.predict(model, test.images) == test.labels).double().mean() == about["test_accuracy"]
 

@@ -1,6 +1,7 @@
 """``fragile train``: train a network for CIFAR-10, and write its weights, its settings and its learning curve."""
 
 import argparse
+import hashlib
 import json
 import platform
 import sys
@@ -42,7 +43,8 @@ def add_parser(commands) -> None:
     add = parser.add_argument
     add("task", choices=("cifar10",), help="what the network learns")
     add("--out", type=Path, required=True, metavar="FOLDER", help=f"for {WEIGHTS}, {SETTINGS}, {LOG}")
-    add("--root", type=Path, default=None, help="where cifar10/{train,test}/<class>/ lie (default: FRAGILE_DATA)")
+    add("--root", type=Path, default=None, metavar="FOLDER", help="where CIFAR-10 is (default: FRAGILE_DATA)")
+    add("--download", action="store_true", help="download CIFAR-10 (170 MB) where there is none")
     add(
         "--preset",
         choices=training.PRESETS,
@@ -65,8 +67,9 @@ def run(options: argparse.Namespace) -> int:
     device = pick_device(options.device)
     summary = find_finished(options.out, settings, options.limit)
     if summary is None:
-        batches = [data.cifar10_folder(split, options.root, limit=options.limit) for split in ("train", "test")]
-        summary = train(settings, *batches, options, device)
+        where = {"limit": options.limit, "download": options.download, "progress": sys.stderr.isatty()}
+        learnt, held_out = (data.cifar10(split, options.root, **where) for split in ("train", "test"))
+        summary = train(settings, learnt, held_out, options, device)
     if options.json:
         print_json({"summary": True} | {name: summary[name] for name in ("test_accuracy", "parameters", "seconds")})
     else:
@@ -122,6 +125,7 @@ def train(
             "test_images": len(held_out),
             "test_accuracy": trained.log["test_accuracy"].iloc[-1],
             "parameters": sum(p.numel() for p in trained.stored.network.parameters()),
+            "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
             "seconds": round(trained.log["seconds"].sum()),
             "hardware": f"{device.type}, {platform.machine()}, {torch.get_num_threads()} threads",
             "versions": {name: metadata.version(name) for name in ("torch", "numpy", "safetensors")}

@@ -1,11 +1,11 @@
-"""The command line, ``fragile``: info, attack, influence, train. Budgets are in levels of 255."""
+"""The command line, ``fragile``: info, fetch, attack, influence, train. Budgets are in levels of 255."""
 
 import argparse
 import os
 import sys
 
 from fragile_utils import __version__
-from fragile_utils.commands import attack, influence, info, train
+from fragile_utils.commands import attack, fetch, influence, info, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="fragile", description="Attack the explanations of neural networks.")
     top.add_argument("--version", action="version", version=f"fragile {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (info, attack, influence, train):
+    for command in (info, fetch, attack, influence, train):
         command.add_parser(commands)
     return top
 

@@ -66,6 +66,7 @@ LAYERS = [
     "commands.__init__",
     "commands.common",
     "commands.info",
+    "commands.fetch",
     "commands.attack",
     "commands.influence",
     "commands.train",

@@ -6,7 +6,7 @@ prediction (Ghorbani, Abid, Zou, *Interpretation of Neural Networks is Fragile*,
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -15,176 +15,27 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from fragile_utils import checks, metrics, precision, saliency
-from fragile_utils.baseline import by_content
+from fragile_utils.iterates import Best, attackable, confidence, random_signs, wrong_predictions
+from fragile_utils.objectives import ATTACKS, Attack, MassCenter, Problem, RandomSign, Targeted, TopK
 from fragile_utils.surrogate import choose_beta, softplus_surrogate
+
+__all__ = [
+    "ATTACKS",
+    "LEVEL",
+    "Attack",
+    "MassCenter",
+    "Problem",
+    "RandomSign",
+    "Result",
+    "Targeted",
+    "TopK",
+    "random_signs",
+    "run",
+    "run_budgets",
+]
 
 LEVEL = 1 / 255  # one step of an 8-bit pixel, in units of images in [0, 1]
 LOOK = 5  # with `patience`, how many steps to take before looking which images are done: a look waits for the device
-
-
-@dataclass(frozen=True)
-class Problem:
-    """The images under attack and everything that stays fixed while they are."""
-
-    model: nn.Module
-    surrogate: nn.Module
-    method: saliency.Method
-    guide: saliency.Method  # the method, or one that is cheaper, for directions
-    images: Tensor  # (N, 3, H, W), the originals
-    labels: Tensor  # (N,), predicted on the originals, and to be kept
-    reference: Any  # what the attack remembers of the original maps
-    eps: float
-    seeds: tuple[int, ...]  # one for each image
-
-    def __getitem__(self, rows: Tensor) -> "Problem":
-        """Return the same of some of the images; `rows` is boolean (N,)."""
-        seeds = tuple(seed for seed, kept in zip(self.seeds, rows.tolist(), strict=True) if kept)
-        some = {name: getattr(self, name)[rows] for name in ("images", "labels", "reference")}
-        return replace(self, **some, seeds=seeds)
-
-    def clip(self, x: Tensor) -> Tensor:
-        """Return the nearest images within eps of the originals and within [0, 1]."""
-        return project(x, self.images, self.eps)
-
-    def start(self, at_random: bool) -> Tensor:
-        """Return the images from which the attack sets out: the originals, or random points of the eps-ball."""
-        if not at_random:
-            return self.images
-        noise = torch.stack([_uniform(image, seed) for image, seed in zip(self.images, self.seeds, strict=True)])
-        return self.clip(self.images + self.eps * noise)
-
-    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the maps (N, H, W) and the logits (N, classes) of the network itself, from one forward pass."""
-        attributions, logits = self.method.explain(self.model, x, self.labels)
-        return saliency.normalize(attributions), logits
-
-
-class Attack:
-    """What distinguishes one attack from another: what it climbs, in which direction, and how far at a time."""
-
-    def reference(self, before: Tensor) -> Tensor:
-        """Return what the dissimilarity needs to know of the original maps (N, H, W); its first axis is N."""
-        return before
-
-    def dissimilarity(self, maps: Tensor, reference: Tensor) -> Tensor:
-        """Return D (N,), which the attack makes large, of new maps (N, H, W). Differentiable."""
-        raise TypeError(f"{type(self).__name__} does not say what it climbs: expected it to define dissimilarity()")
-
-    def direction(self, problem: Problem, x: Tensor) -> Tensor:
-        """Return the sign (N, 3, H, W) of the gradient of D with respect to the images, on the surrogate."""
-        x = x.detach().requires_grad_()
-        attributions, _ = problem.guide.explain(problem.surrogate, x, problem.labels, create_graph=True)
-        dissimilarity = self.dissimilarity(saliency.normalize(attributions), problem.reference)
-        if not dissimilarity.requires_grad:  # a linear score: its gradient is the same everywhere
-            return torch.zeros_like(x)
-        (gradient,) = torch.autograd.grad(dissimilarity.sum(), x)
-        return gradient.sign()
-
-    def schedule(self, eps: float, steps: int, step_size: float) -> tuple[int, float]:
-        """Return the number of steps and their size."""
-        return steps, step_size
-
-
-@dataclass(frozen=True)
-class TopK(Attack):
-    """Push importance out of the `k` most salient pixels: D is minus what the new map has left in them."""
-
-    k: int = 1000
-
-    def __post_init__(self) -> None:
-        checks.count(self.k, "k")
-
-    def reference(self, before: Tensor) -> Tensor:
-        checks.count(self.k, "k", at_most=before[0].numel())
-        return metrics.top_mask(before, self.k)
-
-    def dissimilarity(self, maps: Tensor, reference: Tensor) -> Tensor:
-        return -(maps * reference).sum(dim=(1, 2))
-
-
-@dataclass(frozen=True)
-class MassCenter(Attack):
-    """Move the centre of mass of the map: D is its distance, in pixels, from where it was."""
-
-    def reference(self, before: Tensor) -> Tensor:
-        return metrics.center_of_mass(before)
-
-    def dissimilarity(self, maps: Tensor, reference: Tensor) -> Tensor:
-        shift = metrics.center_of_mass(maps) - reference
-        # A distance of 0 has no gradient: any direction leads away. There, down and to the right is taken.
-        return torch.where((shift == 0).all(dim=1), shift.sum(dim=1), shift.norm(dim=1))
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Targeted(Attack):
-    """Gather importance in a region of the image: D is the share of the map's mass in it.
-
-    Parameters
-    ----------
-    region : Tensor (H, W) or (N, H, W), bool
-        One for all images, or one for each; see module ``regions``.
-
-    Raises
-    ------
-    ValueError
-        If the region is not a boolean mask, or empty.
-    """
-
-    region: Tensor
-
-    def __post_init__(self) -> None:
-        expected = "region: expected a boolean mask (H, W) or (N, H, W)"
-        if not isinstance(self.region, Tensor) or self.region.ndim not in (2, 3):
-            got = tuple(self.region.shape) if isinstance(self.region, Tensor) else type(self.region).__name__
-            raise ValueError(f"{expected}, got {got}")
-        if self.region.dtype != torch.bool:
-            raise ValueError(f"{expected}, got dtype {self.region.dtype}")
-        if not self.region.flatten(-2).any(-1).all():
-            raise ValueError(f"{expected} with at least one pixel, got an empty one")
-
-    def reference(self, before: Tensor) -> Tensor:
-        shape = tuple(self.region.shape)
-        if shape not in (tuple(before.shape), tuple(before.shape[1:])):
-            raise ValueError(f"region: expected a mask for maps of shape {tuple(before.shape)}, got {shape}")
-        return self.region.to(before.device).expand_as(before)
-
-    def dissimilarity(self, maps: Tensor, reference: Tensor) -> Tensor:
-        return (maps * reference).sum(dim=(1, 2))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Targeted) and by_content(self.region) == by_content(other.region)
-
-    def __hash__(self) -> int:
-        return hash(by_content(self.region))
-
-    def __repr__(self) -> str:
-        pixels = self.region.flatten(-2).sum(-1).flatten().tolist()
-        return f"Targeted(region of {pixels[0] if len(pixels) == 1 else pixels} pixels)"
-
-
-@dataclass(frozen=True)
-class RandomSign(Attack):
-    """The baseline: move each pixel and channel up or down by eps, at random, once. Nothing is climbed.
-
-    D only records how far the map moved: the share of its mass that is elsewhere (total variation distance).
-    """
-
-    def dissimilarity(self, maps: Tensor, reference: Tensor) -> Tensor:
-        return (maps - reference).abs().sum(dim=(1, 2)) / 2
-
-    def direction(self, problem: Problem, x: Tensor) -> Tensor:
-        return torch.stack([random_signs(image, seed) for image, seed in zip(x, problem.seeds, strict=True)])
-
-    def schedule(self, eps: float, steps: int, step_size: float) -> tuple[int, float]:
-        return 1, eps
-
-
-ATTACKS: dict[str, Callable[..., Attack]] = {
-    "topk": TopK,
-    "mass-center": MassCenter,
-    "targeted": Targeted,
-    "random-sign": RandomSign,
-}
 
 
 @dataclass(frozen=True)
@@ -354,6 +205,7 @@ def run(
             agrees = surrogate(images).argmax(1) == predicted
         reference = attack.reference(before)
         reasons = _reasons_not_to_attack(before, labels, predicted)
+        rows = attackable(reasons, images.device)
         unperturbed = {
             "images": images,
             "maps": before,
@@ -361,18 +213,18 @@ def run(
             "confidence": confidence(logits, labels),
         }
 
-        rows = torch.tensor([i for i, reason in enumerate(reasons) if not reason], dtype=torch.long)
         seeds = tuple(seed + i for i in rows.tolist())
-        rows = rows.to(images.device)
         problem = Problem(model, surrogate, method, guide, images[rows], labels[rows], reference[rows], eps, seeds)
-        best = _Best({name: value[rows] for name, value in unperturbed.items()})
+        best = Best({name: value[rows] for name, value in unperturbed.items()})
         x = problem.start(random_start)
         if tf32 and len(rows):
             _check_signs(attack, problem, x)
         curve = _climb(attack, problem, x, best, steps if len(rows) else 0, step_size, patience, progress)
-    best.fall_back()
-    for i, kept, moved in zip(rows.tolist(), best.kept.tolist(), best.success.tolist(), strict=True):
-        reasons[i] = "" if moved else "no iterate moved the map" if kept else "no iterate kept the label"
+    kept = best.iteration > 0
+    success = kept & (best.found["dissimilarity"] > best.originals["dissimilarity"])
+    best.fall_back(success)
+    for i, same_label, moved in zip(rows.tolist(), kept.tolist(), success.tolist(), strict=True):
+        reasons[i] = "" if moved else "no iterate moved the map" if same_label else "no iterate kept the label"
 
     found = {name: value.index_copy(0, rows, best.found[name]) for name, value in unperturbed.items()}
     perturbed = found["images"].contiguous()
@@ -394,7 +246,7 @@ def run(
         confidence=found["confidence"],
         surrogate_agrees=agrees,
         linf=(perturbed - images).abs().amax(dim=(1, 2, 3)),
-        success=torch.zeros_like(labels, dtype=torch.bool).index_copy(0, rows, best.success),
+        success=torch.zeros_like(labels, dtype=torch.bool).index_copy(0, rows, success),
         reasons=tuple(reasons),
         dissimilarity_before=unperturbed["dissimilarity"],
         dissimilarity=found["dissimilarity"],
@@ -436,7 +288,7 @@ def _climb(
     attack: Attack,
     problem: Problem,
     x: Tensor,
-    best: "_Best",
+    best: Best,
     steps: int,
     step_size: float,
     patience: int | None,
@@ -444,14 +296,18 @@ def _climb(
 ) -> Tensor:
     """Run Algorithm 1 from `x`, note the best iterates in `best`, and return D at each iterate (P, N)."""
     rows = torch.arange(len(x), device=x.device)  # those that are not done
+    start = best.originals["dissimilarity"]
     curve: list[Tensor] = []
     try:
         for p in tqdm(range(1, steps + 1), desc="attack", unit="step", disable=progress is not True, leave=False):
             x = problem.clip(x + step_size * attack.direction(problem, x))
             maps, logits = problem.evaluate(x)
             dissimilarity = attack.dissimilarity(maps, problem.reference)
-            curve.append(torch.full_like(best.start, torch.nan).index_copy_(0, rows, dissimilarity))
-            best.update(p, rows, x, maps, dissimilarity, logits, problem.labels)
+            curve.append(torch.full_like(start, torch.nan).index_copy_(0, rows, dissimilarity))
+            # A map that vanished, or is not finite, is a failure of the method and no explanation to compare with.
+            allowed = (logits.argmax(1) == problem.labels) & (maps.sum(dim=(1, 2)) > 0)
+            found = {"images": x, "maps": maps, "confidence": confidence(logits, problem.labels)}
+            best.update(p, rows, found | {"dissimilarity": dissimilarity}, allowed)
             if callable(progress):
                 progress(p)
             if patience is not None and p % LOOK == 0 and p < steps:
@@ -462,74 +318,10 @@ def _climb(
                     break
     except KeyboardInterrupt:
         pass  # the best so far is an answer
-    return torch.stack(curve) if curve else best.start.new_empty(0, len(best.start))
-
-
-class _Best:
-    """Of all iterates with the prediction unchanged, the one with the largest D; image by image, on the device."""
-
-    def __init__(self, unperturbed: dict[str, Tensor]) -> None:
-        self.unperturbed = unperturbed
-        self.start = unperturbed["dissimilarity"]
-        self.found = {name: value.clone() for name, value in unperturbed.items()}
-        self.found["dissimilarity"].fill_(-torch.inf)
-        self.iteration = torch.zeros_like(self.start, dtype=torch.long)
-
-    def update(
-        self, p: int, rows: Tensor, x: Tensor, maps: Tensor, dissimilarity: Tensor, logits: Tensor, labels: Tensor
-    ) -> None:
-        """Keep iterate `p` of the images `rows` where it is the best so far."""
-        # A map that vanished, or is not finite, is a failure of the method and no explanation to compare with.
-        better = dissimilarity > self.found["dissimilarity"][rows]
-        better = better & (logits.argmax(1) == labels) & (maps.sum(dim=(1, 2)) > 0)
-        new = {"images": x, "maps": maps, "dissimilarity": dissimilarity, "confidence": confidence(logits, labels)}
-        for name, value in new.items():
-            kept = self.found[name]
-            shape = (-1, *(1,) * (value.ndim - 1))
-            kept.index_copy_(0, rows, torch.where(better.view(shape), value, kept[rows]))
-        self.iteration.index_copy_(0, rows, torch.where(better, p, self.iteration[rows]))
-
-    def fall_back(self) -> None:
-        """Return to the original wherever no iterate is more dissimilar than it is to itself."""
-        self.kept = self.iteration > 0
-        self.success = self.kept & (self.found["dissimilarity"] > self.start)
-        for name, value in self.found.items():
-            shape = (-1, *(1,) * (value.ndim - 1))
-            self.found[name] = torch.where(self.success.view(shape), value, self.unperturbed[name])
-        self.iteration = torch.where(self.success, self.iteration, 0)
+    return torch.stack(curve) if curve else start.new_empty(0, len(start))
 
 
 def _reasons_not_to_attack(maps: Tensor, labels: Tensor, predicted: Tensor) -> list[str]:
     """Return "" for each image that can be attacked, else the reason why not."""
-    empty = maps.sum(dim=(1, 2)) == 0
-    return [
-        f"predicted as class {got}, not {label}" if got != label else "its map is zero everywhere" if nothing else ""
-        for label, got, nothing in zip(labels.tolist(), predicted.tolist(), empty.tolist(), strict=True)
-    ]
-
-
-def _uniform(image: Tensor, seed: int) -> Tensor:
-    """Return a number from -1 to 1 for each value of `image`, the same for a seed on any device."""
-    generator = torch.Generator().manual_seed(seed)
-    return (2 * torch.rand(image.shape, generator=generator) - 1).to(image)
-
-
-# --- Pieces that attacks of every kind share --------------------------------------------------------------------------
-
-
-def project(x: Tensor, originals: Tensor, eps: float) -> Tensor:
-    """Return the nearest images to `x` within eps of `originals` and within [0, 1]."""
-    eps = eps - torch.finfo(x.dtype).eps / 2  # so that rounding never leaves the ball
-    return x.clamp(originals - eps, originals + eps).clamp_(0, 1)
-
-
-def confidence(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the probability (N,) of each image's label."""
-    return logits.softmax(1).gather(1, labels[:, None]).squeeze(1)
-
-
-def random_signs(image: Tensor, seed: int) -> Tensor:
-    """Return -1 or 1 for each value of `image`, the same for a seed on any device."""
-    generator = torch.Generator().manual_seed(seed)
-    bits = torch.randint(0, 2, image.shape, generator=generator, dtype=torch.int8)
-    return (2 * bits - 1).to(image)
+    pairs = zip(wrong_predictions(labels, predicted), (maps.sum(dim=(1, 2)) == 0).tolist(), strict=True)
+    return [wrong or ("its map is zero everywhere" if empty else "") for wrong, empty in pairs]

@@ -75,6 +75,11 @@ def same_shape(a: Tensor, b: Tensor) -> None:
         raise ValueError(f"expected two batches of one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
 
 
+def described(x: object) -> str:
+    """Return what an error says of `x` where a tensor was expected: its shape, or the type that it is instead."""
+    return str(tuple(x.shape)) if isinstance(x, Tensor) else "None" if x is None else type(x).__name__
+
+
 def positive(value: float, name: str) -> float:
     """Return `value` if it is a finite number above zero."""
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
@@ -110,8 +115,7 @@ def evaluation_mode(model: nn.Module) -> nn.Module:
 def logits_shape(scores: Tensor, count: int) -> Tensor:
     """Return `scores` if a model answered `count` images with logits (N, classes); their values are not looked at."""
     if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != count:
-        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise ValueError(f"model: expected logits ({count}, classes), got {got}")
+        raise ValueError(f"model: expected logits ({count}, classes), got {described(scores)}")
     return scores
 
 

@@ -131,7 +131,6 @@ def top_overlap(before: Tensor, after: Tensor, n: int = 5, side: Side = "helpful
 def _check_scores(scores: Tensor, name: str) -> None:
     expected = f"{name}: expected finite influences (T, N)"
     if not isinstance(scores, Tensor) or scores.ndim != 2 or scores.numel() == 0:
-        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise ValueError(f"{expected}, got {got}")
+        raise ValueError(f"{expected}, got {checks.described(scores)}")
     if not torch.isfinite(scores).all():
         raise ValueError(f"{expected}, got values that are not finite (NaN or infinity)")

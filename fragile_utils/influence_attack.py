@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from fragile_utils import checks, influence
-from fragile_utils.attacks import confidence, project, random_signs
+from fragile_utils.iterates import Best, attackable, confidence, project, random_signs, wrong_predictions
 from fragile_utils.last_layer import Features
 
 
@@ -205,29 +205,24 @@ def run(
         before = features(images)
         logits = explain.head(before)
     scores = explain(before, labels)
-    predicted = logits.argmax(1)
     pull = explain.pull(influence.most(scores, attack.top, attack.side))
     start = _dissimilarity(attack, explain, before, labels, pull)
-    reasons = [
-        "" if got == label else f"predicted as class {got}, not {label}"
-        for label, got in zip(labels.tolist(), predicted.tolist(), strict=True)
-    ]
-
-    rows = torch.tensor([i for i, reason in enumerate(reasons) if not reason], dtype=torch.long)
+    reasons = wrong_predictions(labels, logits.argmax(1))
+    rows = attackable(reasons, images.device)
     seeds = [seed + i for i in rows.tolist()]
-    rows = rows.to(images.device)
-    best = _climb(
-        attack, features, explain, images[rows], labels[rows], pull[rows], seeds, eps, steps, step_size, progress
-    )
+    best = Best({"images": images[rows], "features": before[rows], "dissimilarity": start[rows]})
+    if len(rows):
+        _climb(attack, features, explain, labels[rows], pull[rows], seeds, eps, steps, step_size, best, progress)
     kept = best.iteration > 0
-    for i, found in zip(rows.tolist(), kept.tolist(), strict=True):
-        reasons[i] = "" if found else "no iterate kept the label"
+    for i, same_label in zip(rows.tolist(), kept.tolist(), strict=True):
+        reasons[i] = "" if same_label else "no iterate kept the label"
 
     done = rows[kept]
-    perturbed = images.index_copy(0, done, best.images[kept])
+    found = {name: value[kept] for name, value in best.found.items()}
+    perturbed = images.index_copy(0, done, found["images"])
     with torch.no_grad():
-        logits_after = logits.index_copy(0, done, explain.head(best.features[kept]))
-    after = explain(best.features[kept], labels[done]) if len(done) else scores[:0]
+        logits_after = logits.index_copy(0, done, explain.head(found["features"]))
+    after = explain(found["features"], labels[done]) if len(done) else scores[:0]
     return Result(
         attack=attack,
         eps=eps,
@@ -245,41 +240,28 @@ def run(
         success=torch.zeros_like(labels, dtype=torch.bool).index_fill(0, done, True),
         reasons=tuple(reasons),
         dissimilarity_before=start,
-        dissimilarity=start.index_copy(0, done, best.dissimilarity[kept]),
+        dissimilarity=start.index_copy(0, done, found["dissimilarity"]),
         iteration=torch.zeros_like(labels).index_copy(0, rows, best.iteration),
     )
-
-
-@dataclass
-class _Best:
-    """Of all iterates with the prediction unchanged, the one with the largest D; image by image, on the device."""
-
-    images: Tensor
-    features: Tensor
-    dissimilarity: Tensor
-    iteration: Tensor
 
 
 def _climb(
     attack: Attack,
     features: Features,
     explain: influence.Influence,
-    images: Tensor,
     labels: Tensor,
     pull: Tensor,
     seeds: list[int],
     eps: float,
     steps: int,
     step_size: float,
+    best: Best,
     progress: bool,
-) -> _Best:
-    """Take the steps; each iterate is looked at in the pass that also gives the gradient of the next step."""
+) -> None:
+    """Take the steps and note the best in `best`; the pass that looks at an iterate also gives the next direction."""
     random = isinstance(attack, RandomSign)
-    nothing = torch.full((len(images),), -torch.inf, dtype=torch.float64, device=images.device)
-    best = _Best(images, images.new_zeros(len(images), 1), nothing, torch.zeros_like(labels))
-    if not len(images):
-        return best
-    x = images
+    x = images = best.originals["images"]
+    rows = torch.arange(len(x), device=x.device)
     try:
         for p in tqdm(range(steps + 1), desc="attack", unit="step", disable=not progress, leave=False):
             climbing = p < steps and not random
@@ -288,7 +270,8 @@ def _climb(
                 seen = features(x)
                 dissimilarity = _dissimilarity(attack, explain, seen, labels, pull)
             if p > 0:
-                _keep(best, p, x, seen, dissimilarity, explain.head(seen).argmax(1) == labels)
+                new = {"images": x, "features": seen, "dissimilarity": dissimilarity}
+                best.update(p, rows, new, allowed=explain.head(seen).argmax(1) == labels)
             if p == steps:
                 break
             if climbing:
@@ -299,15 +282,6 @@ def _climb(
             x = project(x.detach() + step_size * direction, images, eps)
     except KeyboardInterrupt:
         pass  # the best so far is an answer
-    return best
-
-
-def _keep(best: _Best, p: int, x: Tensor, seen: Tensor, dissimilarity: Tensor, same_label: Tensor) -> None:
-    better = same_label & (dissimilarity > best.dissimilarity)
-    best.images = torch.where(better[:, None, None, None], x, best.images).detach()
-    best.features = torch.where(better[:, None], seen, best.features).detach()
-    best.dissimilarity = torch.where(better, dissimilarity, best.dissimilarity).detach()
-    best.iteration = torch.where(better, p, best.iteration)
 
 
 def _dissimilarity(attack: Attack, explain: influence.Influence, seen: Tensor, labels: Tensor, pull: Tensor) -> Tensor:

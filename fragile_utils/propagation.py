@@ -82,9 +82,9 @@ def propagate(
 
 
 def _check_reference(reference: Tensor | None, images: Tensor) -> None:
-    got = tuple(reference.shape) if isinstance(reference, Tensor) else reference
-    if got not in (images.shape, (1, *images.shape[1:])):
-        raise ValueError(f"reference: expected shape {tuple(images.shape)}, or one image for all, got {got}")
+    if not isinstance(reference, Tensor) or reference.shape not in (images.shape, (1, *images.shape[1:])):
+        expected = f"reference: expected shape {tuple(images.shape)}, or one image for all"
+        raise ValueError(f"{expected}, got {checks.described(reference)}")
 
 
 def _pair(forward: Trace, reference: Trace) -> None:

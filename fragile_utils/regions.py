@@ -50,8 +50,7 @@ def superpixels(image: Tensor, segments: int = 50, compactness: float = 10.0) ->
     from skimage.segmentation import slic  # a second to import, for those who need it
 
     if not isinstance(image, Tensor) or image.ndim != 3:
-        got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-        raise ValueError(f"image: expected a tensor (3, H, W), got {got}")
+        raise ValueError(f"image: expected a tensor (3, H, W), got {checks.described(image)}")
     checks.images(image[None], "image")
     checks.count(segments, "segments", at_most=image[0].numel())
     checks.positive(compactness, "compactness")

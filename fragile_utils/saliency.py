@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fragile_utils import checks
 from fragile_utils.baseline import Baseline, by_content
 from fragile_utils.gradients import Gradient, InputXGradient, IntegratedGradients, SmoothGrad
 from fragile_utils.method import Method, class_scores, logits_of, normalize
@@ -65,8 +66,8 @@ class GradCAM(Method):
 
         def keep(module: nn.Module, args: Any, output: Tensor) -> Tensor:
             if not isinstance(output, Tensor) or output.ndim != 4:
-                got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-                raise ValueError(f"layer {self.layer!r}: expected an output (N, channels, h, w), got {got}")
+                expected = f"layer {self.layer!r}: expected an output (N, channels, h, w)"
+                raise ValueError(f"{expected}, got {checks.described(output)}")
             seen.append(output if output.requires_grad else output.requires_grad_())
             return output.clone()  # what follows may work in place
 
@@ -152,8 +153,8 @@ class Captum(Method):
             attribution = self.attribution(model)
             result = attribution.attribute(images.clone().requires_grad_(), target=targets, **arguments)
         if not isinstance(result, Tensor) or result.shape != images.shape:
-            got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-            raise ValueError(f"Captum: expected attributions of shape {tuple(images.shape)}, got {got}")
+            expected = f"Captum: expected attributions of shape {tuple(images.shape)}"
+            raise ValueError(f"{expected}, got {checks.described(result)}")
         return result.detach(), logits_of(model, images, False)
 
 

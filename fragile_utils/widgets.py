@@ -253,8 +253,7 @@ def _data_url(picture: Tensor | Figure) -> str:
         image = Image.open(content).convert("RGB")
     else:
         if not isinstance(picture, Tensor) or picture.ndim != 3 or picture.shape[0] != 3:
-            got = tuple(picture.shape) if isinstance(picture, Tensor) else type(picture).__name__
-            raise ValueError(f"picture: expected a tensor (3, H, W) or a figure, got {got}")
+            raise ValueError(f"picture: expected a tensor (3, H, W) or a figure, got {checks.described(picture)}")
         values = picture.detach().cpu().float().clamp(0, 1).permute(1, 2, 0).numpy()
         image = Image.fromarray((values * 255).round().astype(np.uint8))
     for quality in QUALITIES:

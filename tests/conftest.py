@@ -1,13 +1,15 @@
-"""What the tests share: networks and images."""
+"""What the tests share: networks, images, and a way to run the command line."""
 
 import http.server
 import threading
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from networks import Tiny
+from PIL import Image
 
 from fragile_utils import data, models
 from fragile_utils.__main__ import main
@@ -52,6 +54,27 @@ def fragile(capsys, monkeypatch):
         return status, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def garden(tmp_path, monkeypatch):
+    """Photos of two colours, in the folder that FRAGILE_DATA names."""
+    rng = np.random.default_rng(0)
+    for name, colour in (("roses", (200, 30, 60)), ("sunflowers", (230, 200, 30))):
+        (tmp_path / "flower_photos" / name).mkdir(parents=True)
+        for i in range(12):
+            pixels = np.clip(np.array(colour) + rng.integers(-60, 60, (40, 60, 3)), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "flower_photos" / name / f"{i}.jpg")
+    monkeypatch.setenv("FRAGILE_DATA", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The folder for downloads, new and not there yet; FRAGILE_DATA is not set."""
+    monkeypatch.delenv("FRAGILE_DATA", raising=False)
+    monkeypatch.setenv("FRAGILE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):

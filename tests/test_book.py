@@ -14,8 +14,12 @@ CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 FRONT_AND_BACK = sorted((ROOT / "book").rglob("*.md"))
 PAGES = CHAPTERS + FRONT_AND_BACK
 MODULES = sorted((ROOT / "fragile_utils").glob("*.py"))
-THROUGH_SALIENCY = {"method", "gradients", "relevance"}  # the reference shows their contents in `saliency`
-NOT_IN_THE_REFERENCE = {"__init__", "__main__"} | THROUGH_SALIENCY
+THROUGH_OTHERS = {  # the reference shows their contents in the module that readers import
+    "saliency": {"method", "gradients", "relevance"},
+    "attacks": {"objectives"},
+    "data": {"batch", "samples", "folders", "stored", "cifar10"},
+}
+NOT_IN_THE_REFERENCE = {"__init__", "__main__"}.union(*THROUGH_OTHERS.values())
 LONGEST_CELL = 25  # lines
 
 

@@ -78,14 +78,7 @@ def test_a_table_for_people_and_a_picture_of_each_image(fragile, tmp_path):
             assert min(picture.size) > 400
 
 
-def test_flowers_are_taken_from_the_readers_folder(fragile, tmp_path, monkeypatch):
-    rng = np.random.default_rng(0)
-    for name, colour in (("roses", (200, 30, 60)), ("sunflowers", (230, 200, 30))):
-        (tmp_path / "flower_photos" / name).mkdir(parents=True)
-        for i in range(6):
-            pixels = np.clip(np.array(colour) + rng.integers(-60, 60, (40, 60, 3)), 0, 255)
-            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "flower_photos" / name / f"{i}.jpg")
-    monkeypatch.setenv("FRAGILE_DATA", str(tmp_path))
+def test_flowers_are_taken_from_the_readers_folder(fragile, garden):
     status, out, _ = fragile("influence", "--data", "flowers", "--train", 9, "--images", 1, "--json")
     images, summary = records(out)
     assert (status, len(images)) == (0, 1)

@@ -1,4 +1,3 @@
-import hashlib
 import tarfile
 from pathlib import Path
 
@@ -7,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fragile_utils import data
-from fragile_utils.downloads import Download
+from fragile_utils import data, folders
+from fragile_utils.samples import packaged
 
 RED = np.zeros((40, 60, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
 
@@ -31,7 +30,7 @@ def test_imagenet_samples_are_20_labelled_images(samples):
 def test_cifar10_samples_are_the_pixels_of_the_files():
     batch = data.cifar10_samples()
     assert batch.images.shape == (20, 3, 32, 32)
-    path, match = data._packaged("foolbox", r"data/cifar10_\d\d_(\d)\.png")[3]
+    path, match = packaged("foolbox", r"data/cifar10_\d\d_(\d)\.png")[3]
     pixels = np.asarray(Image.open(path).convert("RGB"))
     np.testing.assert_array_equal((batch.images[3] * 255).round().numpy().transpose(1, 2, 0), pixels)
     assert batch.labels[3] == int(match[1])
@@ -186,7 +185,7 @@ BAD = {
     "split": (lambda folder: data.cifar10_folder("valid", folder), "'train' or 'test'"),
     "sizes differ": (lambda folder: data.load(folder / "mixed", size=None), "images of one size"),
     "too few labels": (lambda folder: data.Batch(torch.rand(2, 3, 4, 4), torch.tensor([0])), r"shape \(2,\)"),
-    "package missing": (lambda folder: data._packaged("no-such-package", "x"), "pip install no-such-package"),
+    "package missing": (lambda folder: packaged("no-such-package", "x"), "pip install no-such-package"),
 }
 
 
@@ -204,107 +203,6 @@ def test_bad_input_is_refused_with_a_message(tmp_path, monkeypatch, case):
     action, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         action(tmp_path)
-
-
-# --- Where larger data are looked for ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.delenv("FRAGILE_DATA", raising=False)
-    monkeypatch.setenv("FRAGILE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-# --- CIFAR-10 --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def records():
-    """Six files of ten records in the layout that the authors describe, by name, and what is in them."""
-    generator = np.random.default_rng(0)
-    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
-    images = {name: generator.integers(256, size=(10, 3, 32, 32), dtype=np.uint8) for name in names}
-    labels = {name: generator.integers(10, size=10) for name in names}
-    files = {name: b"".join(bytes([labels[name][i]]) + images[name][i].tobytes() for i in range(10)) for name in names}
-    return files, images, labels
-
-
-def write_records(folder, files):
-    folder.mkdir(parents=True)
-    for name, content in files.items():
-        (folder / f"{name}.bin").write_bytes(content)
-    return folder
-
-
-@pytest.mark.parametrize("place", ["root", "FRAGILE_DATA", "cache"])
-def test_cifar10_is_read_from_the_authors_files(place, records, cache, tmp_path, monkeypatch):
-    files, images, labels = records
-    write_records((cache if place == "cache" else tmp_path / "mine") / "cifar-10-batches-bin", files)
-    if place == "FRAGILE_DATA":
-        monkeypatch.setenv("FRAGILE_DATA", str(tmp_path / "mine"))
-    root = tmp_path / "mine" if place == "root" else None
-    test = data.cifar10("test", root)
-    np.testing.assert_array_equal(test.images.numpy(), images["test_batch"].astype(np.float32) / 255)
-    assert test.labels.tolist() == labels["test_batch"].tolist()
-    assert test.classes == data.CIFAR10_CLASSES
-    train = data.cifar10("train", root)
-    assert len(train) == 50
-    assert train.names[12] == "train image 12"
-    np.testing.assert_array_equal(train.images[12].numpy(), images["data_batch_2"][2].astype(np.float32) / 255)
-    assert data.cifar10("train", root, limit=5).names == train.names[::10]
-
-
-def test_cifar10_as_image_files_comes_before_the_authors_files(records, cache, tmp_path, monkeypatch):
-    write_records(tmp_path / "mine" / "cifar-10-batches-bin", records[0])
-    for name in data.CIFAR10_CLASSES:
-        save(tmp_path / "mine" / "cifar10" / "test" / name / "0.png", RED)
-    monkeypatch.setenv("FRAGILE_DATA", str(tmp_path / "mine"))
-    assert data.cifar10().names == ("0.png",) * 10
-
-
-def test_cifar10_is_not_downloaded_unless_asked_for(cache, monkeypatch):
-    monkeypatch.setattr(data, "CIFAR10", None)
-    with pytest.raises(ValueError, match=r"no cifar10 or .*cache.*set FRAGILE_DATA, or give download=True"):
-        data.cifar10()
-    with pytest.raises(ValueError, match=r"no cifar10 or .*tests.*"):
-        data.cifar10("test", Path(__file__).parent, download=True)
-    with pytest.raises(ValueError, match="split: expected 'train' or 'test', got 'valid'"):
-        data.cifar10("valid")
-
-
-def test_cifar10_is_downloaded_once(records, cache, tmp_path, server, monkeypatch):
-    """From a server on this machine, through the package's own download, which checks size and SHA-256."""
-    archive = tmp_path / "served" / "c.tgz"
-    with tarfile.open(archive, "w:gz") as tar:
-        folder = write_records(tmp_path / "cifar-10-batches-bin", records[0])
-        (folder / "readme.html").write_text("CIFAR-10")
-        tar.add(folder, folder.name)
-    content = archive.read_bytes()
-    download = Download(f"{server}/c.tgz", hashlib.sha256(content).hexdigest(), len(content))
-    monkeypatch.setattr(data, "CIFAR10", download)
-    assert len(data.cifar10("train", download=True)) == 50
-    archive.unlink()
-    assert len(data.cifar10("test", download=True)) == 10
-    assert [path.name for path in cache.iterdir()] == ["cifar-10-batches-bin"]
-    assert len(list((cache / "cifar-10-batches-bin").iterdir())) == 6
-
-
-def test_a_file_that_is_cut_short_is_refused(records, cache):
-    files, *_ = records
-    folder = write_records(cache / "cifar-10-batches-bin", files | {"test_batch": files["test_batch"][:-1]})
-    with pytest.raises(ValueError, match=r"expected test files of records of 3,073 bytes"):
-        data.cifar10("test")
-    for path in folder.glob("data_batch_*"):
-        path.unlink()
-    with pytest.raises(ValueError, match=r"expected train files"):
-        data.cifar10("train")
-
-
-def test_cifar10_is_the_file_that_tensorflow_datasets_expects():
-    """Size and SHA-256 as in tensorflow_datasets/url_checksums/cifar10.txt."""
-    assert data.CIFAR10.size == 170052171
-    assert data.CIFAR10.sha256 == "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 
 
 # --- Flower photos ---------------------------------------------------------------------------------------------------
@@ -336,7 +234,7 @@ def test_a_folder_of_the_readers_own_comes_before_the_download(cache, tmp_path, 
 
 
 def test_flowers_are_not_downloaded_unless_asked_for(cache, monkeypatch):
-    monkeypatch.setattr(data, "FLOWER_PHOTOS", None)
+    monkeypatch.setattr(folders, "FLOWER_PHOTOS", None)
     with pytest.raises(ValueError, match=r"no flower photos in .*cache.*set FRAGILE_DATA, or .*download=True"):
         data.flowers()
     with pytest.raises(ValueError, match=r"no flower photos in .*tests.*"):
@@ -356,7 +254,7 @@ def test_flowers_are_downloaded_once(cache, tmp_path, monkeypatch):
                 tar.add(folder, "flower_photos")
             return target
 
-    monkeypatch.setattr(data, "FLOWER_PHOTOS", fake := Fake())
+    monkeypatch.setattr(folders, "FLOWER_PHOTOS", fake := Fake())
     for _ in range(2):
         assert len(data.flowers(size=16, download=True)) == 6
     assert fake.calls == 1
@@ -366,8 +264,8 @@ def test_flowers_are_downloaded_once(cache, tmp_path, monkeypatch):
 
 def test_the_flower_photos_are_the_file_that_tensorflow_datasets_expects():
     """Size and SHA-256 as in tensorflow_datasets/url_checksums/tf_flowers.txt (commit 333639b)."""
-    assert data.FLOWER_PHOTOS.size == 228813984
-    assert data.FLOWER_PHOTOS.sha256 == "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c"
+    assert folders.FLOWER_PHOTOS.size == 228813984
+    assert folders.FLOWER_PHOTOS.sha256 == "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c"
 
 
 def test_the_cache_is_the_users(monkeypatch):

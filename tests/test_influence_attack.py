@@ -211,15 +211,15 @@ def test_no_iterate_that_keeps_the_label_is_a_failure():
 
 def test_an_interrupt_returns_the_best_so_far(monkeypatch):
     task = problem()
-    whole, calls, real = attack("iterated", task, steps=3), [], ia._keep
+    whole, calls, real = attack("iterated", task, steps=3), [], ia.Best.update
 
-    def keep(*arguments):
+    def update(*arguments, **others):
         if len(calls) == 3:
             raise KeyboardInterrupt
         calls.append(1)
-        real(*arguments)
+        real(*arguments, **others)
 
-    monkeypatch.setattr(ia, "_keep", keep)
+    monkeypatch.setattr(ia.Best, "update", update)
     stopped = attack("iterated", task, steps=100)
     torch.testing.assert_close(stopped.images, whole.images)
 

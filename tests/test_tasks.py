@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from fragile_utils import data, influence, models, tasks
 
@@ -61,19 +60,6 @@ def test_a_pair_that_is_none_is_refused(pair):
 
 
 # --- Flowers ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def garden(tmp_path, monkeypatch):
-    """Photos of two colours, in the folder that FRAGILE_DATA names."""
-    rng = np.random.default_rng(0)
-    for name, colour in (("roses", (200, 30, 60)), ("sunflowers", (230, 200, 30))):
-        (tmp_path / "flower_photos" / name).mkdir(parents=True)
-        for i in range(12):
-            pixels = np.clip(np.array(colour) + rng.integers(-60, 60, (40, 60, 3)), 0, 255)
-            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "flower_photos" / name / f"{i}.jpg")
-    monkeypatch.setenv("FRAGILE_DATA", str(tmp_path))
-    return tmp_path
 
 
 def test_flowers_are_learnt_from_squeezenet_features(garden):

@@ -1,0 +1,163 @@
+"""Batches of images with their labels, and how an image file becomes one of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from fragile_utils import checks
+
+Fit = Literal["crop", "stretch"]
+
+UNKNOWN = -1  # the label of an image whose class nobody has given
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images with their labels.
+
+    Attributes
+    ----------
+    images : Tensor (N, 3, H, W)
+        In [0, 1].
+    labels : Tensor (N,)
+        Class indices; `UNKNOWN` (-1) where nobody has given the class.
+    classes : tuple of str
+        The name of each class index; empty if unknown.
+    names : tuple of str
+        Where each image comes from: its file name.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...] = ()
+    names: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if len(self.images):
+            checks.images(self.images)
+        if self.labels.shape != (len(self.images),):
+            raise ValueError(f"labels: expected shape ({len(self.images)},), got {tuple(self.labels.shape)}")
+        if not self.names:
+            object.__setattr__(self, "names", tuple(f"image {i}" for i in range(len(self))))
+        if len(self.names) != len(self):
+            raise ValueError(f"names: expected {len(self)}, one for each image, got {len(self.names)}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> "Batch":
+        """Return the batch of the images at `index`: a number, a slice, a list of numbers, a mask."""
+        if isinstance(index, int):
+            index = [index]
+        chosen = torch.arange(len(self))[index.cpu() if isinstance(index, Tensor) else index]
+        rows = chosen.to(self.images.device)
+        return replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            names=tuple(self.names[i] for i in chosen.tolist()),
+        )
+
+    def __repr__(self) -> str:
+        n, _, height, width = self.images.shape
+        return f"Batch({n} images, {height}x{width}, {len(self.classes)} classes, {self.images.device})"
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The name of each image's class ("unknown" where it has no label)."""
+        return tuple(class_name(self.classes, label) for label in self.labels.tolist())
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the same batch on another device."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def split(self, first: int, seed: int = 0) -> tuple["Batch", "Batch"]:
+        """Return `first` images drawn at random, and the rest: the same for a seed on any device."""
+        checks.count(first, "first", at_most=len(self))
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return self[order[:first]], self[order[first:]]
+
+    def correct(self, model: nn.Module) -> "Batch":
+        """Return the images that `model` gets right; the others, and those without a label, are left out."""
+        return self[predict(model, self.images) == self.labels]
+
+    def labelled_by(self, model: nn.Module) -> "Batch":
+        """Return the same batch with the model's prediction as the label of each image that has none."""
+        predictions = predict(model, self.images)
+        return replace(self, labels=torch.where(self.labels == UNKNOWN, predictions, self.labels))
+
+
+def class_name(classes: Sequence[str], label: int) -> str:
+    """Return the name of a class index, or something readable where there is none."""
+    if label == UNKNOWN:
+        return "unknown"
+    return classes[label] if label < len(classes) else f"class {label}"
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
+    """Return the class (N,) with the highest logit for each image (N, 3, H, W)."""
+    checks.images(images)
+    checks.evaluation_mode(model)
+    return torch.cat([checks.logits(model(part), len(part)).argmax(1) for part in images.split(batch_size)])
+
+
+# --- Image files -----------------------------------------------------------------------------------------------------
+
+
+def read_image(path: str | Path | BinaryIO, size: int | None = None, fit: Fit = "crop") -> Tensor:
+    """Read an image file (its path, or an open file) of any mode as a tensor (3, H, W) in [0, 1].
+
+    Transparent pixels are shown on white, the camera's orientation is applied, 16-bit grey is scaled, and the image is
+    brought to `size` x `size` pixels by bilinear resampling with antialiasing.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, is not an image, or is cut short.
+    """
+    if fit not in ("crop", "stretch"):
+        raise ValueError(f"fit: expected 'crop' or 'stretch', got {fit!r}")
+    if size is not None:
+        checks.count(size, "size")
+    try:
+        with Image.open(path) as image:
+            image = _to_rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError as error:
+        raise ValueError(f"no such file: {path}") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        name = path if isinstance(path, (str, Path)) else "this file"
+        raise ValueError(f"cannot read {name} as an image: {error}") from error
+    if size is not None and image.size != (size, size):
+        bilinear = Image.Resampling.BILINEAR
+        image = ImageOps.fit(image, (size, size), bilinear) if fit == "crop" else image.resize((size, size), bilinear)
+    return torch.from_numpy(np.array(image, dtype=np.float32) / 255).permute(2, 0, 1).contiguous()
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds values that are not finite")
+        top = 65535 if image.mode.startswith("I") else max(values.max(), 1.0)
+        image = Image.fromarray(np.uint8(np.clip(values / top, 0, 1) * 255 + 0.5))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def read_files(files: Sequence[tuple[Path, int]], classes: tuple[str, ...], size: int | None, fit: Fit) -> Batch:
+    """Read image files, given with their labels, into a batch."""
+    images = [read_image(path, size, fit) for path, _ in files]
+    sizes = {tuple(image.shape[1:]) for image in images}
+    if len(sizes) > 1:
+        raise ValueError(f"expected images of one size, got {len(sizes)} sizes; give size=... to bring them to one")
+    labels = torch.tensor([label for _, label in files])
+    return Batch(torch.stack(images), labels, classes, tuple(path.name for path, _ in files))

@@ -1,0 +1,203 @@
+"""Folders of images: the reader's own, or downloaded once. The only module that reads environment variables."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from fragile_utils import checks
+from fragile_utils.batch import Batch, Fit, read_files
+from fragile_utils.downloads import Download, unpack
+from fragile_utils.samples import CIFAR10_CLASSES, IMAGENET_SIZE, imagenet_classes, imagenet_wnids
+
+FLOWER_CLASSES = ("roses", "sunflowers")
+FLOWER_PHOTOS = Download(  # size and SHA-256 as in tensorflow/datasets, url_checksums/tf_flowers.txt
+    "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz",
+    "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c",
+    228_813_984,
+)
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+_WNID = re.compile(r"n\d{8}")
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """Return `root`, or the folder that the environment variable FRAGILE_DATA names.
+
+    Raises
+    ------
+    ValueError
+        If neither is given, or there is no such folder.
+    """
+    chosen = root or os.environ.get("FRAGILE_DATA")
+    if not chosen:
+        raise ValueError("no data folder: give root=..., or set the environment variable FRAGILE_DATA to one")
+    path = Path(chosen).expanduser()
+    if not path.is_dir():
+        raise ValueError(f"no such folder: {path}")
+    return path
+
+
+def imagenet_folder(
+    root: str | Path | None = None, *, size: int = IMAGENET_SIZE, fit: Fit = "crop", limit: int | None = None
+) -> Batch:
+    """Read a folder of ImageNet images.
+
+    Parameters
+    ----------
+    root : path, optional
+        The folder; by default ``imagenet`` in FRAGILE_DATA. Each image's class is the WordNet id in its file name
+        (``0001_n01443537_goldfish.JPEG``) or in the name of its folder (``n01443537/x.JPEG``).
+    size : int
+        Side of the square images, in pixels.
+    fit : {"crop", "stretch"}
+        Whether to cut a centred square or to change the aspect ratio.
+    limit : int, optional
+        Read only this many images, evenly spread over the sorted file names.
+
+    Raises
+    ------
+    ValueError
+        If the folder is missing or empty, or an image has no ImageNet class or cannot be read.
+    """
+    folder = data_root(root) if root is not None else data_root() / "imagenet"
+    paths = spread(image_files(folder), limit)
+    return read_files([(path, _imagenet_label(path)) for path in paths], imagenet_classes(), size, fit)
+
+
+def class_folders(
+    root: str | Path,
+    classes: Sequence[str] | None = None,
+    *,
+    size: int | None = None,
+    fit: Fit = "crop",
+    limit: int | None = None,
+) -> Batch:
+    """Read images sorted into one folder for each class, such as ``flower_photos/{roses,sunflowers}/*.jpg``.
+
+    Parameters
+    ----------
+    root : path
+        The folder of the class folders. A relative path that does not exist is looked up in FRAGILE_DATA.
+    classes : sequence of str, optional
+        Which folders, in the order of the class index; by default all of them, sorted by name.
+    size, fit, limit
+        As in `imagenet_folder`; without `size` the images keep theirs, which must then be the same for all.
+    """
+    folder = Path(root).expanduser()
+    if not folder.is_dir() and not folder.is_absolute() and os.environ.get("FRAGILE_DATA"):
+        folder = data_root() / root
+    folder = data_root(folder)
+    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = tuple(classes) if classes is not None else tuple(found)
+    missing = sorted(set(classes) - set(found))
+    if missing or not classes:
+        raise ValueError(f"{folder}: expected a folder for each class, missing: {', '.join(missing) or 'all'}")
+    files = [(path, label) for label, name in enumerate(classes) for path in image_files(folder / name)]
+    return read_files(spread(files, limit), classes, size, fit)
+
+
+def cifar10_folder(
+    split: Literal["train", "test"] = "test", root: str | Path | None = None, *, limit: int | None = None
+) -> Batch:
+    """Read CIFAR-10 from ``cifar10/{train,test}/<class>/*`` in `root`, or in FRAGILE_DATA."""
+    if split not in ("train", "test"):
+        raise ValueError(f"split: expected 'train' or 'test', got {split!r}")
+    return class_folders(data_root(root) / "cifar10" / split, CIFAR10_CLASSES, size=32, limit=limit)
+
+
+def flowers(
+    root: str | Path | None = None,
+    *,
+    size: int = IMAGENET_SIZE,
+    fit: Fit = "crop",
+    limit: int | None = None,
+    download: bool = False,
+    progress: bool = False,
+) -> Batch:
+    """Read TensorFlow's photos of 641 roses (class 0) and 699 sunflowers (class 1).
+
+    They are looked for in ``flower_photos/{roses,sunflowers}/*.jpg`` in `root` or, without it, in FRAGILE_DATA and then
+    among what was downloaded before. The photos are under CC BY; their authors' names come with the download.
+
+    Parameters
+    ----------
+    root : path, optional
+    size, fit, limit
+        As in `imagenet_folder`.
+    download : bool
+        If there are none, download them (229 MB).
+    progress : bool
+        Show a progress bar while downloading.
+
+    Raises
+    ------
+    ValueError
+        If there are no photos, or they cannot be downloaded.
+    """
+    folders = _flower_folders(root)
+    found = [folder for folder in folders if folder.is_dir()]
+    if not found and root is None and download:
+        folder = folders[-1]
+        archive = FLOWER_PHOTOS.fetch(folder.with_suffix(".tgz"), progress)
+        wanted = ["LICENSE.txt", *(f"{name}/*.jpg" for name in FLOWER_CLASSES)]
+        found = [unpack(archive, folder, wanted)]
+        archive.unlink()
+    if not found:
+        places = " or ".join(map(str, folders))
+        raise ValueError(f"no flower photos in {places}: set FRAGILE_DATA, or give download=True (229 MB)")
+    return class_folders(found[0], FLOWER_CLASSES, size=size, fit=fit, limit=limit)
+
+
+def has_flowers(root: str | Path | None = None) -> bool:
+    """Return whether `flowers` finds photos without a download."""
+    return any(folder.is_dir() for folder in _flower_folders(root))
+
+
+def _flower_folders(root: str | Path | None) -> list[Path]:
+    """Return where to look for the photos; last, without `root`, where a download goes."""
+    return [place / "flower_photos" for place in places(root)]
+
+
+def places(root: str | Path | None) -> list[Path]:
+    """Return the folders in which to look for data; last, without `root`, the one for downloads."""
+    own = [data_root(root)] if root is not None or os.environ.get("FRAGILE_DATA") else []
+    return own if root is not None else [*own, cache_folder()]
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloads: FRAGILE_CACHE, or ``fragile_utils`` in the user's cache."""
+    if chosen := os.environ.get("FRAGILE_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fragile_utils"
+
+
+# --- Which files, and their classes ----------------------------------------------------------------------------------
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the image files in a folder and those below it, sorted."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not files:
+        raise ValueError(f"no images in {folder}: expected files ending in {', '.join(sorted(SUFFIXES))}")
+    return files
+
+
+def spread(items: list, limit: int | None) -> list:
+    """Return at most `limit` of the items, evenly spread over them."""
+    if limit is None or checks.count(limit, "limit") >= len(items):
+        return items
+    return [items[i * len(items) // limit] for i in range(limit)]
+
+
+def find_wnid(path: Path) -> str | None:
+    """Return the WordNet id in the name of a file or of its folder."""
+    match = _WNID.search(path.name) or _WNID.fullmatch(path.parent.name)
+    return match and match[0]
+
+
+def _imagenet_label(path: Path) -> int:
+    wnid = find_wnid(path)
+    if wnid not in imagenet_wnids():
+        raise ValueError(f"{path}: expected an ImageNet WordNet id such as n01443537 in the name of file or folder")
+    return imagenet_wnids()[wnid]

@@ -19,7 +19,7 @@ THINGS: dict[str, tuple[str, Callable[[bool], object]]] = {  # what it is, and w
         "torchvision's weights of SqueezeNet (5 MB)",
         lambda _: models.squeezenet("torchvision"),
     ),
-    "inception": ("torchvision's weights of Inception v3 (104 MB)", lambda _: models.inception()),
+    "inception": ("torchvision's weights of Inception v3 (109 MB)", lambda _: models.inception()),
 }
 
 

@@ -1,6 +1,7 @@
 """Training a network for CIFAR-10. `Training` says how; `train` does it, and goes on where an earlier run stopped."""
 
 import contextlib
+import io
 import json
 import math
 import time
@@ -54,7 +55,7 @@ class Training:
     activation: Literal["relu", "softplus"] = "relu"
     beta: float = 1.0
     batch_norm: bool = True
-    epochs: int = 25
+    epochs: int = 16
     batch_size: int = 128
     optimiser: Literal["sgd", "adam"] = "sgd"
     learning_rate: float = 0.1
@@ -285,8 +286,10 @@ class _Run:
         """Write the state, aside at first."""
         state = {"settings": self.settings.to_json(), "mean": self.mean, "log": log}
         state |= {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+        content = io.BytesIO()
+        torch.save(state, content)
         partial = path.with_name(path.name + ".part")
-        torch.save(state, partial)
+        partial.write_bytes(content.getvalue())
         partial.replace(path)
 
     def resume(self, path: Path) -> list[dict[str, float]]:

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from fragile_utils import checks, metrics, precision, saliency
 from fragile_utils.iterates import Best, attackable, confidence, random_signs, wrong_predictions
 from fragile_utils.objectives import ATTACKS, Attack, MassCenter, Problem, RandomSign, Targeted, TopK
-from fragile_utils.surrogate import choose_beta, softplus_surrogate
+from fragile_utils.surrogate import choose_beta, softplus_surrogate, unchanged
 
 __all__ = [
     "ATTACKS",
@@ -66,7 +66,8 @@ class Result:
     iteration : Tensor (N,)
         Which iterate was kept, counted from 1; 0 for the original.
     curve : Tensor (P, N)
-        D at each iterate; NaN for images that were not attacked, and where an image was done early.
+        D at each iterate; NaN for images that were not attacked, where an image was done early, and for iterates that
+        were not measured.
     """
 
     attack: Attack
@@ -75,6 +76,7 @@ class Result:
     eps: float
     steps: int
     step_size: float
+    measure_every: int
     seed: int
     beta: float
     images: Tensor = field(repr=False)
@@ -121,6 +123,7 @@ def run(
     beta: float | None = None,
     guide: saliency.Method | None = None,
     random_start: bool = False,
+    measure_every: int = 1,
     patience: int | None = None,
     tf32: bool = False,
     progress: bool | Callable[[int], None] = False,
@@ -157,6 +160,10 @@ def run(
         gradients with fewer points.
     random_start : bool
         Set out from a random point of the eps-ball instead of the original.
+    measure_every : int
+        Of how many iterates one is measured, and may be kept; the last always is. For a method whose maps take longer
+        than its directions, such as integrated gradients, this saves most of the time, and gives little away: after its
+        first steps an attack improves slowly.
     patience : int, optional
         An image is done when so many iterates in a row brought nothing better. By default all take all steps, as in the
         paper.
@@ -186,6 +193,7 @@ def run(
     checks.labels(labels, len(images))
     eps, step_size = checks.positive(eps, "eps"), checks.positive(step_size, "step_size")
     steps, step_size = attack.schedule(eps, checks.count(steps, "steps"), step_size)
+    checks.count(measure_every, "measure_every")
     if patience is not None:
         checks.count(patience, "patience")
     images = images.detach().clamp(0, 1)
@@ -214,12 +222,14 @@ def run(
         }
 
         seeds = tuple(seed + i for i in rows.tolist())
-        problem = Problem(model, surrogate, method, guide, images[rows], labels[rows], reference[rows], eps, seeds)
+        given = (images[rows], labels[rows], reference[rows], eps, seeds)
+        problem = Problem(unchanged(model), surrogate, method, guide, *given)
         best = Best({name: value[rows] for name, value in unperturbed.items()})
         x = problem.start(random_start)
         if tf32 and len(rows):
             _check_signs(attack, problem, x)
-        curve = _climb(attack, problem, x, best, steps if len(rows) else 0, step_size, patience, progress)
+        steps_taken = steps if len(rows) else 0
+        curve = _climb(attack, problem, x, best, steps_taken, step_size, measure_every, patience, progress)
     kept = best.iteration > 0
     success = kept & (best.found["dissimilarity"] > best.originals["dissimilarity"])
     best.fall_back(success)
@@ -235,6 +245,7 @@ def run(
         eps=eps,
         steps=steps,
         step_size=step_size,
+        measure_every=measure_every,
         seed=seed,
         beta=surrogate.beta,
         images=perturbed,
@@ -291,6 +302,7 @@ def _climb(
     best: Best,
     steps: int,
     step_size: float,
+    measure_every: int,
     patience: int | None,
     progress: bool | Callable[[int], None],
 ) -> Tensor:
@@ -301,13 +313,16 @@ def _climb(
     try:
         for p in tqdm(range(1, steps + 1), desc="attack", unit="step", disable=progress is not True, leave=False):
             x = problem.clip(x + step_size * attack.direction(problem, x))
-            maps, logits = problem.evaluate(x)
-            dissimilarity = attack.dissimilarity(maps, problem.reference)
-            curve.append(torch.full_like(start, torch.nan).index_copy_(0, rows, dissimilarity))
-            # A map that vanished, or is not finite, is a failure of the method and no explanation to compare with.
-            allowed = (logits.argmax(1) == problem.labels) & (maps.sum(dim=(1, 2)) > 0)
-            found = {"images": x, "maps": maps, "confidence": confidence(logits, problem.labels)}
-            best.update(p, rows, found | {"dissimilarity": dissimilarity}, allowed)
+            measured = torch.full_like(start, torch.nan)
+            if p % measure_every == 0 or p == steps:
+                maps, logits = problem.evaluate(x)
+                dissimilarity = attack.dissimilarity(maps, problem.reference)
+                measured.index_copy_(0, rows, dissimilarity)
+                # A map that vanished, or is not finite, is a failure of the method and no explanation to compare with.
+                allowed = (logits.argmax(1) == problem.labels) & (maps.sum(dim=(1, 2)) > 0)
+                found = {"images": x, "maps": maps, "confidence": confidence(logits, problem.labels)}
+                best.update(p, rows, found | {"dissimilarity": dissimilarity}, allowed)
+            curve.append(measured)
             if callable(progress):
                 progress(p)
             if patience is not None and p % LOOK == 0 and p < steps:

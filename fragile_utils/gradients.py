@@ -26,9 +26,9 @@ class Gradient(Method):
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
-        if tangents.applicable(model):
-            with contextlib.suppress(tracing.Untraceable), torch.set_grad_enabled(create_graph):
-                return tangents.gradient(model, images, targets, create_graph)
+        if create_graph and tangents.applicable(model):
+            with contextlib.suppress(tracing.Untraceable):
+                return tangents.multipliers(model, images, targets)
         with torch.enable_grad():
             images = images if create_graph and images.requires_grad else images.detach().requires_grad_()
             logits = model(images)

@@ -19,12 +19,13 @@ an exact gradient with respect to the image. A function that has no rule is refu
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fragile_utils import checks
-from fragile_utils.tracing import REARRANGE, WEIGHTED, Node, Step, Trace, trace
+from fragile_utils import checks, operations, tangents
+from fragile_utils.tracing import MAX_POOL, REARRANGE, RELU, WEIGHTED, Node, Step, Trace, trace
 
 
 def propagate(
@@ -64,6 +65,10 @@ def propagate(
     """
     if isinstance(rules, Rescale):
         _check_reference(reference, images)
+    else:
+        reference = None
+    if tangents.applicable(model):
+        return tangents.multipliers(model, images, targets, create_graph, rules, reference)
     with torch.enable_grad():
         images = images if create_graph and images.requires_grad else images.detach().requires_grad_()
         forward = trace(model, images)
@@ -110,10 +115,16 @@ class LocalDerivatives:
 
     rearrange = constant = combine = weighted = homogeneous = activation = max_pool = derivative
 
+    def is_derivative(self, step: Step) -> bool:
+        """Return whether the rule of a step is its derivative."""
+        return getattr(type(self), step.kind) is LocalDerivatives.derivative
+
+    def operation(self, step: Step, given: tuple[Any, ...]) -> operations.Operation:
+        """Return the operation of a step whose rule is not its derivative; `given` are the usual arguments of one."""
+        return operations.Ruled(*given[:2], self)
+
 
 # --- DeepLIFT --------------------------------------------------------------------------------------------------------
-
-TINY = 1e-10  # below this difference of inputs, Captum's and ours, the slope is the derivative
 
 
 @dataclass(frozen=True)
@@ -130,6 +141,11 @@ class Rescale(LocalDerivatives):
     windows gets the sum of their shares (Captum 0.9 keeps one).
     """
 
+    def operation(self, step: Step, given: tuple[Any, ...]) -> operations.Operation:
+        if step.function in RELU:
+            return operations.SecantOfSoftplus(*given)
+        return operations.RescaledMaxPool(*given) if step.kind == MAX_POOL else super().operation(step, given)
+
     def activation(self, step: Step, m: Tensor) -> list[Tensor]:
         reference = step.reference
         slopes = (LocalDerivatives.derivative(self, s, torch.ones_like(s.output.value))[0] for s in (step, reference))
@@ -139,24 +155,12 @@ class Rescale(LocalDerivatives):
     homogeneous = activation
 
     def max_pool(self, step: Step, m: Tensor) -> list[Tensor]:
-        (x,), y, indices = step.arguments, step.output.value, step.indices
-        (x0,), y0, indices0 = step.reference.arguments, step.reference.output.value, step.reference.indices
-        change, indices0 = x - x0, indices0.expand_as(indices)
-        gain, loss = (y - y0).clamp(min=0), (y - y0).clamp(max=0)
-        (m_now,) = self.derivative(step, m * _ratio(gain, _take(change, indices), 1))
-        share = m * _ratio(loss, _take(change, indices0), 0)
-        m_before = torch.zeros_like(x).flatten(2).scatter_add(2, indices0.flatten(2), share.flatten(2))
-        return [m_now + m_before.view_as(x)]
-
-
-def _take(x: Tensor, indices: Tensor) -> Tensor:
-    return x.flatten(2).gather(2, indices.flatten(2)).view_as(indices)
-
-
-def _ratio(a: Tensor, b: Tensor, otherwise: float) -> Tensor:
-    """Return a / b, or `otherwise` where b is all but zero."""
-    small = b.abs() < TINY
-    return torch.where(small, otherwise, a / torch.where(small, 1, b))
+        (x,), y, before = step.arguments, step.output.value, step.reference
+        (x0,), y0 = before.arguments, before.output.value
+        gained = y >= y0
+        places = torch.where(gained, step.indices, before.indices)
+        share = m * operations.slope(y - y0, operations.taken(x - x0, places), gained.to(y.dtype))
+        return [torch.zeros_like(x).flatten(2).scatter_add(2, places.flatten(2), share.flatten(2)).view_as(x)]
 
 
 class _Secant(torch.autograd.Function):
@@ -169,8 +173,7 @@ class _Secant(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, y: Tensor, x0: Tensor, y0: Tensor, slope: Tensor, slope0: Tensor) -> Tensor:
         run = x - x0
-        small = run.abs() < TINY
-        secant = torch.where(small, slope, (y - y0) / torch.where(small, 1, run))
+        secant = operations.slope(y - y0, run, slope)
         ctx.save_for_backward(run, secant, slope, slope0)
         return secant
 
@@ -178,9 +181,8 @@ class _Secant(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor):
         run, secant, slope, slope0 = ctx.saved_tensors
-        close = run.abs() < torch.finfo(run.dtype).eps ** 0.25  # 0.02 in float32, 1e-4 in float64
-        rise = torch.where(close, (slope - slope0) / 2, slope - secant)
-        return grad * _ratio(rise, run, 0), None, None, None, None, None
+        rise = torch.where(operations.close(run), (slope - slope0) / 2, slope - secant)
+        return grad * operations.slope(rise, run, 0), None, None, None, None, None
 
 
 # --- Layer-wise relevance propagation --------------------------------------------------------------------------------
@@ -204,6 +206,9 @@ class EpsilonRule(LocalDerivatives):
     """
 
     epsilon: float = 1e-9
+
+    def is_derivative(self, step: Step) -> bool:
+        return super().is_derivative(step) and not any(node.pixels for node in step.inputs)
 
     def __call__(self, step: Step, m: Tensor) -> list[Tensor]:
         """Return the multipliers m of the inputs; from the first layer on, for pixels, their relevances."""
@@ -251,6 +256,12 @@ class AlphaBetaRule(EpsilonRule):
 
     alpha: float = 1.0
     beta: float = 0.0
+
+    def operation(self, step: Step, given: tuple[Any, ...]) -> operations.Operation:
+        positive = step.kind == WEIGHTED and step.inputs[0].positive and not step.inputs[0].pixels
+        if positive and (self.alpha, self.beta) == (1, 0) and not isinstance(step.options.get("padding"), str):
+            return operations.ZPlus(*given, self.epsilon)
+        return super().operation(step, given)
 
     def weighted(self, step: Step, m: Tensor) -> list[Tensor]:
         (x,) = step.arguments

@@ -32,8 +32,11 @@ def softplus_and_slope(x: Tensor, beta: float, in_place: bool = False) -> tuple[
     """Return softplus and its derivative s, the sigmoid of beta x; neither can be differentiated.
 
     Softplus is x - log(s) / beta, up to a rounding error of about 1e-6 / beta in float32. F.softplus takes ten times as
-    long on a CPU. With `in_place`, x is overwritten by the value.
+    long on a CPU. With `in_place`, x is overwritten by the value. For an infinite beta it is ReLU.
     """
+    if math.isinf(beta):
+        value = x.clamp_(min=0) if in_place else x.clamp(min=0)
+        return value, (value > 0).to(x.dtype)
     # e^-20 is below the resolution of float32, e^-40 below that of float64: from there on value and slope are 0.
     tail = 40.0 if x.dtype == torch.float64 else 20.0
     value = x.clamp_(min=-tail / beta) if in_place else x.clamp(min=-tail / beta)
@@ -87,7 +90,10 @@ class _SoftplusSlope(torch.autograd.Function):
 
 
 class SoftplusSurrogate(nn.Module):
-    """The same network, the same parameters, with softplus wherever it computes ReLU; see `softplus_surrogate`."""
+    """The same network, the same parameters, with softplus wherever it computes ReLU; see `softplus_surrogate`.
+
+    In the limit of an infinite beta it is the network itself; see `unchanged`.
+    """
 
     def __init__(self, model: nn.Module, beta: float) -> None:
         super().__init__()
@@ -97,8 +103,20 @@ class SoftplusSurrogate(nn.Module):
         self.programs: OrderedDict[Any, Any] | None = OrderedDict()  # see ``tangents``; None if it cannot be traced
 
     def forward(self, images: Tensor) -> Tensor:
+        if math.isinf(self.beta):
+            return self.model(images)
         with Smooth(self.beta):
             return self.model(images)
+
+
+def unchanged(model: nn.Module) -> SoftplusSurrogate:
+    """Return the surrogate of `model` with an infinite beta, its parameters taken as constants.
+
+    It computes what the model does, but what is handed down layer by layer is then traced once, and not at each call.
+    """
+    network = SoftplusSurrogate(model, math.inf).train(model.training)
+    network.constant = True
+    return network
 
 
 def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusSurrogate:

@@ -5,6 +5,7 @@ one of seven kinds. Module calls, functional calls, operators and methods are se
 function of PyTorch that they all end in. ``propagation`` walks back through the steps.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -133,7 +134,7 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
     checks.evaluation_mode(model)
     activations: AbstractContextManager = nullcontext()
     if isinstance(model, SoftplusSurrogate):
-        activations, model = Smooth(model.beta), model.model
+        activations, model = nullcontext() if math.isinf(model.beta) else Smooth(model.beta), model.model
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod"):  # scripted or compiled
             got = "TorchScript" if isinstance(module, torch.jit.ScriptModule) else "the result of torch.compile"

@@ -237,6 +237,18 @@ def test_an_image_without_progress_is_done(tiny, tiny_batch):
         attack("topk", tiny, *tiny_batch, patience=0)
 
 
+def test_of_every_third_iterate_the_best_is_kept(tiny, tiny_batch):
+    options = {"steps": 10, "eps": 0.01, "step_size": 0.002}  # all labels stay
+    every, third = (attack("mass-center", tiny, *tiny_batch, **options, measure_every=n) for n in (1, 3))
+    measured = torch.tensor([2, 5, 8, 9])  # the last one always
+    assert third.curve.isfinite().all(1).nonzero().flatten().tolist() == measured.tolist()
+    torch.testing.assert_close(third.curve[measured], every.curve[measured])
+    kept = third.success
+    assert torch.equal(third.iteration[kept], measured[third.curve[measured].argmax(0)][kept] + 1)
+    with pytest.raises(ValueError, match="measure_every: expected a whole number at least 1, got 0"):
+        attack("topk", tiny, *tiny_batch, measure_every=0)
+
+
 def test_directions_can_come_from_another_method(tiny, tiny_batch):
     """Integrated gradients, guided by few points, or by the plain gradient."""
     method = saliency.IntegratedGradients(30, baseline=0.5)

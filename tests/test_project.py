@@ -33,6 +33,7 @@ LAYERS = [
     "surrogate",
     "chunks",
     "tracing",
+    "operations",
     "tangents",
     "downloads",
     "batch",

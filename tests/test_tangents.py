@@ -1,5 +1,6 @@
 """Gradients and products with the Hessian, layer by layer, against autograd's full Hessian in float64."""
 
+import copy
 import gc
 import weakref
 
@@ -10,7 +11,8 @@ from networks import Tiny
 from torch import nn
 
 from fragile_utils import saliency, tangents, tracing
-from fragile_utils.surrogate import softplus_surrogate
+from fragile_utils.propagation import AlphaBetaRule, DeepTaylorRule, EpsilonRule, LocalDerivatives, Rescale, propagate
+from fragile_utils.surrogate import softplus_surrogate, unchanged
 
 
 class Residual(nn.Module):
@@ -98,7 +100,7 @@ def test_gradient_and_products_equal_the_full_hessian(case):
     gradients, hessians = by_autograd(model, images, targets)
     wanted = (hessians @ vectors.flatten(1)[:, :, None]).view_as(vectors)
     assert wanted.abs().amax() > 1e-4
-    torch.testing.assert_close(made.gradient, gradients, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(made.multipliers, gradients, rtol=1e-10, atol=1e-14)
     torch.testing.assert_close(made.logits, model(images))
     for _ in range(2):  # the second product must not meet what the first has left
         torch.testing.assert_close(made.product(vectors), wanted, rtol=1e-9, atol=1e-13)
@@ -108,14 +110,14 @@ def test_channels_last_makes_no_difference(case):
     model, images, targets, vectors = case
     plain = tangents.Pass(model, images, targets)
     last = tangents.Pass(model, images.contiguous(memory_format=torch.channels_last), targets)
-    torch.testing.assert_close(last.gradient, plain.gradient)
+    torch.testing.assert_close(last.multipliers, plain.multipliers)
     torch.testing.assert_close(last.product(vectors), plain.product(vectors))
 
 
 def test_the_function_differentiates_gradient_and_logits(case):
     model, images, targets, vectors = case
     x = images.clone().requires_grad_()
-    gradient, logits = tangents.gradient(model, x, targets)
+    gradient, logits = tangents.multipliers(model, x, targets)
     weights = torch.linspace(-1, 1, logits.numel(), dtype=torch.float64).view_as(logits)
     (found,) = torch.autograd.grad((gradient * vectors).sum() + (logits * weights).sum(), x)
     y = images.clone().requires_grad_()
@@ -123,6 +125,76 @@ def test_the_function_differentiates_gradient_and_logits(case):
     (g,) = torch.autograd.grad(outputs.gather(1, targets[:, None]).sum(), y, create_graph=True)
     (wanted,) = torch.autograd.grad((g * vectors).sum() + (outputs * weights).sum(), y)
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-13)
+
+
+RULES = {
+    "gradient": LocalDerivatives(),
+    "deeplift": Rescale(),
+    "lrp-epsilon": EpsilonRule(1e-2),
+    "zplus": AlphaBetaRule(1e-2),
+    "alphabeta": AlphaBetaRule(1e-2, 2.0, 1.0),
+    "deep-taylor": DeepTaylorRule(1e-2),
+}
+
+
+def both_ways(rules, model, images, targets, vectors, reference):
+    """Return multipliers and the gradient of <v, multipliers>: layer by layer, and by autograd through the rules."""
+    for programs in (model.programs, None):
+        model.programs = programs
+        x = images.clone().requires_grad_()
+        found, logits = propagate(model, x, targets, rules, reference, create_graph=True)
+        total = (found * vectors).sum() + logits[:, 1].square().sum()
+        yield found.detach(), torch.autograd.grad(total, x)[0]
+
+
+@pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
+def test_each_rule_layer_by_layer_equals_autograd_through_it(case, rules):
+    model, images, targets, vectors = case
+    reference = torch.rand(images.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    explicit, by_autograd = both_ways(rules, model, images, targets, vectors, reference)
+    assert by_autograd[1].abs().amax() > 1e-4
+    for got, wanted in zip(explicit, by_autograd, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-10)
+
+
+@pytest.mark.parametrize("rules", [Rescale(), DeepTaylorRule()], ids=["deeplift", "deep-taylor"])
+def test_on_squeezenet_each_rule_layer_by_layer_equals_autograd_through_it(rules, squeezenet):
+    model = softplus_surrogate(copy.deepcopy(squeezenet).double())
+    generator = torch.Generator().manual_seed(0)
+    images, vectors = torch.rand(2, 2, 3, 63, 63, generator=generator, dtype=torch.float64)
+    explicit, by_autograd = both_ways(
+        rules, model, images, torch.tensor([0, 1]), vectors, images.new_full((1, 3, 63, 63), 0.45)
+    )
+    for got, wanted in zip(explicit, by_autograd, strict=True):
+        assert (got - wanted).norm() <= 1e-6 * wanted.norm()
+
+
+@pytest.mark.parametrize("case", ["tiny", "residual", "shared"], indirect=True)
+def test_where_the_image_is_the_reference_the_slope_still_bends(case):
+    model, images, targets, vectors = case
+
+    def value(x):
+        return (propagate(model, x, targets, Rescale(), images, create_graph=True)[0] * vectors).sum()
+
+    x = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(value(x), x)
+    shift = 1e-4 * (vectors.roll(1) - 0.1)
+    expected = (value(images + shift) - value(images - shift)) / 2
+    assert abs((gradient * shift).sum() - expected) <= 1e-3 * abs(expected)
+
+
+@pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
+def test_the_network_unchanged_is_the_network(case, rules):
+    surrogate, images, targets, _ = case
+    model, reference = surrogate.model, torch.full_like(images[:1], 0.5)
+    network = unchanged(model)
+    assert torch.equal(network(images), model(images))
+    wanted = propagate(model, images, targets, rules, reference)
+    for _ in range(2):
+        got = propagate(network, images, targets, rules, reference)
+        assert len(network.programs) == (2 if isinstance(rules, Rescale) else 1)
+        for value, expected in zip(got, wanted, strict=True):
+            torch.testing.assert_close(value, expected)
 
 
 def test_a_pass_is_freed_with_its_gradient(case, monkeypatch):
@@ -139,7 +211,7 @@ def test_a_pass_is_freed_with_its_gradient(case, monkeypatch):
     try:
         for used in (False, True):
             x = images.clone().requires_grad_()
-            gradient, logits = tangents.gradient(model, x, targets)
+            gradient, logits = tangents.multipliers(model, x, targets)
             if used:
                 torch.autograd.grad((gradient * vectors).sum(), x)
             assert made[-1]() is not None
@@ -174,7 +246,7 @@ def test_the_program_follows_the_model(tiny, tiny_batch):
 
     def check():
         wanted, _ = by_autograd(surrogate, images[:1], targets[:1])
-        torch.testing.assert_close(tangents.Pass(surrogate, images[:1], targets[:1]).gradient, wanted)
+        torch.testing.assert_close(tangents.Pass(surrogate, images[:1], targets[:1]).multipliers, wanted)
 
     check()
     tiny.first.weight.mul_(2)

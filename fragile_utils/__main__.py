@@ -5,7 +5,7 @@ import os
 import sys
 
 from fragile_utils import __version__
-from fragile_utils.commands import attack, influence, info, report, sweep
+from fragile_utils.commands import attack, fetch, influence, info, report, sweep, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="fragile", description="Attack the explanations of neural networks.")
     top.add_argument("--version", action="version", version=f"fragile {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (info, attack, influence, sweep, report):
+    for command in (info, fetch, attack, influence, train, sweep, report):
         command.add_parser(commands)
     return top
 

@@ -20,10 +20,10 @@ class Baseline:
     Parameters
     ----------
     value : "mean", float or Tensor
-        "mean": the paper's, constant and equal to the channel mean that the model subtracts, so that the network inside
-        gets zeros; the model must contain a `models.Normalize`, as a `models.Classifier` does. A number in [0, 1]: a
-        grey image (0 is black). A tensor (3, 1, 1), (3, H, W) or (N, 3, H, W) in [0, 1]: any image, one for all or one
-        for each.
+        "mean": the paper's, equal to what the model subtracts, so that the network inside gets zeros: the mean of each
+        channel or, for `models.cifar10_net`, the mean image; the model must contain a `models.Normalize`, as a
+        `models.Classifier` does. A number in [0, 1]: a grey image (0 is black). A tensor (3, 1, 1), (3, H, W) or
+        (N, 3, H, W) in [0, 1]: any image, one for all or one for each.
     """
 
     value: "Literal['mean'] | float | Tensor" = "mean"
@@ -47,7 +47,7 @@ class Baseline:
         """Return the reference for `images` (N, 3, H, W): (N, 3, H, W), or (1, 3, H, W) if it is one for all."""
         value = self.value
         if isinstance(value, str):
-            value = _channel_mean(model)
+            value = _subtracted(model)
         value = torch.as_tensor(value).to(images)
         value = value[None] if value.ndim == 3 else value
         try:
@@ -78,8 +78,8 @@ def by_content(value: Any) -> Any:
     return tuple(value.shape), str(value.dtype), hashlib.sha256(content).hexdigest()
 
 
-def _channel_mean(model: nn.Module) -> Tensor:
-    """Return the mean (3, 1, 1), red first, that the model subtracts from its images."""
+def _subtracted(model: nn.Module) -> Tensor:
+    """Return the mean (3, 1, 1) or (3, H, W), red first, that the model subtracts from its images."""
     for module in model.modules():
         if isinstance(module, models.Normalize):
             return module.mean.flip(0) if module.bgr else module.mean

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fragile_utils import checks
 from fragile_utils.batch import UNKNOWN, Batch, Fit, class_name, predict, read_files, read_image
+from fragile_utils.cifar10 import cifar10
 from fragile_utils.folders import (
     cache_folder,
     cifar10_folder,
@@ -42,6 +43,7 @@ __all__ = [
     "Batch",
     "Fit",
     "cache_folder",
+    "cifar10",
     "cifar10_folder",
     "cifar10_samples",
     "class_folders",

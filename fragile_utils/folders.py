@@ -156,8 +156,13 @@ def has_flowers(root: str | Path | None = None) -> bool:
 
 def _flower_folders(root: str | Path | None) -> list[Path]:
     """Return where to look for the photos; last, without `root`, where a download goes."""
+    return [place / "flower_photos" for place in places(root)]
+
+
+def places(root: str | Path | None) -> list[Path]:
+    """Return the folders in which to look for data; last, without `root`, the one for downloads."""
     own = [data_root(root)] if root is not None or os.environ.get("FRAGILE_DATA") else []
-    return [folder / "flower_photos" for folder in (own if root is not None else [*own, cache_folder()])]
+    return own if root is not None else [*own, cache_folder()]
 
 
 def cache_folder() -> Path:

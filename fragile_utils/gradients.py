@@ -65,7 +65,7 @@ class IntegratedGradients(Method):
     steps : int
         M, the number of points on the path.
     baseline : Baseline, or what one is made of
-        The paper's by default: the channel mean.
+        The paper's by default: the mean that the model subtracts.
     rule : str
         Where the points lie. "riemann_right": at k / M for k = 1..M, the paper's. Others, as in Captum:
         "riemann_left", "riemann_middle", "riemann_trapezoid", "gausslegendre".

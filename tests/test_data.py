@@ -208,13 +208,6 @@ def test_bad_input_is_refused_with_a_message(tmp_path, monkeypatch, case):
 # --- Flower photos ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.delenv("FRAGILE_DATA", raising=False)
-    monkeypatch.setenv("FRAGILE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def photos(folder):
     for i in range(3):
         save(folder / "roses" / f"{i}.jpg", RED)

@@ -1,11 +1,8 @@
 """Downloads from a server on this machine: whole, cut short, of another content, missing; and archives."""
 
 import hashlib
-import http.server
 import io
 import tarfile
-import threading
-from functools import partial
 
 import pytest
 
@@ -15,36 +12,12 @@ CONTENT = bytes(range(256)) * 10_000  # more than one chunk
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder quietly; of ``cut.bin`` only the first half arrives."""
-
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        if self.path != "/cut.bin":
-            return super().do_GET()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT)))
-        self.end_headers()
-        self.wfile.write(CONTENT[: len(CONTENT) // 2])
-        self.close_connection = True
-        return None
-
-
 @pytest.fixture
-def server(tmp_path):
-    """The address of a server of the folder ``served``."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-    (folder / "file.bin").write_bytes(CONTENT)
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
-    thread = threading.Thread(target=httpd.serve_forever, args=[0.01])  # seconds between looks at shutdown
-    thread.start()
-    yield f"http://127.0.0.1:{httpd.server_port}"
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+def server(server, tmp_path):
+    """The address of a server of one file, whole and cut short."""
+    for name in ("file.bin", "cut.bin"):
+        (tmp_path / "served" / name).write_bytes(CONTENT)
+    return server
 
 
 def test_a_file_is_fetched_whole(server, tmp_path):

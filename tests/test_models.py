@@ -1,11 +1,15 @@
+import hashlib
+import json
 import pickle
+from importlib import resources
 from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
 
-from fragile_utils import data, models
+from fragile_utils import attacks, data, models, saliency
+from fragile_utils.surrogate import softplus_surrogate
 
 
 def test_squeezenet_gets_12_of_the_20_samples_right(squeezenet, samples):
@@ -158,3 +162,135 @@ def test_weights_of_inception_that_cannot_be_downloaded_are_a_clear_error(monkey
     monkeypatch.setattr("torchvision.models.inception_v3", offline)
     with pytest.raises(ValueError, match="cannot be downloaded: no network"):
         models.inception()
+
+
+# --- The network for CIFAR-10 -----------------------------------------------------------------------------------------
+
+CIFAR10_FILES = {
+    kind: resources.files("fragile_utils") / "resources" / name for kind, name in models.CIFAR10_NETS.items()
+}
+
+
+@pytest.fixture(scope="module", params=CIFAR10_FILES)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def cifar10_net(kind):
+    return models.cifar10_net(kind)
+
+
+def arrays(kind):
+    """What a safetensors file holds, read by its definition: a length, a JSON header, numbers."""
+    content = CIFAR10_FILES[kind].read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    about = json.loads(header.pop("__metadata__")["layout"])
+    found = {}
+    for name, entry in header.items():
+        first, last = entry["data_offsets"]
+        assert entry["dtype"] == "F16"
+        found[name] = np.frombuffer(content[start + first : start + last], "<f2").reshape(entry["shape"]).astype(float)
+    return about, found
+
+
+def test_the_cifar10_network_equals_a_naive_forward_pass(kind, cifar10_net):
+    """Six convolutions with strides 1, 1, 2, 1, 1, 2 and a border of zeros, an average, a linear layer; in NumPy."""
+    about, found = arrays(kind)
+    batch = data.cifar10_samples()
+    images = batch.images[:4].double().numpy()
+    x = (images - found["mean"]) / found["std"][:, None, None]
+    layers = sorted({int(name.split(".")[1]) for name in found if name.startswith("network.")})
+    *convolutions, last = [[found[f"network.{i}.{part}"] for part in ("weight", "bias")] for i in layers]
+    for (kernel, bias), stride in zip(convolutions, (1, 1, 2, 1, 1, 2), strict=True):
+        x = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))[:, :, ::stride, ::stride]
+        z = np.einsum("ncijhw,ochw->noij", windows, kernel, optimize=True) + bias[:, None, None]
+        x = np.maximum(z, 0) if kind == "relu" else np.logaddexp(0, about["beta"] * z) / about["beta"]
+    assert x.shape[2:] == (8, 8)
+    expected = x.mean(axis=(2, 3)) @ last[0].T + last[1]
+    logits = cifar10_net(batch.images[:4]).numpy()
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_the_cifar10_network_gets_the_samples_right(kind, cifar10_net):
+    batch = data.cifar10_samples()
+    assert cifar10_net.classes == batch.classes
+    assert cifar10_net.size == batch.images.shape[-1]
+    assert (data.predict(cifar10_net, batch.images) == batch.labels).sum() == {"relu": 0, "softplus": 0}[kind]
+
+
+def test_the_cifar10_network_is_the_one_whose_training_is_recorded(kind, cifar10_net):
+    """The file, the settings and the learning curve belong together, and the last epoch is the one that was kept."""
+    about, log = data.results(models.CIFAR10_NETS[kind].removesuffix(".safetensors"))
+    layout, _ = arrays(kind)
+    assert {name: about["settings"][name] for name in layout} == layout
+    assert hashlib.sha256(CIFAR10_FILES[kind].read_bytes()).hexdigest() == about["sha256"]
+    assert list(log["epoch"]) == list(range(1, about["settings"]["epochs"] + 1))
+    assert log["test_accuracy"].iloc[-1] == about["test_accuracy"] >= 0.8
+    assert (about["train_images"], about["test_images"]) == (50_000, 10_000)
+    assert sum(p.numel() for p in cifar10_net.parameters()) == about["parameters"]
+    assert CIFAR10_FILES[kind].stat().st_size < 5e6
+
+
+def test_the_cifar10_network_is_frozen_and_consists_of_simple_layers(cifar10_net):
+    assert not any(module.training for module in cifar10_net.modules())
+    assert not any(parameter.requires_grad for parameter in cifar10_net.parameters())
+    kinds = {type(layer).__name__ for layer in cifar10_net.network}
+    assert kinds <= {"Conv2d", "ReLU", "Softplus", "AdaptiveAvgPool2d", "Flatten", "Linear"}
+
+
+def test_the_baseline_of_the_cifar10_network_is_the_mean_image(kind, cifar10_net):
+    """The paper's reference: the network inside gets zeros, so that the score is that of its biases."""
+    _, found = arrays(kind)
+    reference = saliency.Baseline("mean").image(cifar10_net, torch.rand(2, 3, 32, 32))
+    np.testing.assert_array_equal(reference[0].numpy(), found["mean"].astype(np.float32))
+    torch.testing.assert_close(cifar10_net(reference), cifar10_net.network(torch.zeros(1, 3, 32, 32)))
+
+
+@pytest.mark.parametrize("bad", ["elu", "cifar10_net.safetensors"])
+def test_cifar10_networks_that_do_not_exist_are_refused(bad):
+    with pytest.raises(ValueError, match=f"weights: expected one of relu, softplus, or a Path, got '{bad}'"):
+        models.cifar10_net(bad)
+
+
+def test_the_surrogate_of_the_cifar10_network_predicts_what_it_does():
+    model = models.cifar10_net()
+    batch = data.cifar10_samples()
+    surrogate = softplus_surrogate(model)
+    assert (data.predict(surrogate, batch.images) == data.predict(model, batch.images)).sum() >= 19
+
+
+METHODS = [saliency.Gradient(), saliency.IntegratedGradients(steps=10), saliency.DeepLift(), saliency.DeepTaylor()]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+def test_the_topk_attack_succeeds_on_the_cifar10_network(method):
+    model = models.cifar10_net()
+    batch = data.cifar10_samples().correct(model)[:4]
+    options = {"eps": 8 * attacks.LEVEL, "steps": 10, "step_size": 2 * attacks.LEVEL}
+    result = attacks.run(attacks.TopK(100), model, batch.images, batch.labels, method, **options)
+    assert result.success.all()
+    assert result.compare(100)["topk_intersection"].mean() < 0.5
+
+
+# --- A mean image in place of a mean colour ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+@pytest.mark.parametrize("bgr", [False, True], ids=["rgb", "bgr"])
+def test_a_mean_image_of_one_colour_is_a_mean_colour(method, bgr):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = [torch.nn.Conv2d(3, 4, 3, 2), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 49, 5)]
+        network = torch.nn.Sequential(*layers).double()
+    colour, std = (0.25, 0.5, 0.75), (0.125, 0.25, 0.5)  # exact in float32
+    image = torch.tensor(colour, dtype=torch.float64).view(3, 1, 1).expand(3, 16, 16)
+    by_colour, by_image = (
+        models.Classifier(network, mean, std, bgr=bgr).double().eval().requires_grad_(False) for mean in (colour, image)
+    )
+    images = torch.rand(2, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    labels = torch.tensor([1, 4])
+    of_image, of_colour = (method.attribute(model, images, labels) for model in (by_image, by_colour))
+    torch.testing.assert_close(of_image, of_colour, rtol=1e-6, atol=1e-9)

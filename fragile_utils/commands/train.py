@@ -1,0 +1,151 @@
+"""``fragile train``: train a network for CIFAR-10, and write its weights, its settings and its learning curve."""
+
+import argparse
+import hashlib
+import json
+import platform
+import sys
+from dataclasses import asdict, replace
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from fragile_utils import __version__, data, training
+from fragile_utils.commands.common import pick_device, print_json
+
+WEIGHTS, SETTINGS, LOG, CHECKPOINT = "weights.safetensors", "training.json", "log.csv", "checkpoint.pt"
+OVERRIDES = {  # options that replace a value of the preset
+    "width": (int, "channels of the first convolutions; the later ones have twice as many"),
+    "hidden": (int, "units of a dense layer before the last"),
+    "activation": (str, "relu or softplus"),
+    "beta": (float, "sharpness of softplus"),
+    "epochs": (int, "how often each image is seen"),
+    "batch_size": (int, "images a step"),
+    "optimiser": (str, "sgd or adam"),
+    "learning_rate": (float, "the largest learning rate"),
+    "weight_decay": (float, "of all parameters"),
+    "label_smoothing": (float, "share of the target spread over all classes"),
+    "shift": (int, "move images by up to so many pixels"),
+    "precision": (str, "of the convolutions while training: float32 or bfloat16"),
+    "seed": (int, "of all that is random"),
+}
+
+
+def add_parser(commands) -> None:
+    """Add this command to the sub-parsers `commands`."""
+    parser = commands.add_parser(
+        "train",
+        help="train a network, with its settings, weights and learning curve in a folder",
+        description="Train a network for CIFAR-10. An interrupted run, started again, goes on after its last epoch.",
+    )
+    parser.set_defaults(command=run)
+    add = parser.add_argument
+    add("task", choices=("cifar10",), help="what the network learns")
+    add("--out", type=Path, required=True, metavar="FOLDER", help=f"for {WEIGHTS}, {SETTINGS}, {LOG}")
+    add("--root", type=Path, default=None, metavar="FOLDER", help="where CIFAR-10 is (default: FRAGILE_DATA)")
+    add("--download", action="store_true", help="download CIFAR-10 (170 MB) where there is none")
+    add(
+        "--preset",
+        choices=training.PRESETS,
+        default="small",
+        help="small: the network in this package (default); paper: the paper's, with 13.6 million parameters",
+    )
+    for name, (kind, text) in OVERRIDES.items():
+        values = {key: getattr(preset, name) for key, preset in training.PRESETS.items()}
+        defaults = ", ".join(f"{key}: {'none' if value is None else value}" for key, value in values.items())
+        add(f"--{name.replace('_', '-')}", type=kind, default=None, help=f"{text} ({defaults})")
+    add("--limit", type=int, default=None, help="use only so many images of each split, evenly spread")
+    add("--device", default="auto", help="auto, cpu, cuda: auto takes a GPU where there is one (default: auto)")
+    add("--json", action="store_true", help="print a JSON object a line: one an epoch, and a summary")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train as the options say, and write what came of it."""
+    given = {name: getattr(options, name) for name in OVERRIDES if getattr(options, name) is not None}
+    settings = replace(training.PRESETS[options.preset], **given)
+    device = pick_device(options.device)
+    summary = find_finished(options.out, settings, options.limit)
+    if summary is None:
+        where = {"limit": options.limit, "download": options.download, "progress": sys.stderr.isatty()}
+        learnt, held_out = (data.cifar10(split, options.root, **where) for split in ("train", "test"))
+        summary = train(settings, learnt, held_out, options, device)
+    if options.json:
+        print_json({"summary": True} | {name: summary[name] for name in ("test_accuracy", "parameters", "seconds")})
+    else:
+        print(f"{summary['test_accuracy']:.2%} of {summary['test_images']:,} test images right: {options.out}/")
+    return 0
+
+
+def find_finished(folder: Path, settings: training.Training, limit: int | None) -> dict | None:
+    """Return the summary of the same training if `folder` holds it complete; refuse another one's folder."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out: expected a folder, got the file {folder}")
+    path = folder / SETTINGS
+    if not path.exists():
+        return None
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    if (summary["settings"], summary["limit"]) != (asdict(settings), limit):
+        raise ValueError(f"--out: {path} is of a training with other settings; choose another folder")
+    return summary
+
+
+def train(
+    settings: training.Training,
+    learnt: data.Batch,
+    held_out: data.Batch,
+    options: argparse.Namespace,
+    device: torch.device,
+) -> dict:
+    """Train, write the files, the settings last, and return what was written of them."""
+
+    def report(row: dict[str, float]) -> None:
+        if options.json:
+            print_json(row)
+        elif sys.stderr.isatty():
+            print(
+                f"epoch {row['epoch']} of {settings.epochs}: training loss {row['train_loss']:.3f}, "
+                f"test accuracy {row['test_accuracy']:.2%}, {row['seconds']:.0f} s",
+                file=sys.stderr,
+            )
+
+    folder = options.out
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trained = training.train(
+            settings, learnt, held_out, device=device, checkpoint=folder / CHECKPOINT, report=report
+        )
+        trained.stored.save(folder / WEIGHTS)
+        summary = {
+            "about": "a network for CIFAR-10: how it was trained, and what it reaches",
+            "command": " ".join(["fragile train cifar10", *describe(options)]),
+            "settings": asdict(settings),
+            "limit": options.limit,
+            "train_images": len(learnt),
+            "test_images": len(held_out),
+            "test_accuracy": trained.log["test_accuracy"].iloc[-1],
+            "parameters": sum(p.numel() for p in trained.stored.network.parameters()),
+            "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
+            "seconds": round(trained.log["seconds"].sum()),
+            "hardware": f"{device.type}, {platform.machine()}, {torch.get_num_threads()} threads",
+            "versions": {name: metadata.version(name) for name in ("torch", "numpy", "safetensors")}
+            | {"python": platform.python_version(), "fragile_utils": __version__},
+        }
+        write(folder / LOG, trained.log.to_csv(index=False, float_format="%.6g"))
+        write(folder / SETTINGS, json.dumps(summary, indent=1) + "\n")
+    except OSError as error:
+        raise ValueError(f"--out: cannot write to {folder}: {error.strerror}") from error
+    return summary
+
+
+def describe(options: argparse.Namespace) -> list[str]:
+    """Return the options that were given, as one would type them."""
+    names = ("preset", *OVERRIDES, "limit")
+    return [f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names if getattr(options, name)]
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file, aside at first."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,318 @@
+"""Training: the network and its files, the augmentation, the loop, and the command that runs it."""
+
+import hashlib
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from fragile_utils import convnet, data, models, training
+from fragile_utils.__main__ import main
+from fragile_utils.training import Training
+
+TINY = Training(width=4, epochs=3, batch_size=16, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def noise():
+    """32 images of noise with a class each: nothing to learn but the images themselves."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (32, 3, 32, 32), generator=generator) / 255
+    return data.Batch(images, torch.arange(32) % 10)
+
+
+def network(layout, batch_norm, seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        built = layout.build(batch_norm)
+        for layer in built:
+            if isinstance(layer, torch.nn.BatchNorm2d):  # as after training, in no respect the identity
+                for value in (layer.weight, layer.running_var):
+                    torch.nn.init.uniform_(value, 0.5, 2)
+                for value in (layer.bias, layer.running_mean):
+                    torch.nn.init.normal_(value)
+    return built.eval()
+
+
+def same_weights(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+# --- The network -----------------------------------------------------------------------------------------------------
+
+
+def test_the_papers_network_has_the_papers_size():
+    """Convolutions of 9 ab + b weights, a dense layer on 8 x 8 x 192 values: 13.6 million, 12.6 of them dense."""
+    with torch.device("meta"):
+        built = convnet.ConvNet(width=96, hidden=1024).build()
+    sizes = [sum(p.numel() for p in layer.parameters()) for layer in built]
+    convolutions = [(3, 96), (96, 96), (96, 96), (96, 192), (192, 192), (192, 192)]
+    expected = [9 * a * b + b for a, b in convolutions] + [12288 * 1024 + 1024, 1024 * 10 + 10]
+    assert [size for size in sizes if size] == expected
+    assert built(torch.empty(2, 3, 32, 32, device="meta")).shape == (2, 10)
+
+
+@pytest.mark.parametrize("layout", [convnet.ConvNet(4), convnet.ConvNet(4, 7, "softplus", 2.0)], ids=["relu", "dense"])
+def test_folding_changes_nothing(layout, noise):
+    before = network(layout, batch_norm=True).double()
+    x = noise.images.double()
+    after = convnet.fold(before)
+    torch.testing.assert_close(after(x), before(x), rtol=1e-10, atol=1e-10)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in after)
+    assert any(isinstance(layer, torch.nn.BatchNorm2d) for layer in before)
+    assert len(after.state_dict()) == len(layout.build().state_dict())
+
+
+def test_a_file_gives_back_the_network_in_half_precision(tmp_path, noise):
+    layout = convnet.ConvNet(4, 7, "softplus", 2.0)
+    built = network(layout, batch_norm=False)
+    mean, std = noise.images.mean(0), torch.tensor([0.2, 0.25, 0.3])
+    path = tmp_path / "weights.safetensors"
+    convnet.Stored(layout, built, mean, std).save(path)
+    found = convnet.load(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.safetensors"]
+    assert found.layout == layout
+    for a, b in zip(found.network.parameters(), built.parameters(), strict=True):
+        assert a.dtype == torch.float32
+        torch.testing.assert_close(a, b, rtol=2**-11, atol=1e-7)
+    model = models.cifar10_net(path)
+    x = noise.images[:4]
+    by_hand = found.network((x - mean.half().float()) / std.half().float().view(-1, 1, 1))
+    torch.testing.assert_close(model(x), by_hand)
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_what_is_no_such_file_is_refused(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    with pytest.raises(ValueError, match="no such file"):
+        convnet.load(path)
+    path.write_bytes(b"\x08\0\0\0\0\0\0\0nonsense")
+    with pytest.raises(ValueError, match="expected a network written by `fragile train`"):
+        convnet.load(path)
+    convnet.safetensors.torch.save_file({"mean": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match="expected a network written by `fragile train`: 'layout'"):
+        convnet.load(path)
+
+
+# --- Augmentation ----------------------------------------------------------------------------------------------------
+
+
+def test_augmentation_is_shift_reflection_and_flip():
+    """Each image is among all that NumPy's own reflecting pad, cut, and flip can make of it, and all are drawn."""
+    image = torch.arange(2 * 4 * 5).view(2, 4, 5)
+    padded = np.pad(image.numpy(), ((0, 0), (1, 1), (1, 1)), mode="reflect")
+    windows = [padded[:, i : i + 4, j : j + 5] for i in range(3) for j in range(3)]
+    possible = {window.tobytes() for cut in windows for window in (cut, np.ascontiguousarray(cut[:, :, ::-1]))}
+    images = image.expand(400, -1, -1, -1)
+    made = training.augment(images, 1, True, torch.Generator().manual_seed(0))
+    assert {np.ascontiguousarray(one).tobytes() for one in made.numpy()} == possible
+    assert len(possible) == 18
+
+
+def test_no_augmentation_is_the_image_itself():
+    images = torch.rand(5, 3, 8, 8)
+    assert torch.equal(training.augment(images, 0, False, torch.Generator()), images)
+
+
+# --- The loop --------------------------------------------------------------------------------------------------------
+
+
+def test_the_learning_rate_rises_for_a_fifth_and_falls_to_zero():
+    settings = Training(learning_rate=0.5)
+    found = [settings.rate(share) for share in (0, 0.1, 0.2, 0.6, 1)]
+    np.testing.assert_allclose(found, [0, 0.25, 0.5, 0.25, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"learning_rate": 0.1}, {"optimiser": "adam", "learning_rate": 0.02, "hidden": 64, "batch_norm": False}],
+    ids=["sgd", "adam"],
+)
+def test_a_network_learns_32_images_by_heart(noise, changes):
+    settings = Training(
+        width=8,
+        epochs=60,
+        batch_size=16,
+        shift=0,
+        flip=False,
+        weight_decay=0.0,
+        precision="float32",
+    )
+    trained = training.train(replace(settings, **changes), noise, noise)
+    assert trained.log["train_accuracy"].iloc[-1] == 1
+    assert trained.log["test_accuracy"].iloc[-1] >= 0.9  # of the folded network in half precision
+    assert trained.log["train_loss"].iloc[-1] < 0.1 < trained.log["train_loss"].iloc[0]
+
+
+def test_the_accuracy_is_that_of_the_stored_network(noise, tmp_path):
+    trained = training.train(TINY, noise, noise)
+    trained.stored.save(tmp_path / "w")
+    model = models.cifar10_net(tmp_path / "w")
+    right = (data.predict(model, noise.images) == noise.labels).double().mean().item()
+    assert right == trained.log["test_accuracy"].iloc[-1]
+    torch.testing.assert_close(model.normalize.mean, noise.images.mean(0), rtol=1e-3, atol=0)
+
+
+def test_the_first_step_is_the_one_written_out_by_hand(noise):
+    """One batch of everything, one epoch: SGD's step from the seeded weights."""
+    settings = Training(
+        width=4, epochs=1, batch_size=32, batch_norm=False, shift=0, flip=False, precision="float32", weight_decay=0.01
+    )
+    found = training.train(settings, noise, noise).stored.network
+    start = network(settings.layout, batch_norm=False)
+    x = (noise.images - noise.images.mean(0).half()) / noise.images.std((0, 2, 3)).half().view(-1, 1, 1)
+    F.cross_entropy(start(x), noise.labels).backward()
+    rate = settings.rate(0.5)
+    for after, before in zip(found.parameters(), start.parameters(), strict=True):
+        step = before.grad + 0.01 * before.detach()  # weight decay; with Nesterov, the first step is 1.9 times as long
+        torch.testing.assert_close(after, before.detach() - rate * 1.9 * step, rtol=1e-3, atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_generator_alone(noise):
+    state = torch.get_rng_state()
+    first, second, other = (training.train(replace(TINY, seed=seed), noise, noise) for seed in (1, 1, 2))
+    assert same_weights(first.stored.network, second.stored.network)
+    assert not same_weights(first.stored.network, other.stored.network)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_interrupted_training_goes_on_to_the_same_end(noise, tmp_path):
+    def interrupt(row):
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    checkpoint = tmp_path / "checkpoint.pt"
+    with pytest.raises(KeyboardInterrupt):
+        training.train(TINY, noise, noise, checkpoint=checkpoint, report=interrupt)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    with pytest.raises(ValueError, match=r"expected the checkpoint of Training\(width=4.*seed=7"):
+        training.train(replace(TINY, seed=7), noise, noise, checkpoint=checkpoint)
+    other = data.Batch(1 - noise.images, noise.labels)
+    with pytest.raises(ValueError, match="expected a checkpoint on the same training images"):
+        training.train(TINY, other, noise, checkpoint=checkpoint)
+    seen = []
+    resumed = training.train(TINY, noise, noise, checkpoint=checkpoint, report=seen.append)
+    assert [row["epoch"] for row in seen] == [3]
+    whole = training.train(TINY, noise, noise)
+    assert same_weights(resumed.stored.network, whole.stored.network)
+    assert resumed.log.drop(columns="seconds").equals(whole.log.drop(columns="seconds"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_not_finite_is_an_error(noise):
+    with pytest.raises(ValueError, match="the loss of epoch 1 is nan: try a smaller learning rate"):
+        training.train(replace(TINY, learning_rate=1e20, batch_norm=False), noise, noise)
+
+
+# --- Settings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [*training.PRESETS.values(), TINY])
+def test_settings_survive_json(settings):
+    assert Training.from_json(settings.to_json()) == settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 0}, "width: expected a whole number"),
+        ({"hidden": 0}, "hidden: expected a whole number"),
+        ({"activation": "gelu"}, "activation: expected 'relu' or 'softplus', got 'gelu'"),
+        ({"beta": 0}, "beta: expected a number above 0"),
+        ({"epochs": 0}, "epochs: expected"),
+        ({"batch_size": 1.5}, "batch_size: expected"),
+        ({"optimiser": "rmsprop"}, "optimiser: expected one of sgd, adam, got 'rmsprop'"),
+        ({"learning_rate": math.nan}, "learning_rate: expected"),
+        ({"weight_decay": -1}, "weight_decay: expected"),
+        ({"label_smoothing": 1}, "label_smoothing: expected a number below 1"),
+        ({"shift": 32}, "shift: expected a whole number from 0 to 31, got 32"),
+        ({"flip": 1}, "flip: expected True or False, got 1"),
+        ({"precision": "float16"}, "precision: expected one of float32, bfloat16"),
+        ({"seed": -1}, "seed: expected a whole number"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_bad_settings_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Training(**changes)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"depth": 3}'])
+def test_what_is_not_json_of_settings_is_refused(text):
+    with pytest.raises(ValueError, match="training: expected"):
+        Training.from_json(text)
+
+
+def test_bad_images_and_labels_are_refused(noise):
+    small = data.Batch(noise.images[..., :16, :16], noise.labels)
+    with pytest.raises(ValueError, match=r"held_out: expected images 32 x 32, got \(16, 16\)"):
+        training.train(TINY, noise, small)
+    wrong = data.Batch(noise.images, noise.labels + 1)
+    with pytest.raises(ValueError, match="learnt: labels: expected classes from 0 to 9, got 10"):
+        training.train(TINY, wrong, noise)
+
+
+# --- fragile train ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A data folder with two training images and one test image of each class."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 2), ("test", 1)):
+        for name in data.CIFAR10_CLASSES:
+            folder = tmp_path / "data" / "cifar10" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(generator.integers(256, size=(32, 32, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    monkeypatch.setenv("FRAGILE_DATA", str(tmp_path / "data"))
+    return tmp_path
+
+
+SHORT = ("train", "cifar10", "--width", "4", "--epochs", "2", "--batch-size", "10", "--precision", "float32")
+
+
+def test_the_command_writes_weights_settings_and_curve(root, capsys):
+    out = root / "new" / "net"
+    assert main([*SHORT, "--weight-decay", "0.01", "--out", str(out), "--json"]) == 0
+    *epochs, summary = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [row["epoch"] for row in epochs] == [1, 2]
+    assert sorted(path.name for path in out.iterdir()) == ["log.csv", "training.json", "weights.safetensors"]
+    about = json.loads((out / "training.json").read_text())
+    expected = Training(width=4, epochs=2, batch_size=10, precision="float32", weight_decay=0.01)
+    assert Training(**about["settings"]) == expected
+    assert (about["train_images"], about["test_images"]) == (20, 10)
+    assert summary["test_accuracy"] == about["test_accuracy"] == epochs[-1]["test_accuracy"]
+    model = models.cifar10_net(out / "weights.safetensors")
+    assert hashlib.sha256((out / "weights.safetensors").read_bytes()).hexdigest() == about["sha256"]
+    test = data.cifar10_folder("test")
+    assert (data.predict(model, test.images) == test.labels).double().mean() == about["test_accuracy"]
+
+    weights = (out / "weights.safetensors").stat().st_mtime_ns
+    assert main([*SHORT, "--weight-decay", "0.01", "--out", str(out)]) == 0  # it is there already
+    assert "test images right" in capsys.readouterr().out
+    assert (out / "weights.safetensors").stat().st_mtime_ns == weights
+    for other in (["--weight-decay", "0.02"], ["--weight-decay", "0.01", "--limit", "5"]):
+        assert main([*SHORT, *other, "--out", str(out)]) == 2
+        assert "is of a training with other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--epochs", "0"), "epochs: expected a whole number at least 1, got 0"),
+        (("--root", "nowhere"), "no such folder: nowhere"),
+        (("--out", "{root}/data/cifar10/test/cat/0.png"), "--out: expected a folder, got the file"),
+        (("--device", "abacus"), "--device: 'abacus' is not available here"),
+    ],
+)
+def test_the_command_refuses_bad_options(root, capsys, options, message):
+    options = [option.format(root=root) for option in options]
+    assert main([*SHORT, "--out", str(root / "out"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (root / "out").exists()

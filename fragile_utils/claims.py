@@ -52,7 +52,7 @@ def check(
     if equal_to is not None:
         target = equal_to.detach().cpu().numpy() if isinstance(equal_to, Tensor) else np.asarray(equal_to)
         holds = holds and bool((np.abs(values.astype(float) - target) <= within).all())
-        wanted.append(f"equal to {_show(np.atleast_1d(target))}" + (f" within {within:g}" if within else ""))
+        wanted.append(f"equal to {_show(np.atleast_1d(target))}" + (f" within {within:.4g}" if within else ""))
     if not wanted:
         holds, _ = holds and bool(values.astype(bool).all()), wanted.append("true")
     measured = f"{_show(values)}; required: {' and '.join(wanted)}"

@@ -200,7 +200,7 @@ _STYLE = """\
 .fragile-slider .control{display:flex;flex-wrap:wrap;gap:.25rem .75rem;align-items:center}
 .fragile-slider input[type=range]{flex:1 1 12rem;min-width:0;height:2.75rem;accent-color:#0072b2;cursor:pointer}
 .fragile-slider .now{min-width:6.5rem;font-weight:600}
-.fragile-slider .pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(12rem,45%),1fr));gap:.75rem}
+.fragile-slider .pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(10rem,45%),1fr));gap:.75rem}
 .fragile-slider .picture{margin:0;min-width:0}
 .fragile-slider .picture span{display:block;font-size:.85rem;line-height:1.3}
 .fragile-slider img{display:block;width:100%;height:auto;margin:0;background:#fff}

@@ -46,13 +46,13 @@ def check(
     wanted = []
     holds = values.size > 0 and not np.isnan(values.astype(float)).any()
     if at_least is not None:
-        holds, _ = holds and bool((values >= at_least).all()), wanted.append(f"at least {at_least:g}")
+        holds, _ = holds and bool((values >= at_least).all()), wanted.append(f"at least {at_least:.4g}")
     if at_most is not None:
-        holds, _ = holds and bool((values <= at_most).all()), wanted.append(f"at most {at_most:g}")
+        holds, _ = holds and bool((values <= at_most).all()), wanted.append(f"at most {at_most:.4g}")
     if equal_to is not None:
         target = equal_to.detach().cpu().numpy() if isinstance(equal_to, Tensor) else np.asarray(equal_to)
         holds = holds and bool((np.abs(values.astype(float) - target) <= within).all())
-        wanted.append(f"equal to {_show(np.atleast_1d(target))}" + (f" within {within:g}" if within else ""))
+        wanted.append(f"equal to {_show(np.atleast_1d(target))}" + (f" within {within:.4g}" if within else ""))
     if not wanted:
         holds, _ = holds and bool(values.astype(bool).all()), wanted.append("true")
     measured = f"{_show(values)}; required: {' and '.join(wanted)}"

@@ -66,7 +66,7 @@ def figure(measures: Sequence[str], attacks: Sequence[str]) -> Figure:
     """
     for measure in measures:
         _one_of(measure, MEASURES, "measures")
-    size = (9, 2.6 * len(measures) + 0.5)
+    size = (plots.WIDTH, 2.3 * len(measures) + 0.5)
     drawn, axes = plt.subplots(
         len(measures), len(METHODS), figsize=size, sharex=True, sharey="row", layout="constrained", squeeze=False
     )

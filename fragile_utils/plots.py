@@ -20,16 +20,20 @@ from fragile_utils import attacks, checks, data, influence, influence_attack, me
 
 MAP_COLORS = "magma"
 BLUE, ORANGE, BLACK = "#0072b2", "#e69f00", "#000000"  # of the palette of Okabe and Ito
-PANEL = 2.6  # inches
+PANEL = 2.6  # inches, at most
+WIDTH = 7.2  # inches: the book's column, so that text in a figure is as large as it says, and legible on a phone
+DPI = 150
 
 
-def panels(columns: int, rows: int = 1, extra_height: float = 0.3) -> tuple[Figure, np.ndarray]:
+def panels(columns: int, rows: int = 1, extra_height: float = 0.0) -> tuple[Figure, np.ndarray]:
     """Return a figure of square panels and their axes: (columns,) for one row, else (rows, columns).
 
-    The figure is not in pyplot's hands, so that a notebook shows it once: where it is the value of a cell.
+    Panels get smaller where more of them stand beside each other, so that the figure is as wide as the text. It is not
+    in pyplot's hands, so that a notebook shows it once: where it is the value of a cell.
     """
-    size = (PANEL * columns, PANEL * rows + extra_height)
-    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    side = min(PANEL, WIDTH / columns)
+    size = (side * columns, (side + 0.25) * rows + extra_height)  # a title above each row
+    figure, axes = plt.subplots(rows, columns, figsize=size, dpi=DPI, layout="constrained", squeeze=False)
     plt.close(figure)
     return figure, axes[0] if rows == 1 else axes
 
@@ -88,7 +92,7 @@ def before_after(
     top = max(ceiling(old), ceiling(new))
     row = result.compare(k).iloc[index]
 
-    figure, axes = panels(3, 2, extra_height=0.9)
+    figure, axes = panels(3, 2, extra_height=0.6)
     show_image(axes[0, 0], image, f"original: {data.class_name(classes, int(row.label))}")
     show_map(axes[0, 1], old, "its saliency map", top)
     show_change(axes[0, 2], image, changed)
@@ -109,8 +113,8 @@ def exemplars(
 ) -> Figure:
     """Return the paper's figure of an attack on influence.
 
-    The test image and its most influential training images, before and after, and all influences before against after,
-    without the minus sign of the definition: helpful examples are on the right and at the top.
+    The test image and its most influential training images, before and after, and below them all influences before
+    against after, without the minus sign of the definition: helpful examples are on the right and at the top.
 
     Parameters
     ----------
@@ -128,18 +132,19 @@ def exemplars(
     if not -len(before) <= index < len(before):
         raise ValueError(f"index: expected one of {len(before)} images, got {index}")
     rows = {"original": (before.images, result.scores_before), "perturbed": (result.images, result.scores)}
-    size = (PANEL * (count + 3), 2 * PANEL + 0.6)
-    layout = [[f"{row} {i}" for i in range(count + 1)] + ["influences"] * 2 for row in rows]
-    figure, axes = plt.subplot_mosaic(layout, figsize=size, layout="constrained")
+    side = WIDTH / (count + 1)
+    layout = [[f"{row} {i}" for i in range(count + 1)] for row in rows] + [["influences"] * (count + 1)]
+    size, heights = (WIDTH, 2 * (side + 0.4) + 3.2), (side + 0.4, side + 0.4, 3.2)
+    figure, axes = plt.subplot_mosaic(layout, figsize=size, dpi=DPI, height_ratios=heights, layout="constrained")
     plt.close(figure)
     label = data.class_name(before.classes, int(result.labels[index]))
     tops = []
     for row, (images, scores) in rows.items():
         tops.append(influence.most(scores[index][None], count, result.attack.side)[0].tolist())
         confidence = (result.confidence_before if row == "original" else result.confidence)[index]
-        show_image(axes[f"{row} 0"], images[index], f"{row}: {label} ({confidence:.2%})")
+        show_image(axes[f"{row} 0"], images[index], f"{row}: {label}\n({confidence:.2%})")
         for place, i in enumerate(tops[-1], 1):
-            show_image(axes[f"{row} {place}"], train.images[i], f"number {place}: {train.label_names[i]}")
+            show_image(axes[f"{row} {place}"], train.images[i], f"number {place}:\n{train.label_names[i]}")
     show_influences(axes["influences"], result.scores_before[index], result.scores[index], *tops)
     return figure
 
@@ -200,7 +205,7 @@ def _gain(before: Tensor, after: Tensor) -> float:
 
 
 def _bare(axes: Axes, picture: AxesImage, title: str) -> AxesImage:
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=9)
     axes.set_xticks([])
     axes.set_yticks([])
     return picture

@@ -24,7 +24,7 @@ __all__ = ["EpsilonSlider", "Frame", "FrameSlider", "LiveAttack"]
 
 QUALITIES = (80, 60, 45, 30)  # of WebP: the first with which a picture is small enough, or the last
 SMALL_ENOUGH = 20_000  # bytes: noise does not compress, and takes the last
-FIGURE_DPI = 100
+FIGURE_DPI = 150
 
 
 @dataclass(frozen=True)
@@ -200,10 +200,11 @@ _STYLE = """\
 .fragile-slider .control{display:flex;flex-wrap:wrap;gap:.25rem .75rem;align-items:center}
 .fragile-slider input[type=range]{flex:1 1 12rem;min-width:0;height:2.75rem;accent-color:#0072b2;cursor:pointer}
 .fragile-slider .now{min-width:6.5rem;font-weight:600}
-.fragile-slider .pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(12rem,45%),1fr));gap:.75rem}
+.fragile-slider .pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(10rem,45%),1fr));gap:.75rem}
 .fragile-slider .picture{margin:0;min-width:0}
 .fragile-slider .picture span{display:block;font-size:.85rem;line-height:1.3}
 .fragile-slider img{display:block;width:100%;height:auto;margin:0;background:#fff}
+@media (max-width:36rem){.fragile-slider .picture:nth-child(2):nth-last-child(2){order:1}}
 .fragile-slider .facts{display:flex;flex-wrap:wrap;gap:.25rem 1.5rem;margin:.6rem 0 0;padding:0}
 .fragile-slider .facts div{display:flex;gap:.4rem}
 .fragile-slider dt{font-weight:400;margin:0}

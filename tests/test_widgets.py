@@ -78,7 +78,7 @@ def test_figures_can_be_frames():
         axes.plot([0, x])
         frames.append(widgets.Frame(f"x = {x}", {"line": figure}, f"The line ends at {x}."))
     slider = widgets.FrameSlider(frames, "end of the line")
-    assert [picture.size for picture in pictures(slider.html)] == [(200, 100)] * 2
+    assert [picture.size for picture in pictures(slider.html)] == [(2 * widgets.FIGURE_DPI, widgets.FIGURE_DPI)] * 2
 
 
 @pytest.mark.parametrize(

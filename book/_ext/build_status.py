@@ -141,7 +141,7 @@ def tables(env):
         rows.append(
             [
                 link(env, docname),
-                datetime.fromtimestamp(record["mtime"]).strftime("%d %B %Y").lstrip("0"),
+                datetime.fromtimestamp(record["mtime"]).strftime("%d\u00a0%B\u00a0%Y").lstrip("0"),
                 "" if record["runtime"] is None else f"{record['runtime']:.0f}",
                 letters[kinds.index(env.fragile_environments[docname])],
                 "; ".join(data_of(source)) or "none",

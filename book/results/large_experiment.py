@@ -28,7 +28,12 @@ KEPT = ["method", "attack", "eps", "index", "success", "iteration", *experiments
 
 def collect(folder: Path, name: str, sweeps: list[str]) -> None:
     """Write the rows of some sweeps to one table in the package, and their settings."""
-    found = [experiments.results(folder / sweep, partial=True) for sweep in sweeps if (folder / sweep).exists()]
+    begun = [
+        folder / sweep for sweep in sweeps if (folder / sweep).exists() and experiments.status(folder / sweep).done
+    ]
+    if not begun:
+        raise SystemExit(f"{folder}: nothing of {name} is done yet")
+    found = [experiments.results(sweep, partial=True) for sweep in begun]
     table = pd.concat([table[KEPT] for _, table in found])
     table.to_csv(RESULTS / f"{name}.csv", index=False, float_format="%.4g", lineterminator="\n")
     settings = {

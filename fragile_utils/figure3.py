@@ -1,31 +1,36 @@
 """The paper's Figure 3 beside our own results: what the attacks do, by method, budget and measure.
 
-Both are stored in the package (`data.results`): the paper's values, read off its plots, as ``figure3_paper``; ours,
-with the paper's settings on the embedded images, as ``figure3_embedded``.
+All are stored in the package (`data.results`): the paper's values, read off its plots, as ``figure3_paper``; ours as
+``figure3_embedded``, with the paper's settings on the embedded images, as ``imagenet`` and as ``cifar10``, of sweeps.
 """
 
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fragile_utils import data, plots
+from fragile_utils.bootstrap import mean_interval
 
-METHODS = {"gradient": "gradient", "deeplift": "DeepLIFT", "integrated-gradients": "integrated gradients"}
+METHODS = {
+    "gradient": "gradient",
+    "deeplift": "DeepLIFT",
+    "integrated-gradients": "integrated gradients",
+    "deep-taylor": "deep Taylor",
+}
 ATTACKS = {"topk": "top-k", "mass-center": "mass-centre", "random-sign": "random signs"}
 COLORS = {"topk": plots.BLUE, "mass-center": plots.BLACK, "random-sign": plots.ORANGE}
 MEASURES = {
-    "topk_intersection": "top-1,000 intersection",
+    "topk_intersection": "top-k intersection",
     "rank_correlation": "rank correlation",
     "center_shift": "centre shift (pixels)",
 }
-DRAWS = 2000
+EMBEDDED, PAPER = "figure3_embedded", "figure3_paper"
 
 
-def compared(measure: str, attack: str) -> pd.DataFrame:
+def compared(measure: str, attack: str, results: str = EMBEDDED, paper: str | None = PAPER) -> pd.DataFrame:
     """Return our means beside the paper's, one row for each method and budget that we have results of.
 
     Parameters
@@ -34,66 +39,69 @@ def compared(measure: str, attack: str) -> pd.DataFrame:
         One of `MEASURES`.
     attack : str
         One of `ATTACKS`.
+    results, paper : str
+        Names of what is compared, as for `data.results`; None where the paper has nothing to compare with.
 
     Returns
     -------
     DataFrame
         Index: ``method``, ``eps`` (in levels of 255). Columns: ``ours``, the mean over the images on which the attack
         succeeded; ``low`` and ``high``, its 95 % bootstrap interval; ``images``, how many they are; ``paper`` (NaN
-        where it could not be read) and ``difference``, ours less the paper's.
+        where there is nothing) and ``difference``, ours less the paper's.
 
     Raises
     ------
     ValueError
-        If there is no such measure or attack.
+        If there is no such measure or attack, or there are no such results.
     """
     _one_of(measure, MEASURES, "measure")
     _one_of(attack, ATTACKS, "attack")
-    _, runs = data.results("figure3_embedded")
+    _, runs = data.results(results)
     runs = runs[(runs.attack == attack) & runs.success]
-    rows = {key: _mean(group[measure].to_numpy()) for key, group in runs.groupby(["method", "eps"])}
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["ours", "low", "high", "images"])
-    table.index = pd.MultiIndex.from_tuples(table.index, names=["method", "eps"])
-    table["images"] = table["images"].astype(int)
-    table = table.join(_papers(measure, attack).rename("paper"))
+    keys, rows = [], []
+    for key, group in runs.groupby(["method", "eps"]):
+        mean, low, high = mean_interval(group[measure].to_numpy())
+        keys.append(key)
+        rows.append({"ours": mean, "low": low, "high": high, "images": len(group)})
+    table = pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(keys, names=["method", "eps"]))
+    table = table.join(_papers(measure, attack, paper).rename("paper"))
     return table.assign(difference=table.ours - table.paper)
 
 
-def figure(measures: Sequence[str], attacks: Sequence[str]) -> Figure:
+def figure(
+    measures: Sequence[str], attacks: Sequence[str], results: str = EMBEDDED, paper: str | None = PAPER
+) -> Figure:
     """Return a figure with a row for each measure and a column for each method, over the budgets.
 
-    Filled markers with their bootstrap intervals are ours, open markers on dashed lines the paper's.
+    Filled markers with their bootstrap intervals are ours, open markers on dashed lines the paper's; names as for
+    `compared`.
     """
     for measure in measures:
         _one_of(measure, MEASURES, "measures")
+    _, runs = data.results(results)
+    methods = [method for method in METHODS if method in set(runs.method)]
     size = (plots.WIDTH, 2.3 * len(measures) + 0.5)
     drawn, axes = plt.subplots(
-        len(measures), len(METHODS), figsize=size, sharex=True, sharey="row", layout="constrained", squeeze=False
+        len(measures), len(methods), figsize=size, sharex=True, sharey="row", layout="constrained", squeeze=False
     )
     plt.close(drawn)
     for row, measure in zip(axes, measures, strict=True):
         for attack in attacks:
-            table, papers = compared(measure, attack), _papers(measure, attack)
-            for panel, method in zip(row, METHODS, strict=True):
+            table, papers = compared(measure, attack, results, paper), _papers(measure, attack, paper)
+            for panel, method in zip(row, methods, strict=True):
                 _draw(panel, _part(table, method), _part(papers, method), attack)
         row[0].set_ylabel(MEASURES[measure])
-    for panel, title in zip(axes[0], METHODS.values(), strict=True):
-        panel.set_title(title, fontsize=10)
+    for panel, method in zip(axes[0], methods, strict=True):
+        panel.set_title(METHODS[method], fontsize=10)
     axes[0, -1].legend(frameon=False, fontsize=9)
     drawn.supxlabel("budget (levels of 255)", fontsize=10)
     return drawn
 
 
-def _papers(measure: str, attack: str) -> pd.Series:
-    _, paper = data.results("figure3_paper")
-    rows = paper[(paper.measure == measure) & (paper.attack == attack)]
+def _papers(measure: str, attack: str, name: str | None) -> pd.Series:
+    _, paper = data.results(PAPER if name is None else name)
+    rows = paper[(paper.measure == measure) & (paper.attack == attack)] if name is not None else paper[:0]
     return rows.set_index(["method", "eps"]).value.sort_index()
-
-
-def _mean(values: np.ndarray) -> tuple[float, float, float, int]:
-    """Return the mean of values (N,), the bounds of its 95 % bootstrap interval, and N."""
-    means = np.random.default_rng(0).choice(values, (DRAWS, len(values))).mean(axis=1)
-    return values.mean(), *np.quantile(means, [0.025, 0.975]), len(values)
 
 
 def _part(table: pd.DataFrame | pd.Series, method: str) -> pd.DataFrame | pd.Series:

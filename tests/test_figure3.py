@@ -23,7 +23,7 @@ PAPER = data.results("figure3_paper")
 
 @pytest.fixture
 def stored(monkeypatch):
-    monkeypatch.setattr(data, "results", lambda name: ({}, RUNS) if name == "figure3_embedded" else PAPER)
+    monkeypatch.setattr(data, "results", lambda name: PAPER if name == "figure3_paper" else ({}, RUNS))
 
 
 def test_means_leave_out_failures_and_stand_beside_the_papers(stored):
@@ -38,25 +38,26 @@ def test_the_interval_of_two_values_is_the_two(stored):
     assert (row.low, row.high) == (20, 30)  # a quarter of the draws is the first twice, a quarter the second
 
 
-def test_the_interval_is_that_of_the_normal_distribution_for_many_values():
-    values = np.random.default_rng(1).normal(5, 2, 400)
-    mean, low, high, count = figure3._mean(values)
-    assert (mean, count) == (values.mean(), 400)
-    np.testing.assert_allclose([mean - low, high - mean], 1.96 * values.std() / 20, rtol=0.1)
-
-
 def test_what_could_not_be_read_off_the_paper_is_missing(stored):
     assert np.isnan(figure3.compared("center_shift", "random-sign").loc["deeplift", 8].paper)
 
 
 def test_the_figure_draws_both(stored):
     drawn = figure3.figure(["topk_intersection", "center_shift"], ["topk", "random-sign"])
-    assert [axes.get_title() for axes in drawn.axes] == ["gradient", "DeepLIFT", "integrated gradients", "", "", ""]
+    assert [axes.get_title() for axes in drawn.axes] == ["gradient", "DeepLIFT", "", ""]
     blue = [line for line in drawn.axes[0].lines if line.get_color() == plots.BLUE]
     (ours,) = (line for line in blue if line.get_linestyle() == "-")
     (paper,) = (line for line in blue if line.get_linestyle() == "--")
     np.testing.assert_allclose(ours.get_xydata(), [[1, 0.5], [8, 0.2]])
     np.testing.assert_allclose(paper.get_xydata(), [[1, 0.06], [2, 0.01], [4, 0.01], [8, 0.01]])
+
+
+def test_results_that_the_paper_does_not_have_stand_alone(stored):
+    table = figure3.compared("center_shift", "topk", "cifar10", paper=None)
+    assert table.ours["gradient", 8] == 25
+    assert table[["paper", "difference"]].isna().all(axis=None)
+    drawn = figure3.figure(["center_shift"], ["topk"], "cifar10", paper=None)
+    assert [len(line.get_xdata()) for line in drawn.axes[0].lines if line.get_linestyle() == "--"] == [0]
 
 
 @pytest.mark.parametrize(("measure", "attack", "name"), [("x", "topk", "measure"), ("center_shift", "x", "attack")])

@@ -305,6 +305,13 @@ def test_a_folder_with_other_settings_is_refused_by_name(finished):
         experiments.run(sweeps.small(), finished, shard_size=4)
 
 
+def test_settings_without_results_may_be_corrected(tmp_path):
+    with pytest.raises(ValueError, match="k: expected a whole number from 1 to 256, got 1000"):
+        experiments.run(sweeps.small(k=1000), tmp_path)
+    assert experiments.run(sweeps.small(), tmp_path).to_do == []
+    assert experiments.status(tmp_path).plan.sweep == sweeps.small()
+
+
 def test_a_remark_is_no_other_setting(finished):
     before = [path.stat().st_mtime_ns for path in files(finished)]
     assert experiments.run(sweeps.small(about="a remark"), finished).to_do == []

@@ -19,6 +19,7 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 import pandas as pd
+from tqdm.auto import tqdm
 
 from fragile_utils import checks
 from fragile_utils.computing import compute
@@ -172,12 +173,20 @@ def _compute(
     sweep: Sweep, subject: Subject, shard: Shard, batch_size: int, device: str
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     with _turn:
+        _without_semaphore()
         return compute(sweep, subject, shard, batch_size, device)
 
 
 def _choose(sweep: Sweep, model: str, source: str, device: str) -> Subject:
     with _turn:
+        _without_semaphore()
         return Subject.choose(sweep, model, source, device)
+
+
+def _without_semaphore() -> None:
+    """Keep tqdm from making a lock between processes, of which a worker that is killed leaves a warning behind."""
+    if not hasattr(tqdm, "_lock"):
+        tqdm.set_lock(threading.RLock())
 
 
 def _same(subject: Subject) -> Subject:

@@ -527,15 +527,23 @@ def killed_at_random(kills, fork, tmp_path, steps):
     work = time.perf_counter() - began - start
     assert process.exitcode == 0
 
+    def finished():
+        return len([*(disturbed / "shards").glob("[0-9]*")])
+
     moments = random.Random(0)
     found = []
     for _ in range(kills):
-        process = fork(sweeps.run, sweep, disturbed, 3)
-        process.join(start + moments.uniform(-0.2 * start, 1.4 * work / kills))
+        process, before = fork(sweeps.run, sweep, disturbed, 3), finished()
+        if moments.random() < 0.2:  # while it starts
+            process.join(moments.uniform(0, start))
+        else:  # between a shard and the next
+            while finished() == before and process.exitcode is None:
+                time.sleep(0.001)
+            process.join(moments.uniform(0, 0.6 * work / 32))
         assert process.exitcode is None, "it finished before it could be killed"
         process.kill()
         process.join()
-        found.append(len([*(disturbed / "shards").glob("[0-9]*")]))
+        found.append(finished())
     assert len(set(found)) > kills / 4, "the kills came too early to interrupt anything"
     last = fork(sweeps.run, sweep, disturbed, 3)
     last.join()

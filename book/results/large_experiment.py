@@ -18,7 +18,10 @@ from fragile_utils.__main__ import main as fragile
 
 CONFIGURATIONS = Path(__file__).resolve().parent
 RESULTS = CONFIGURATIONS.parents[1] / "fragile_utils" / "results"
-SMALL = {"imagenet": ["imagenet_cpu", "imagenet_ig_cpu"], "cifar10": ["cifar10_cpu", "cifar10_ig_cpu"]}
+SMALL = {
+    "imagenet": ["imagenet_cpu", "imagenet_ig_cpu", "imagenet_deep_taylor_cpu"],
+    "cifar10": ["cifar10_cpu", "cifar10_ig_cpu"],
+}
 FULL = {"imagenet": ["imagenet_full"], "cifar10": ["cifar10_full"]}
 KEPT = ["method", "attack", "eps", "index", "success", "iteration", *experiments.MEASURES]
 

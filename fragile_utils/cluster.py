@@ -11,12 +11,15 @@ Dask comes with ``pip install 'fragile_utils[cluster]'`` and is imported when it
 import logging
 import os
 import re
+import signal
 import threading
 import uuid
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 import pandas as pd
+from tqdm.auto import tqdm
 
 from fragile_utils import checks
 from fragile_utils.computing import compute
@@ -24,7 +27,7 @@ from fragile_utils.grid import Sweep
 from fragile_utils.plan import Plan, Shard
 from fragile_utils.subjects import Subject
 
-CONNECT = 20  # seconds
+CONNECT, START = 20, 120  # seconds to wait for a scheduler, and for processes of one's own
 # glibc keeps freed memory instead of returning it page by page, as in the Makefile; Dask would do the opposite.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 
@@ -83,26 +86,34 @@ class Cluster:
                 import distributed
             except ImportError as error:
                 raise ValueError("a cluster needs Dask: pip install 'fragile_utils[cluster]'") from error
-            if self.processes:
-                threads = str(max(1, (os.cpu_count() or 1) // self.processes))
-                names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-                environment = ALLOCATOR | dict.fromkeys(names, threads)
-                with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
-                    self._cluster = distributed.LocalCluster(
-                        n_workers=self.processes,
-                        threads_per_worker=1,
-                        memory_limit=None,
-                        dashboard_address=None,
-                        silence_logs=logging.CRITICAL,
-                    )
             try:
-                address = self._cluster or self.scheduler
-                self._client = distributed.Client(address, timeout=CONNECT, set_as_default=False)
+                if self.processes:
+                    self._start(dask, distributed)
+                else:
+                    self._client = distributed.Client(self.scheduler, timeout=CONNECT, set_as_default=False)
             except (OSError, TimeoutError) as error:
                 raise ValueError(f"scheduler: nobody answers at {self.scheduler}: {error}") from error
             if not self._client.nthreads():
                 log.warning("there are no workers at %s yet: waiting for the first", self.scheduler)
         return self._client
+
+    def _start(self, dask: Any, distributed: Any) -> None:
+        """Start a scheduler in this process, and workers in processes of their own."""
+        threads = str(max(1, (os.cpu_count() or 1) // self.processes))
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        environment = ALLOCATOR | dict.fromkeys(names, threads)
+        with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
+            self._cluster = distributed.LocalCluster(
+                n_workers=0,
+                threads_per_worker=1,
+                memory_limit=None,
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL,
+            )
+            self._cluster.sync(_block_interrupts)
+            self._cluster.scale(self.processes)
+            self._client = distributed.Client(self._cluster, timeout=CONNECT, set_as_default=False)
+            self._client.wait_for_workers(self.processes, timeout=START)
 
     def choose(self, sweep: Sweep, model: str, source: str) -> Subject:
         """Return `Subject.choose`, as a worker finds it."""
@@ -148,6 +159,13 @@ class Cluster:
             raise ValueError(f"{len(given_up)} shards were given up, their workers died too often: {names}, ...")
 
 
+async def _block_interrupts() -> None:
+    """Keep Ctrl-C from the worker processes that this thread starts: it is for the process that runs the sweep."""
+    if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()  # which, when it is started, unblocks what was blocked
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit what their thread blocks
+
+
 _turn = threading.Lock()  # shards take turns in a worker of several threads: they share a GPU, and settings of PyTorch
 
 
@@ -155,12 +173,20 @@ def _compute(
     sweep: Sweep, subject: Subject, shard: Shard, batch_size: int, device: str
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     with _turn:
+        _without_semaphore()
         return compute(sweep, subject, shard, batch_size, device)
 
 
 def _choose(sweep: Sweep, model: str, source: str, device: str) -> Subject:
     with _turn:
+        _without_semaphore()
         return Subject.choose(sweep, model, source, device)
+
+
+def _without_semaphore() -> None:
+    """Keep tqdm from making a lock between processes, of which a worker that is killed leaves a warning behind."""
+    if not hasattr(tqdm, "_lock"):
+        tqdm.set_lock(threading.RLock())
 
 
 def _same(subject: Subject) -> Subject:

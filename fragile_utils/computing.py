@@ -118,10 +118,11 @@ def _out_of_memory(error: Exception) -> bool:
 def environment(device: torch.device) -> dict[str, Any]:
     """Return on what, and with what, this process computes."""
     cuda = device.type == "cuda"
-    threads = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    processor = f"{platform.machine()}, {threads} thread{'s' * (threads > 1)}"
     return {
         "device": device.type,
-        "hardware": torch.cuda.get_device_name(device) if cuda else threads,
+        "hardware": torch.cuda.get_device_name(device) if cuda else processor,
         "versions": {
             "fragile_utils": __version__,
             "python": platform.python_version(),

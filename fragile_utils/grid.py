@@ -6,6 +6,7 @@ folder, a method of `saliency.METHODS`, an attack of `attacks.ATTACKS`; or ``pac
 
 import dataclasses
 import importlib
+import inspect
 import itertools
 import json
 import re
@@ -63,9 +64,14 @@ class Choice:
         options = {
             key: value.build(registry, field) if isinstance(value, Choice) else value for key, value in self.options
         }
+        made = find(self.name, registry, field)
+        known = _parameters(made)
+        if unknown := [key for key in options if known is not None and key not in known]:
+            expected = f"expected some of {', '.join(known)}" if known else "it has no options"
+            raise ValueError(f"{field}: {self.name}: unknown option {', '.join(map(repr, unknown))}; {expected}")
         try:
-            return find(self.name, registry, field)(**defaults | options)
-        except TypeError as error:
+            return made(**defaults | options)
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{field}: {self}: {error}") from error
 
     def __str__(self) -> str:
@@ -305,6 +311,13 @@ def find(name: str, registry: Mapping[str, Callable], field: str, load: bool = T
     if not callable(found):
         raise ValueError(f"{field}: expected {name!r} to be a function, got {type(found).__name__}")
     return found
+
+
+def _parameters(function: Callable) -> list[str] | None:
+    """Return the names of a function's parameters, or None if it takes any."""
+    parameters = inspect.signature(function).parameters.values()
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return None if anything else [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
 def _is_function(name: str) -> bool:

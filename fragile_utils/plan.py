@@ -202,6 +202,8 @@ def _kinds(shard: Shard) -> tuple[tuple, ...]:
 def begin(sweep: Sweep, folder: str | Path, shard_size: int | None, choose: Callable[..., Subject]) -> Plan:
     """Return the plan of a sweep in a folder: a new one, or the one that the folder was begun with.
 
+    Settings under which no shard was finished, as after a mistake in them, are replaced.
+
     Raises
     ------
     ValueError
@@ -219,9 +221,10 @@ def begin(sweep: Sweep, folder: str | Path, shard_size: int | None, choose: Call
         other = [
             f"{name} {there[name]} (now {here[name]})" for name in here if here[name] != there[name] and name != "about"
         ]
-        if other:
+        if not other:
+            return plan
+        if any((folder / SHARDS).glob("*.parquet")):
             raise ValueError(f"{folder} was begun with other settings: {'; '.join(other)}; choose another folder")
-        return plan
     subjects = tuple(choose(sweep, model, source) for model, source in sweep.subjects)
     plan = Plan(sweep, folder, shard_size or SHARD_SIZE, subjects)
     plan.save()

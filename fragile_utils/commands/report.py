@@ -14,7 +14,7 @@ def add_parser(commands) -> None:
     parser = commands.add_parser(
         "report",
         help="print the table of a sweep, and draw its figure",
-        description="Print what the attacks of a sweep did: mean [95 %% interval] median over the images on which they "
+        description="Print what the attacks of a sweep did: mean [95 % interval] median over the images on which they "
         "succeeded. Write it as summary.csv and figure.png, with a row for each image in rows.csv and the settings in "
         "rows.json.",
     )

@@ -54,13 +54,19 @@ def run(options: argparse.Namespace) -> int:
     else:
         executor = cluster.Cluster(options.scheduler, options.device, options.batch_size)
     with spoken(logging.INFO if options.verbose else logging.WARNING):
-        state = experiments.run(
-            sweep,
-            options.out,
-            shard_size=options.shard_size,
-            executor=executor,
-            progress=sys.stderr.isatty() and not options.verbose,
-        )
+        try:
+            state = experiments.run(
+                sweep,
+                options.out,
+                shard_size=options.shard_size,
+                executor=executor,
+                progress=sys.stderr.isatty() and not options.verbose,
+            )
+        except KeyboardInterrupt:
+            print(
+                f"fragile: stopped; finished shards are in {options.out}, and the same command goes on", file=sys.stderr
+            )
+            raise
     return report(state, options.json)
 
 

@@ -23,8 +23,8 @@ from fragile_utils import attacks, checks, data, models, regions, saliency
 # From a name to a reader with the arguments of `data.load`.
 DATA: dict[str, Callable[..., data.Batch]] = {
     "imagenet": lambda *, size, fit, limit: data.imagenet_folder(size=size or data.IMAGENET_SIZE, fit=fit, limit=limit),
-    "cifar10-train": lambda *, size, fit, limit: data.cifar10_folder("train", limit=limit),
-    "cifar10-test": lambda *, size, fit, limit: data.cifar10_folder("test", limit=limit),
+    "cifar10-train": lambda *, size, fit, limit: data.cifar10("train", limit=limit),
+    "cifar10-test": lambda *, size, fit, limit: data.cifar10("test", limit=limit),
 }
 
 

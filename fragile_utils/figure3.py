@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from fragile_utils import data, plots
 from fragile_utils.bootstrap import mean_interval
@@ -93,7 +94,12 @@ def figure(
         row[0].set_ylabel(MEASURES[measure])
     for panel, method in zip(axes[0], methods, strict=True):
         panel.set_title(METHODS[method], fontsize=10)
-    axes[0, -1].legend(frameon=False, fontsize=9)
+    handles = axes[0, 0].get_legend_handles_labels()[0]
+    if paper is not None:
+        handles.append(
+            Line2D([], [], color="grey", linestyle="--", marker="s", markerfacecolor="white", label="the paper")
+        )
+    drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9)
     drawn.supxlabel("budget (levels of 255)", fontsize=10)
     return drawn
 

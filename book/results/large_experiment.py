@@ -27,14 +27,14 @@ KEPT = ["method", "attack", "eps", "index", "success", "iteration", *experiments
 
 
 def collect(folder: Path, name: str, sweeps: list[str]) -> None:
-    """Write the rows of some sweeps to one table in the package, and their settings."""
+    """Write the rows of some sweeps, those of complete cells, to one table in the package, and their settings."""
     begun = [
         folder / sweep for sweep in sweeps if (folder / sweep).exists() and experiments.status(folder / sweep).done
     ]
     if not begun:
         raise SystemExit(f"{folder}: nothing of {name} is done yet")
     found = [experiments.results(sweep, partial=True) for sweep in begun]
-    table = pd.concat([table[KEPT] for _, table in found])
+    table = pd.concat([whole(table, about["subjects"][0]["images"])[KEPT] for about, table in found])
     table.to_csv(RESULTS / f"{name}.csv", index=False, float_format="%.4g", lineterminator="\n")
     settings = {
         "about": "attacks on explanations of many images; one table of several sweeps",
@@ -42,6 +42,11 @@ def collect(folder: Path, name: str, sweeps: list[str]) -> None:
         "sweeps": [settings for settings, _ in found],
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def whole(table: pd.DataFrame, images: int) -> pd.DataFrame:
+    """Return the rows of the cells that have all images."""
+    return table.groupby(experiments.CELL).filter(lambda cell: len(cell) == images)
 
 
 def main() -> None:

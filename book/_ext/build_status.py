@@ -26,7 +26,7 @@ NOTES = "environments.json"  # in the folder of the cache
 # What a page reads, by the function of `fragile_utils` that its code calls; the embedded tier unless said otherwise.
 DATA = {
     r"\bimagenet_samples\(": "20 ImageNet images (embedded)",
-    r"\bcifar10_samples\(": "20 CIFAR-10 images (embedded)",
+    r"\bcifar10_samples\(|cifar10-samples": "20 CIFAR-10 images (embedded)",
     r"\bmnist_samples\(|\btasks\.digits\(": "MNIST digits (embedded)",
     r"\bdata\.flowers\(|\btasks\.flowers\(": "flower photos (online, or your own folder)",
     r"\bflowers_or_digits\(": "flower photos where they are, else MNIST digits (embedded)",

@@ -31,7 +31,7 @@ METHODS = {
 ATTACKS = {"random-sign": attacks.RandomSign(), "topk": attacks.TopK(1000), "mass-center": attacks.MassCenter()}
 BUDGETS = (1, 2, 4, 8)
 MEASURE_EVERY = {"gradient": 1, "deeplift": 5, "integrated-gradients": 25}
-STEPS, BATCH = 300, 12
+STEPS, BATCH = 300, 4
 KEPT = ["method", "attack", "eps", "name", "label", "success", "reason", "iteration"]
 MEASURES = ["topk_intersection", "rank_correlation", "center_shift"]
 

@@ -101,6 +101,7 @@ class SoftplusSurrogate(nn.Module):
         self.beta = beta
         self.constant = False  # whether its parameters are constants, though they may require gradients
         self.programs: OrderedDict[Any, Any] | None = OrderedDict()  # see ``tangents``; None if it cannot be traced
+        self.training = model.training  # without train(), which would set every module of the model
 
     def forward(self, images: Tensor) -> Tensor:
         if math.isinf(self.beta):
@@ -114,7 +115,7 @@ def unchanged(model: nn.Module) -> SoftplusSurrogate:
 
     It computes what the model does, but what is handed down layer by layer is then traced once, and not at each call.
     """
-    network = SoftplusSurrogate(model, math.inf).train(model.training)
+    network = SoftplusSurrogate(model, math.inf)
     network.constant = True
     return network
 
@@ -145,7 +146,7 @@ def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusS
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise ValueError("model: expected a plain module, got TorchScript, in which ReLU cannot be replaced")
     beta = checks.positive(getattr(model, "beta", 1.0) if beta is None else beta, "beta")
-    return SoftplusSurrogate(model, beta).train(model.training)
+    return SoftplusSurrogate(model, beta)
 
 
 def choose_beta(model: nn.Module, images: Tensor, share: float = 0.95) -> float:

@@ -5,6 +5,8 @@ standardised features. Its training loss is convex, so that the result is determ
 by a seed or by when training stopped. That is what influence functions need.
 """
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
@@ -21,7 +23,7 @@ class Features(nn.Module):
     Parameters
     ----------
     model : Module
-        In evaluation mode; images in [0, 1] to anything.
+        In evaluation mode; images in [0, 1] to anything. It is copied, and left as it is.
     layer : str
         The name of the layer, ``network.features`` for `models.squeezenet` (512 features: the last fire module).
 
@@ -37,6 +39,7 @@ class Features(nn.Module):
         if layer not in dict(model.named_modules()) or not layer:
             raise ValueError(f"layer: expected the name of a module of the network, got {layer!r}")
         try:
+            model = copy.deepcopy(model)  # what follows freezes it, and puts it into training mode on the way
             self.network = create_feature_extractor(model, {layer: "features"}, suppress_diff_warning=True)
         except Exception as error:  # torch.fx raises what the network's own code raises
             raise ValueError(f"layer: the network cannot be cut at {layer!r}: {error}") from error

@@ -231,7 +231,7 @@ class _Run:
         self.mean = _half(learnt.images.mean(dim=0)).to(device)
         self.std = _half(learnt.images.std(dim=(0, 2, 3))).clamp(min=1e-3).to(device)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+            torch.default_generator.manual_seed(settings.seed)  # and not those of GPUs, which nobody puts back
             network = settings.layout.build(settings.batch_norm)
         self.network = network.to(device, memory_format=torch.channels_last)
         parameters = self.network.parameters()

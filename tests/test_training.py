@@ -173,7 +173,8 @@ def test_the_first_step_is_the_one_written_out_by_hand(noise):
         torch.testing.assert_close(after, before.detach() - rate * 1.9 * step, rtol=1e-3, atol=1e-5)
 
 
-def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_generator_alone(noise):
+def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_generators_alone(noise, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPU's generator was seeded"))
     state = torch.get_rng_state()
     first, second, other = (training.train(replace(TINY, seed=seed), noise, noise) for seed in (1, 1, 2))
     assert same_weights(first.stored.network, second.stored.network)

@@ -190,7 +190,7 @@ def run(
     """
     checks.evaluation_mode(model)
     checks.images(images)
-    checks.labels(labels, len(images))
+    checks.labels(labels, len(images), device=images.device)
     eps, step_size = checks.positive(eps, "eps"), checks.positive(step_size, "step_size")
     steps, step_size = attack.schedule(eps, checks.count(steps, "steps"), step_size)
     checks.count(measure_every, "measure_every")

@@ -36,15 +36,21 @@ def images(x: Tensor, name: str = "images") -> Tensor:
     return x
 
 
-def labels(y: Tensor, count: int, classes: int | None = None, name: str = "labels") -> Tensor:
-    """Return `y` if it is one class index for each of `count` images, from 0 to `classes` - 1."""
+def labels(
+    y: Tensor, count: int, classes: int | None = None, name: str = "labels", device: torch.device | None = None
+) -> Tensor:
+    """Return `y` if it is one class index (int64) for each of `count` images, from 0 to `classes` - 1, on `device`."""
     expected = f"{name}: expected an integer tensor ({count},)"
     if not isinstance(y, Tensor):
         raise ValueError(f"{expected}, got {type(y).__name__}")
     if tuple(y.shape) != (count,):
         raise ValueError(f"{expected}, got shape {tuple(y.shape)}")
-    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-        raise ValueError(f"{expected}, got dtype {y.dtype}")
+    if y.dtype != torch.int64:
+        raise ValueError(f"{expected} of int64, got dtype {y.dtype}; convert with {name.split()[-1]}.long()")
+    if device is not None and y.device != device:
+        raise ValueError(f"{expected} on {device}, where the images are, got one on {y.device}")
+    if not count:
+        return y
     low, high = (value.item() for value in y.aminmax())
     if low < 0 or (classes is not None and high >= classes):
         limit = "at least 0" if classes is None else f"from 0 to {classes - 1}"

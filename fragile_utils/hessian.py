@@ -395,7 +395,7 @@ def change(
 def _check(model: nn.Module, images: Tensor, targets: Tensor) -> None:
     checks.evaluation_mode(model)
     checks.images(images)
-    checks.labels(targets, len(images), name="targets")
+    checks.labels(targets, len(images), name="targets", device=images.device)
     if isinstance(model, SoftplusSurrogate):
         return
     with torch.no_grad():

@@ -195,7 +195,7 @@ def run(
     """
     checks.evaluation_mode(features)
     checks.images(images)
-    checks.labels(labels, len(images), explain.head.classes)
+    checks.labels(labels, len(images), explain.head.classes, device=images.device)
     eps = checks.positive(eps, "eps")
     step_size = None if step_size is None else checks.positive(step_size, "step_size")
     steps, step_size = attack.schedule(eps, checks.count(steps, "steps"), step_size)

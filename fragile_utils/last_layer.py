@@ -151,7 +151,7 @@ def fit(features: Tensor, labels: Tensor, *, l2: float = 0.01) -> Head:
         separable classes need l2 > 0.
     """
     check_features(features)
-    checks.labels(labels, len(features))
+    checks.labels(labels, len(features), device=features.device)
     present = labels.unique().tolist()
     if len(present) < 2:
         raise ValueError(f"labels: expected examples of at least two classes, got only class {present[0]}")
@@ -226,4 +226,4 @@ def check_examples(features: Tensor, labels: Tensor, head: Head) -> None:
         raise ValueError(
             f"features: expected {len(head.mean)} columns, as the head was trained on, got {features.shape[1]}"
         )
-    checks.labels(labels, len(features), head.classes)
+    checks.labels(labels, len(features), head.classes, device=features.device)

@@ -38,7 +38,7 @@ class Problem:
 
     def start(self, at_random: bool) -> Tensor:
         """Return the images from which the attack sets out: the originals, or random points of the eps-ball."""
-        if not at_random:
+        if not (at_random and len(self.images)):
             return self.images
         noise = torch.stack([uniform(image, seed) for image, seed in zip(self.images, self.seeds, strict=True)])
         return self.clip(self.images + self.eps * noise)

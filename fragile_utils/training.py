@@ -165,10 +165,12 @@ def train(
     Raises
     ------
     ValueError
-        If the images are not of CIFAR-10's size, a label is out of range, the checkpoint is of another training, or the
-        loss is no longer finite.
+        If there are no images, they are not of CIFAR-10's size, a label is out of range, the checkpoint is of another
+        training, or the loss is no longer finite.
     """
     for name, batch in (("learnt", learnt), ("held_out", held_out)):
+        if not len(batch):
+            raise ValueError(f"{name}: expected at least one image, got none")
         if batch.images.shape[-2:] != (convnet.SIZE, convnet.SIZE):
             raise ValueError(f"{name}: expected images 32 x 32, got {tuple(batch.images.shape[-2:])}")
         checks.labels(batch.labels, len(batch), convnet.CLASSES, f"{name}: labels")

@@ -324,9 +324,10 @@ def test_an_image_that_the_model_gets_wrong_is_reported_and_left_alone(tiny, tin
     torch.testing.assert_close(result.images[[0, 1, 3]], others.images[[0, 1, 3]])
 
 
-def test_when_every_image_is_wrong_nothing_is_attacked(tiny, tiny_batch):
+@pytest.mark.parametrize("random_start", [False, True])
+def test_when_every_image_is_wrong_nothing_is_attacked(random_start, tiny, tiny_batch):
     images, predicted = tiny_batch
-    result = attack("topk", tiny, images, (predicted + 1) % 5)
+    result = attack("topk", tiny, images, (predicted + 1) % 5, random_start=random_start)
     assert not result.success.any()
     assert torch.equal(result.images, images)
 
@@ -424,6 +425,8 @@ BAD = {
     "negative label": ({"labels": torch.tensor([0, -1])}, "got -1"),
     "too few labels": ({"labels": LABELS[:1]}, r"tensor \(2,\), got shape \(1,\)"),
     "float labels": ({"labels": LABELS.float()}, "dtype torch.float32"),
+    "labels of another integer type": ({"labels": LABELS.int()}, r"dtype torch.int32; convert with labels.long\(\)"),
+    "labels elsewhere": ({"labels": LABELS.to("meta")}, "on cpu, where the images are, got one on meta"),
     "eps 0": ({"eps": 0.0}, "eps: expected a number above 0, got 0"),
     "eps negative": ({"eps": -1.0}, "eps: expected a number above 0"),
     "eps NaN": ({"eps": float("nan")}, "eps: expected a number above 0"),

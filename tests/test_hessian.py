@@ -341,6 +341,7 @@ BAD = {
     "0..255": (lambda m: hessian.product(m, IMAGES * 255, T, V), "divide by 255"),
     "a label too many": (lambda m: hessian.product(m, IMAGES, torch.tensor([0, 5]), V), "targets: expected classes"),
     "labels": (lambda m: hessian.moments(m, IMAGES, T[:1]), r"targets: expected an integer tensor \(2,\)"),
+    "labels of another type": (lambda m: hessian.moments(m, IMAGES, T.int()), "targets: .* got dtype torch.int32"),
     "shape": (lambda m: hessian.product(m, IMAGES, T, V[:1]), r"directions: expected a tensor \(2, 3, 16, 16\)"),
     "dtype": (lambda m: hessian.curvature(m, IMAGES, T, V.double()), "got .* of torch.float64"),
     "an array": (lambda m: hessian.product(m, IMAGES, T, V.numpy()), "got ndarray"),

@@ -228,6 +228,8 @@ FEATURES, EXPLAIN, IMAGES, LABELS = problem(dtype=torch.float32)
 BAD = {
     "0..255": ({"images": IMAGES * 255}, "divide by 255"),
     "label 2": ({"labels": LABELS + 2}, "expected classes from 0 to 1"),
+    "labels of another integer type": ({"labels": LABELS.int()}, "dtype torch.int32"),
+    "labels elsewhere": ({"labels": LABELS.to("meta")}, "on cpu, where the images are, got one on meta"),
     "too few labels": ({"labels": LABELS[:1]}, r"tensor \(6,\), got shape \(1,\)"),
     "eps 0": ({"eps": 0.0}, "eps: expected a number above 0"),
     "no steps": ({"steps": 0}, "steps: expected a whole number"),

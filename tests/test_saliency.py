@@ -508,6 +508,10 @@ def test_training_mode_and_wrong_classes_are_refused(method):
     model, (images, targets) = cifar(), batch()
     with pytest.raises(ValueError, match="targets: expected classes from 0 to 4, got 5"):
         method.attribute(model, images, torch.tensor([0, 5]))
+    with pytest.raises(ValueError, match=r"got dtype torch.int16; convert with targets.long\(\)"):
+        method.attribute(model, images, targets.short())
+    with pytest.raises(ValueError, match=r"targets: .* on cpu, where the images are, got one on meta"):
+        method.attribute(model, images, targets.to("meta"))
     with pytest.raises(ValueError, match=r"model\.eval\(\)"):
         method(model.train(), images, targets)
 

@@ -253,6 +253,8 @@ def test_bad_images_and_labels_are_refused(noise):
     small = data.Batch(noise.images[..., :16, :16], noise.labels)
     with pytest.raises(ValueError, match=r"held_out: expected images 32 x 32, got \(16, 16\)"):
         training.train(TINY, noise, small)
+    with pytest.raises(ValueError, match="held_out: expected at least one image, got none"):
+        training.train(TINY, noise, noise[:0])
     wrong = data.Batch(noise.images, noise.labels + 1)
     with pytest.raises(ValueError, match="learnt: labels: expected classes from 0 to 9, got 10"):
         training.train(TINY, wrong, noise)

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 
 import captum.attr
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -458,8 +459,11 @@ def test_baselines_are_values():
 
 @pytest.mark.parametrize(
     "value",
-    ["black", -0.1, 127, True, None, torch.rand(4, 4), torch.rand(1, 4, 4), 255 * torch.rand(3, 4, 4)],
-    ids=lambda value: str(getattr(value, "shape", value)),
+    [
+        *("black", -0.1, 127, True, None, np.full((3, 4, 4), 0.5)),
+        *(torch.rand(4, 4), torch.rand(1, 4, 4), 255 * torch.rand(3, 4, 4)),
+    ],
+    ids=lambda value: f"{type(value).__name__} {getattr(value, 'shape', value)}",
 )
 def test_what_is_no_baseline_is_refused(value):
     with pytest.raises(ValueError, match="baseline"):

@@ -53,9 +53,7 @@ class Batch:
 
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> "Batch":
         """Return the batch of the images at `index`: a number, a slice, a list of numbers, a mask."""
-        if isinstance(index, int):
-            index = [index]
-        chosen = torch.arange(len(self))[index.cpu() if isinstance(index, Tensor) else index]
+        chosen = torch.arange(len(self))[index.cpu() if isinstance(index, Tensor) else index].reshape(-1)
         rows = chosen.to(self.images.device)
         return replace(
             self,

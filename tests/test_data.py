@@ -53,8 +53,11 @@ def test_imagenet_wnids_are_in_the_order_of_the_class_index():
 
 @pytest.mark.parametrize(
     ("index", "expected"),
-    [(2, [2]), (slice(1, 3), [1, 2]), ([4, 0], [4, 0]), (torch.tensor([True] + [False] * 4), [0]), (-1, [4])],
-    ids=["number", "slice", "list", "mask", "from the end"],
+    [
+        *[(2, [2]), (slice(1, 3), [1, 2]), ([4, 0], [4, 0]), (torch.tensor([True] + [False] * 4), [0]), (-1, [4])],
+        *[(np.int64(3), [3]), (torch.tensor(3), [3])],
+    ],
+    ids=["number", "slice", "list", "mask", "from the end", "NumPy's number", "a tensor's number"],
 )
 def test_batch_indexing_keeps_images_labels_and_names_together(index, expected):
     images = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 3, 2, 2) / 5

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from fragile_utils import checks
+from fragile_utils import checks, precision
 
 Fit = Literal["crop", "stretch"]
 
@@ -98,9 +98,10 @@ def class_name(classes: Sequence[str], label: int) -> str:
     return classes[label] if label < len(classes) else f"class {label}"
 
 
+@precision.float32()
 @torch.no_grad()
 def predict(model: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
-    """Return the class (N,) with the highest logit for each image (N, 3, H, W)."""
+    """Return the class (N,) with the highest logit for each image (N, 3, H, W), in full float32."""
     checks.images(images)
     checks.evaluation_mode(model)
     return torch.cat([checks.logits(model(part), len(part)).argmax(1) for part in images.split(batch_size)])

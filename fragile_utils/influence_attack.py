@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fragile_utils import checks, influence
+from fragile_utils import checks, influence, precision
 from fragile_utils.iterates import Best, attackable, confidence, project, random_signs, wrong_predictions
 from fragile_utils.last_layer import Features
 
@@ -143,6 +143,7 @@ class Result:
         return pd.DataFrame({name: values.tolist() for name, values in columns.items()})
 
 
+@precision.float32()
 def run(
     attack: Attack,
     features: Features,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from fragile_utils import checks
+from fragile_utils import checks, precision
 from fragile_utils.solvers import ConjugateGradients, Exact, Hessian
 
 
@@ -54,6 +54,7 @@ class Features(nn.Module):
             )
         return out.mean(dim=(2, 3)) if out.ndim == 4 else out
 
+    @precision.float32()
     @torch.no_grad()
     def extract(self, images: Tensor, batch_size: int = 64) -> Tensor:
         """Return the features (N, D) of images (N, 3, H, W), computed in batches."""

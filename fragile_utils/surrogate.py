@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from fragile_utils import checks
+from fragile_utils import checks, precision
 
 
 def softplus(x: Tensor, beta: float = 1.0) -> Tensor:
@@ -149,6 +149,7 @@ def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusS
     return SoftplusSurrogate(model, beta)
 
 
+@precision.float32()
 def choose_beta(model: nn.Module, images: Tensor, share: float = 0.95) -> float:
     """Return the smallest power of two, from 1 on, with which the surrogate predicts as `model` does.
 

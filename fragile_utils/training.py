@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fragile_utils import checks, convnet, data
+from fragile_utils.precision import float32
 
 WARM_UP = 0.2  # the share of the steps in which the learning rate rises
 MOMENTUM = 0.9
@@ -190,6 +191,7 @@ def train(
     return trained
 
 
+@float32()
 @torch.no_grad()
 def accuracy(stored: convnet.Stored, batch: data.Batch, batch_size: int = 500) -> float:
     """Return the share of the images that a network gets right, in float32."""

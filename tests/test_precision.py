@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
-from fragile_utils import precision
+from fragile_utils import convnet, data, influence, influence_attack, last_layer, precision, surrogate, training
 
 BACKENDS = torch.backends
 NEWER = hasattr(BACKENDS.cudnn, "conv")  # PyTorch has two ways to set it, and refuses to read one after the other
@@ -77,3 +78,49 @@ def test_products_of_medium_precision_are_so_again_afterwards():
         check()
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+# --- Where it is asked for -------------------------------------------------------------------------------------------
+
+
+class Means(nn.Module):
+    """Tells how bright the channels are, and notes what convolutions would be computed in meanwhile."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def forward(self, images):
+        self.seen.add(torch.backends.cudnn.allow_tf32)
+        return images.mean(dim=(2, 3))
+
+    extract = last_layer.Features.extract
+
+
+def attack_influence(means, images, labels):
+    seen = means(images.double())
+    means.seen.clear()
+    explain = influence.Influence(last_layer.fit(seen, labels), seen, labels)
+    influence_attack.run(influence_attack.GradientSign(), means, explain, images.double(), labels, eps=0.1)
+
+
+def measure_accuracy(means, images, labels):
+    stored = convnet.Stored(convnet.ConvNet(), means, torch.zeros(3, 4, 4), torch.ones(3))
+    training.accuracy(stored, data.Batch(images, labels))
+
+
+ASKING = {
+    "predictions": lambda means, images, labels: data.predict(means, images),
+    "beta": lambda means, images, labels: surrogate.choose_beta(means, images),
+    "features": lambda means, images, labels: means.extract(images),
+    "attacks on influence": attack_influence,
+    "accuracy": measure_accuracy,
+}
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_a_gpu_computes_in_full_float32(name):
+    means = Means().eval()
+    with precision.float32(tf32=True):  # as PyTorch does, in convolutions, unless told otherwise
+        ASKING[name](means, torch.rand(6, 3, 4, 4), torch.arange(6) % 3)
+    assert means.seen == {False}

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import math
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -298,8 +299,11 @@ class _Run:
 
     def resume(self, path: Path) -> list[dict[str, float]]:
         """Take over the state that `write` wrote, and return its log."""
-        state = torch.load(path, map_location=self.images.device, weights_only=True)
-        found = Training.from_json(state["settings"])
+        try:
+            state = torch.load(path, map_location=self.images.device, weights_only=True)
+            found = Training.from_json(state["settings"])
+        except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            raise ValueError(f"{path}: expected a checkpoint of a training; remove it to start again") from error
         if found != self.settings:
             raise ValueError(f"{path}: expected the checkpoint of {self.settings}, got one of {found}")
         if not torch.equal(state["mean"], self.mean):

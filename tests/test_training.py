@@ -182,6 +182,14 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_generators_alone
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut short"], ids=["empty", "text", "cut"])
+def test_a_damaged_checkpoint_is_refused(content, noise, tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint.pt: expected a checkpoint of a training; remove it"):
+        training.train(TINY, noise, noise, checkpoint=checkpoint)
+
+
 def test_an_interrupted_training_goes_on_to_the_same_end(noise, tmp_path):
     def interrupt(row):
         if row["epoch"] == 2:
@@ -303,6 +311,18 @@ def test_the_command_writes_weights_settings_and_curve(root, capsys):
     for other in (["--weight-decay", "0.02"], ["--weight-decay", "0.01", "--limit", "5"]):
         assert main([*SHORT, *other, "--out", str(out)]) == 2
         assert "is of a training with other settings" in capsys.readouterr().err
+
+
+def test_options_of_zero_are_recorded_and_another_file_is_no_finished_training(root, capsys):
+    out = root / "net"
+    assert main([*SHORT, "--weight-decay", "0", "--seed", "0", "--epochs", "1", "--out", str(out)]) == 0
+    command = json.loads((out / "training.json").read_text())["command"]
+    assert "--weight-decay 0.0" in command
+    assert "--seed 0" in command
+    for text in ("{", "{}", "[]"):
+        (out / "training.json").write_text(text)
+        assert main([*SHORT, "--out", str(out)]) == 2
+        assert "training.json is not what `fragile train` writes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -84,8 +84,12 @@ def find_finished(folder: Path, settings: training.Training, limit: int | None) 
     path = folder / SETTINGS
     if not path.exists():
         return None
-    summary = json.loads(path.read_text(encoding="utf-8"))
-    if (summary["settings"], summary["limit"]) != (asdict(settings), limit):
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        found = summary["settings"], summary["limit"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"--out: {path} is not what `fragile train` writes; choose another folder") from error
+    if found != (asdict(settings), limit):
         raise ValueError(f"--out: {path} is of a training with other settings; choose another folder")
     return summary
 
@@ -141,7 +145,9 @@ def train(
 def describe(options: argparse.Namespace) -> list[str]:
     """Return the options that were given, as one would type them."""
     names = ("preset", *OVERRIDES, "limit")
-    return [f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names if getattr(options, name)]
+    return [
+        f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names if getattr(options, name) is not None
+    ]
 
 
 def write(path: Path, text: str) -> None:

@@ -111,11 +111,12 @@ class SoftplusSurrogate(nn.Module):
 
 
 def unchanged(model: nn.Module) -> SoftplusSurrogate:
-    """Return the surrogate of `model` with an infinite beta, its parameters taken as constants.
+    """Return the surrogate of `model` with an infinite beta, or of a surrogate itself, its parameters constants.
 
     It computes what the model does, but what is handed down layer by layer is then traced once, and not at each call.
     """
-    network = SoftplusSurrogate(model, math.inf)
+    is_surrogate = isinstance(model, SoftplusSurrogate)
+    network = SoftplusSurrogate(*((model.model, model.beta) if is_surrogate else (model, math.inf)))
     network.constant = True
     return network
 
@@ -130,7 +131,7 @@ def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusS
     Parameters
     ----------
     model : Module
-        Left as it is.
+        Left as it is. A surrogate has no ReLU left: what is returned computes the same, whatever `beta`.
     beta : float, optional
         Sharpness: the larger, the closer to ReLU. By default `model.beta` where it has one, else 1.
 
@@ -146,6 +147,8 @@ def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusS
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise ValueError("model: expected a plain module, got TorchScript, in which ReLU cannot be replaced")
     beta = checks.positive(getattr(model, "beta", 1.0) if beta is None else beta, "beta")
+    if isinstance(model, SoftplusSurrogate) and not math.isinf(model.beta):
+        return SoftplusSurrogate(model.model, model.beta)
     return SoftplusSurrogate(model, beta)
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Tiny
@@ -278,6 +279,30 @@ def test_every_method_can_be_attacked_in_every_way(which, name, tiny, tiny_batch
     )
     assert result.success.any()
     assert (result.dissimilarity >= result.dissimilarity_before).all()
+
+
+class Soft(Tiny):
+    """The tiny network, with softplus written out."""
+
+    def forward(self, images):
+        x = F.softplus(self.first(images * 2 - 1), 8.0, threshold=100)
+        x = self.pool(F.softplus(self.second(x), 8.0, threshold=100))
+        return self.last(x.flatten(1))
+
+
+@pytest.mark.parametrize("method", [GRADIENT, saliency.DeepLift(0.5)], ids=["gradient", "deeplift"])
+def test_a_network_smoothed_by_the_surrogate_can_be_attacked(method, tiny, tiny_batch):
+    """A surrogate as the network itself, against the same network written out."""
+    images, tiny, soft = tiny_batch[0].double(), tiny.double(), Soft().eval().requires_grad_(False).double()
+    labels = data.predict(soft, images)
+    options = {"eps": 0.05, "steps": 5, "step_size": 0.01, "seed": 2}
+    found = attacks.run(attacks.TopK(20), softplus_surrogate(tiny, 8.0), images, labels, method, **options)
+    expected = attacks.run(attacks.TopK(20), soft, images, labels, method, **options, beta=1.0)
+    assert found.beta == 8.0
+    assert found.surrogate_agrees.all()
+    assert found.success.any()
+    for field in ("images", "maps_before", "maps", "confidence", "curve"):
+        torch.testing.assert_close(getattr(found, field), getattr(expected, field))
 
 
 def test_confidence_is_the_probability_of_the_label(tiny, tiny_batch):

@@ -60,6 +60,7 @@ class Attack:
         """Return D (N,), which the attack makes large, of new maps (N, H, W). Differentiable."""
         raise TypeError(f"{type(self).__name__} does not say what it climbs: expected it to define dissimilarity()")
 
+    @torch.enable_grad()
     def direction(self, problem: Problem, x: Tensor) -> Tensor:
         """Return the sign (N, 3, H, W) of the gradient of D with respect to the images, on the surrogate."""
         x = x.detach().requires_grad_()

@@ -67,6 +67,15 @@ def test_same_seed_same_result_other_seed_other_noise(name, tiny, tiny_batch):
 
 
 @pytest.mark.parametrize("name", ATTACKS)
+def test_without_gradients_around_it_it_finds_the_same(name, tiny, tiny_batch):
+    expected = attack(name, tiny, *tiny_batch)
+    with torch.no_grad():
+        found = attack(name, tiny, *tiny_batch)
+        assert not torch.is_grad_enabled()
+    assert torch.equal(found.images, expected.images)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
 def test_a_batch_equals_its_images_one_by_one(name, tiny, tiny_batch):
     images, labels = (tensor.double() if tensor.is_floating_point() else tensor for tensor in tiny_batch)
     tiny = tiny.double()

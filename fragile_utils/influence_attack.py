@@ -194,10 +194,11 @@ def run(
     ----------
     Ghorbani, Abid, Zou, *Interpretation of Neural Networks is Fragile*, AAAI 2019, section on influence functions.
     """
+    checks.instance(attack, Attack, "attack", "GradientSign()")
     checks.evaluation_mode(features)
     checks.images(images)
     checks.labels(labels, len(images), explain.head.classes, device=images.device)
-    eps = checks.positive(eps, "eps")
+    eps, seed = checks.budget(eps), checks.seed(seed)
     step_size = None if step_size is None else checks.positive(step_size, "step_size")
     steps, step_size = attack.schedule(eps, checks.count(steps, "steps"), step_size)
     images = images.detach().clamp(0, 1)

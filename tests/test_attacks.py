@@ -469,15 +469,22 @@ BAD = {
     "half a step": ({"steps": 1.5}, "steps: expected a whole number"),
     "k larger than the image": ({"attack": attacks.TopK(257)}, "k: expected a whole number from 1 to 256, got 257"),
     "beta": ({"beta": -1.0}, "beta: expected a number above 0"),
+    "eps in levels": ({"eps": 8}, "eps: expected at most 1, since .*; for 8 levels give 8 / 255"),
+    "half a seed": ({"seed": 0.5}, "seed: expected a whole number, got 0.5"),
+    "a class of attacks": ({"attack": attacks.TopK}, r"attack: expected .* TopK\(k=1000\), got the class TopK, which"),
+    "a class of methods": ({"method": saliency.Gradient}, "method: .* got the class Gradient, which is still"),
+    "the name of a method": ({"method": "gradient"}, r"method: expected a value such as Gradient\(\), got 'gradient'"),
+    "the name of a guide": ({"guide": "gradient"}, "guide: expected a value such as"),
+    "NumPy's steps": ({"steps": np.int64(3)}, r"steps: expected a whole number .*; convert with int\(\)"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_refused_with_a_message(case, tiny):
     change, message = BAD[case]
-    options = {"attack": attacks.TopK(5), "images": IMAGES, "labels": LABELS, "eps": 0.1, "steps": 1} | change
+    options = {"attack": attacks.TopK(5), "images": IMAGES, "labels": LABELS, "method": GRADIENT} | change
     with pytest.raises(ValueError, match=message):
-        attacks.run(options.pop("attack"), tiny, options.pop("images"), options.pop("labels"), GRADIENT, **options)
+        attacks.run(**{"model": tiny, "eps": 0.1, "steps": 1} | options)
 
 
 def test_training_mode_is_refused(tiny):

@@ -118,6 +118,7 @@ def test_info_says_what_is_there(fragile):
 BAD = {
     "eps 0": (["--eps", 0], "--eps: expected a number above 0, got 0.0"),
     "eps negative": (["--eps", -1], "--eps: expected a number above 0, got -1.0"),
+    "eps 300": (["--eps", 300], "--eps: expected at most 255 levels, got 300"),
     "step size 0": (["--step-size", 0], "--step-size: expected a number above 0"),
     "no steps": (["--steps", 0], "--steps: expected a whole number at least 1, got 0"),
     "no images": (["--images", 0], "--images: expected a whole number at least 1, got 0"),

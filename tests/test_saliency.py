@@ -499,6 +499,7 @@ def test_a_baseline_must_fit_the_images_and_the_model():
         (lambda: SmoothGrad(Gradient), "method: expected a saliency method"),
         (lambda: SmoothGrad(samples=0), "samples: expected a whole number"),
         (lambda: SmoothGrad(sigma=0), "sigma: expected a number above 0"),
+        (lambda: SmoothGrad(seed=0.5), "seed: expected a whole number, got 0.5"),
         (lambda: Captum("Saliency"), "attribution: expected a function"),
     ],
 )

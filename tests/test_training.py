@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -313,12 +314,14 @@ def test_the_command_writes_weights_settings_and_curve(root, capsys):
         assert "is of a training with other settings" in capsys.readouterr().err
 
 
-def test_options_of_zero_are_recorded_and_another_file_is_no_finished_training(root, capsys):
+def test_options_of_zero_are_recorded_and_another_file_is_no_finished_training(root, capsys, monkeypatch):
+    monkeypatch.setattr(os, "linesep", "\r\n")  # as on Windows
     out = root / "net"
     assert main([*SHORT, "--weight-decay", "0", "--seed", "0", "--epochs", "1", "--out", str(out)]) == 0
     command = json.loads((out / "training.json").read_text())["command"]
     assert "--weight-decay 0.0" in command
     assert "--seed 0" in command
+    assert b"\r" not in (out / "log.csv").read_bytes()
     for text in ("{", "{}", "[]"):
         (out / "training.json").write_text(text)
         assert main([*SHORT, "--out", str(out)]) == 2

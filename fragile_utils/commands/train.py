@@ -135,7 +135,7 @@ def train(
             "versions": {name: metadata.version(name) for name in ("torch", "numpy", "safetensors")}
             | {"python": platform.python_version(), "fragile_utils": __version__},
         }
-        write(folder / LOG, trained.log.to_csv(index=False, float_format="%.6g"))
+        write(folder / LOG, trained.log.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
         write(folder / SETTINGS, json.dumps(summary, indent=1) + "\n")
     except OSError as error:
         raise ValueError(f"--out: cannot write to {folder}: {error.strerror}") from error
@@ -153,5 +153,5 @@ def describe(options: argparse.Namespace) -> list[str]:
 def write(path: Path, text: str) -> None:
     """Write a text file, aside at first."""
     partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8", newline="\n")
     partial.replace(path)

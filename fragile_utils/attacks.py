@@ -188,10 +188,14 @@ def run(
     ----------
     Ghorbani, Abid, Zou, *Interpretation of Neural Networks is Fragile*, AAAI 2019, Algorithm 1.
     """
+    checks.instance(attack, Attack, "attack", "TopK(k=1000)")
+    checks.instance(method, saliency.Method, "method", "Gradient()")
+    if guide is not None:
+        checks.instance(guide, saliency.Method, "guide", "Gradient()")
     checks.evaluation_mode(model)
     checks.images(images)
-    checks.labels(labels, len(images))
-    eps, step_size = checks.positive(eps, "eps"), checks.positive(step_size, "step_size")
+    checks.labels(labels, len(images), device=images.device)
+    eps, step_size, seed = checks.budget(eps), checks.positive(step_size, "step_size"), checks.seed(seed)
     steps, step_size = attack.schedule(eps, checks.count(steps, "steps"), step_size)
     checks.count(measure_every, "measure_every")
     if patience is not None:
@@ -280,7 +284,7 @@ def run_budgets(
 
     Each budget starts from the original, as in the paper.
     """
-    budgets = [checks.positive(eps, "budgets") for eps in budgets]
+    budgets = [checks.budget(eps, "budgets") for eps in budgets]
     if not budgets:
         raise ValueError("budgets: expected at least one, got none")
     return [run(attack, model, images, labels, method, eps=eps, **options) for eps in budgets]

@@ -39,8 +39,9 @@ class Baseline:
                 )
             checks.images(value if value.ndim == 4 else value[None], "baseline")
             value = value.detach().clone()
-        elif value != "mean" and (not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1):
-            raise ValueError(f"baseline: expected 'mean', a number in [0, 1] or a tensor, got {value!r}")
+        elif isinstance(value, bool) or not (0 <= value <= 1 if isinstance(value, Real) else _is_mean(value)):
+            got = repr(value) if isinstance(value, (str, Real)) else checks.described(value)
+            raise ValueError(f"baseline: expected 'mean', a number in [0, 1] or a tensor, got {got}")
         object.__setattr__(self, "value", value)
 
     def image(self, model: nn.Module, images: Tensor) -> Tensor:
@@ -68,6 +69,10 @@ class Baseline:
         if not isinstance(self.value, Tensor):
             return f"Baseline({self.value!r})"
         return f"Baseline(tensor {tuple(self.value.shape)}, sha256 {by_content(self.value)[-1][:12]})"
+
+
+def _is_mean(value: Any) -> bool:
+    return isinstance(value, str) and value == "mean"  # an array would compare its elements
 
 
 def by_content(value: Any) -> Any:

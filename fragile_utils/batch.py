@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from fragile_utils import checks
+from fragile_utils import checks, precision
 
 Fit = Literal["crop", "stretch"]
 
@@ -53,9 +53,7 @@ class Batch:
 
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> "Batch":
         """Return the batch of the images at `index`: a number, a slice, a list of numbers, a mask."""
-        if isinstance(index, int):
-            index = [index]
-        chosen = torch.arange(len(self))[index.cpu() if isinstance(index, Tensor) else index]
+        chosen = torch.arange(len(self))[index.cpu() if isinstance(index, Tensor) else index].reshape(-1)
         rows = chosen.to(self.images.device)
         return replace(
             self,
@@ -100,9 +98,10 @@ def class_name(classes: Sequence[str], label: int) -> str:
     return classes[label] if label < len(classes) else f"class {label}"
 
 
+@precision.float32()
 @torch.no_grad()
 def predict(model: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
-    """Return the class (N,) with the highest logit for each image (N, 3, H, W)."""
+    """Return the class (N,) with the highest logit for each image (N, 3, H, W), in full float32."""
     checks.images(images)
     checks.evaluation_mode(model)
     return torch.cat([checks.logits(model(part), len(part)).argmax(1) for part in images.split(batch_size)])

@@ -1,7 +1,7 @@
 """What a well-formed input is. Public functions call these at the door; inside, nothing is checked twice."""
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -36,15 +36,21 @@ def images(x: Tensor, name: str = "images") -> Tensor:
     return x
 
 
-def labels(y: Tensor, count: int, classes: int | None = None, name: str = "labels") -> Tensor:
-    """Return `y` if it is one class index for each of `count` images, from 0 to `classes` - 1."""
+def labels(
+    y: Tensor, count: int, classes: int | None = None, name: str = "labels", device: torch.device | None = None
+) -> Tensor:
+    """Return `y` if it is one class index (int64) for each of `count` images, from 0 to `classes` - 1, on `device`."""
     expected = f"{name}: expected an integer tensor ({count},)"
     if not isinstance(y, Tensor):
         raise ValueError(f"{expected}, got {type(y).__name__}")
     if tuple(y.shape) != (count,):
         raise ValueError(f"{expected}, got shape {tuple(y.shape)}")
-    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-        raise ValueError(f"{expected}, got dtype {y.dtype}")
+    if y.dtype != torch.int64:
+        raise ValueError(f"{expected} of int64, got dtype {y.dtype}; convert with {name.split()[-1]}.long()")
+    if device is not None and y.device != device:
+        raise ValueError(f"{expected} on {device}, where the images are, got one on {y.device}")
+    if not count:
+        return y
     low, high = (value.item() for value in y.aminmax())
     if low < 0 or (classes is not None and high >= classes):
         limit = "at least 0" if classes is None else f"from 0 to {classes - 1}"
@@ -87,6 +93,15 @@ def positive(value: float, name: str) -> float:
     return float(value)
 
 
+def budget(value: float, name: str = "eps") -> float:
+    """Return `value` if it is a budget: above 0 and at most 1, since images are in [0, 1]."""
+    if positive(value, name) > 1:
+        raise ValueError(
+            f"{name}: expected at most 1, since images are in [0, 1]; for {value:g} levels give {value:g} / 255"
+        )
+    return float(value)
+
+
 def non_negative(value: float, name: str) -> float:
     """Return `value` if it is a finite number, zero or above."""
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
@@ -98,8 +113,24 @@ def count(value: int, name: str, at_most: int | None = None) -> int:
     """Return `value` if it is a whole number from 1 to `at_most`."""
     limit = "at least 1" if at_most is None else f"from 1 to {at_most}"
     if not isinstance(value, int) or isinstance(value, bool) or value < 1 or (at_most is not None and value > at_most):
-        raise ValueError(f"{name}: expected a whole number {limit}, got {value!r}")
+        foreign = isinstance(value, Integral) and not isinstance(value, int)  # NumPy's, which JSON cannot hold
+        hint = "; convert with int()" if foreign else ""
+        raise ValueError(f"{name}: expected a whole number {limit}, got {value!r}{hint}")
     return value
+
+
+def seed(value: int, name: str = "seed") -> int:
+    """Return `value` if it is a whole number."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise ValueError(f"{name}: expected a whole number, got {value!r}")
+    return int(value)
+
+
+def instance(value: object, kind: type, name: str, such_as: str) -> None:
+    """Refuse what is not a `kind`, a class that was not called above all."""
+    if not isinstance(value, kind):
+        got = f"the class {value.__name__}, which is still to be called" if isinstance(value, type) else repr(value)
+        raise ValueError(f"{name}: expected a value such as {such_as}, got {got}")
 
 
 def evaluation_mode(model: nn.Module) -> nn.Module:

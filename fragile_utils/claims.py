@@ -77,5 +77,8 @@ def _present(statement: str, measured: str) -> None:
 
         text = f"<strong>✓ Checked:</strong> {html.escape(statement)} <small>({html.escape(measured)})</small>"
         display({"text/html": f'<p class="fragile-check">{text}</p>', "text/plain": line}, raw=True)
-    else:
+        return
+    try:
         print(line)
+    except UnicodeEncodeError:  # on Windows, where what is not a console may have few characters
+        print(line.encode("ascii", "replace").decode())

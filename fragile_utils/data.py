@@ -66,11 +66,13 @@ __all__ = [
 def load(source: str | Path, *, size: int | None = IMAGENET_SIZE, fit: Fit = "crop", limit: int | None = None) -> Batch:
     """Read what a user names on the command line: an embedded sample, an image file, or a folder of images.
 
+    They are brought to `size` x `size` pixels, but for the samples of CIFAR-10 and MNIST, which keep their size.
     Images in a folder get their ImageNet class where every file or folder name holds a WordNet id; otherwise, and for
     a single file, the label is `UNKNOWN`, to be filled in with `Batch.labelled_by`.
     """
     if str(source) in SAMPLES:
-        batch = SAMPLES[str(source)]()
+        sized = {"size": size} if size is not None and str(source) == "imagenet-samples" else {}
+        batch = SAMPLES[str(source)](**sized)
         return batch if limit is None else batch[: checks.count(limit, "limit")]
     path = Path(source).expanduser()
     if path.is_dir():

@@ -176,8 +176,9 @@ def cache_folder() -> Path:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the image files in a folder and those below it, sorted."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    """Return the image files in a folder and those below it, sorted; files whose name begins with a dot are none."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+    files = sorted((path for path in found if path.is_file()), key=lambda path: path.parts)  # alike on each system
     if not files:
         raise ValueError(f"no images in {folder}: expected files ending in {', '.join(sorted(SUFFIXES))}")
     return files

@@ -152,6 +152,7 @@ class SmoothGrad(Method):
             raise ValueError(f"method: expected a saliency method, got {self.method!r}")
         checks.count(self.samples, "samples")
         checks.positive(self.sigma, "sigma")
+        checks.seed(self.seed)
         _checked_chunk(self.chunk)
 
     def explain(

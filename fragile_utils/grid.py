@@ -157,6 +157,8 @@ class Sweep:
         for name in ("methods", "attacks"):
             object.__setattr__(self, name, tuple(Choice.of(part, name) for part in getattr(self, name)))
         object.__setattr__(self, "budgets", tuple(checks.positive(eps, "budgets") for eps in self.budgets))
+        if max(self.budgets) > 255:
+            raise ValueError(f"budgets: expected at most 255 levels, got {max(self.budgets):g}")
         object.__setattr__(self, "step_size", checks.positive(self.step_size, "step_size"))
         for name in ("steps", "measure_every", "k"):
             checks.count(getattr(self, name), name)

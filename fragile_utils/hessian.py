@@ -49,6 +49,7 @@ class Hessian:
     """
 
     @precision.float32()
+    @torch.enable_grad()
     def __init__(self, model: nn.Module, images: Tensor, targets: Tensor) -> None:
         _check(model, images, targets)
         if images.device.type == "cpu":  # where convolutions are faster in this layout
@@ -188,7 +189,7 @@ class Spectrum:
     def density(self, grid: Tensor, width: float) -> Tensor:
         """Return the density (N, G) at the values of `grid` (G,), each mass drawn as a Gaussian of this width."""
         checks.positive(width, "width")
-        z = (grid[None, :, None] - self.values[:, None, :]) / width
+        z = (grid.to(self.values)[None, :, None] - self.values[:, None, :]) / width
         gaussians = torch.exp(-z.square() / 2) / (width * (2 * torch.pi) ** 0.5)
         return (gaussians * self.weights[:, None, :]).sum(2)
 
@@ -395,12 +396,14 @@ def change(
 def _check(model: nn.Module, images: Tensor, targets: Tensor) -> None:
     checks.evaluation_mode(model)
     checks.images(images)
-    checks.labels(targets, len(images), name="targets")
+    checks.labels(targets, len(images), name="targets", device=images.device)
     if isinstance(model, SoftplusSurrogate):
         return
     with torch.no_grad():
         one = images[:1]
-        if not torch.allclose(model(one), softplus_surrogate(model, 0.01)(one)):  # softplus so wide that it shows
+        if not torch.allclose(
+            checks.logits(model(one), 1), softplus_surrogate(model, 0.01)(one)
+        ):  # softplus so wide that it shows
             raise ValueError(
                 "model: expected a smooth network, got one that computes ReLU or another piecewise linear activation, "
                 "whose Hessian is zero wherever it exists; take softplus_surrogate(model)"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fragile_utils import checks, influence
+from fragile_utils import checks, influence, precision
 from fragile_utils.iterates import Best, attackable, confidence, project, random_signs, wrong_predictions
 from fragile_utils.last_layer import Features
 
@@ -143,6 +143,7 @@ class Result:
         return pd.DataFrame({name: values.tolist() for name, values in columns.items()})
 
 
+@precision.float32()
 def run(
     attack: Attack,
     features: Features,
@@ -193,10 +194,11 @@ def run(
     ----------
     Ghorbani, Abid, Zou, *Interpretation of Neural Networks is Fragile*, AAAI 2019, section on influence functions.
     """
+    checks.instance(attack, Attack, "attack", "GradientSign()")
     checks.evaluation_mode(features)
     checks.images(images)
-    checks.labels(labels, len(images), explain.head.classes)
-    eps = checks.positive(eps, "eps")
+    checks.labels(labels, len(images), explain.head.classes, device=images.device)
+    eps, seed = checks.budget(eps), checks.seed(seed)
     step_size = None if step_size is None else checks.positive(step_size, "step_size")
     steps, step_size = attack.schedule(eps, checks.count(steps, "steps"), step_size)
     images = images.detach().clamp(0, 1)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 def project(x: Tensor, originals: Tensor, eps: float) -> Tensor:
     """Return the nearest images to `x` within eps of `originals` and within [0, 1]."""
-    eps = eps - torch.finfo(x.dtype).eps / 2  # so that rounding never leaves the ball
+    eps = max(0.0, eps - torch.finfo(x.dtype).eps / 2)  # so that rounding never leaves the ball
     return x.clamp(originals - eps, originals + eps).clamp_(0, 1)
 
 

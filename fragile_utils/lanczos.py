@@ -85,16 +85,16 @@ def tridiagonalize(
         exhausted = norm <= 100 * torch.finfo(start.dtype).eps * scale  # nothing but rounding is left
         beside[:, step] = norm.masked_fill(exhausted, 0)
         done = Tridiagonal(diagonal[:, : step + 1], beside[:, : step + 1], basis[:, : step + 1])
-        if step + 1 == steps or (stop is not None and step % 5 == 4 and stop(done)):
-            break
+        if step + 1 == steps or step % 5 == 4:
+            _check_finite(done)
+            if step + 1 == steps or (stop is not None and stop(done)):
+                break
         if exhausted.any():  # go on in a new direction, so that eigenvalues outside the space are found as well
             fresh = torch.randn(dimension, generator=generator, dtype=start.dtype).to(start).expand_as(rest)
             fresh = _orthogonal(fresh, basis[:, : step + 1])
             rest = torch.where(exhausted[:, None], fresh, rest)
             norm = rest.norm(dim=1)
         q = rest / norm[:, None]
-    if not (torch.isfinite(done.diagonal).all() and torch.isfinite(done.beside).all()):
-        raise ValueError("operator: expected finite products, got NaN or infinity")
     return done
 
 
@@ -136,6 +136,11 @@ def quadrature(operator: Operator, start: Tensor, steps: int) -> tuple[Tensor, T
     """
     values, vectors, _ = tridiagonalize(operator, start, steps).ritz()
     return values.to(start.dtype), vectors[:, 0].square().to(start.dtype)
+
+
+def _check_finite(done: Tridiagonal) -> None:
+    if not (torch.isfinite(done.diagonal).all() and torch.isfinite(done.beside).all()):
+        raise ValueError("operator: expected finite products, got NaN or infinity")
 
 
 def _orthogonal(vectors: Tensor, basis: Tensor) -> Tensor:

@@ -5,11 +5,13 @@ standardised features. Its training loss is convex, so that the result is determ
 by a seed or by when training stopped. That is what influence functions need.
 """
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from fragile_utils import checks
+from fragile_utils import checks, precision
 from fragile_utils.solvers import ConjugateGradients, Exact, Hessian
 
 
@@ -21,7 +23,7 @@ class Features(nn.Module):
     Parameters
     ----------
     model : Module
-        In evaluation mode; images in [0, 1] to anything.
+        In evaluation mode; images in [0, 1] to anything. It is copied, and left as it is.
     layer : str
         The name of the layer, ``network.features`` for `models.squeezenet` (512 features: the last fire module).
 
@@ -37,6 +39,7 @@ class Features(nn.Module):
         if layer not in dict(model.named_modules()) or not layer:
             raise ValueError(f"layer: expected the name of a module of the network, got {layer!r}")
         try:
+            model = copy.deepcopy(model)  # what follows freezes it, and puts it into training mode on the way
             self.network = create_feature_extractor(model, {layer: "features"}, suppress_diff_warning=True)
         except Exception as error:  # torch.fx raises what the network's own code raises
             raise ValueError(f"layer: the network cannot be cut at {layer!r}: {error}") from error
@@ -51,6 +54,7 @@ class Features(nn.Module):
             )
         return out.mean(dim=(2, 3)) if out.ndim == 4 else out
 
+    @precision.float32()
     @torch.no_grad()
     def extract(self, images: Tensor, batch_size: int = 64) -> Tensor:
         """Return the features (N, D) of images (N, 3, H, W), computed in batches."""
@@ -148,7 +152,7 @@ def fit(features: Tensor, labels: Tensor, *, l2: float = 0.01) -> Head:
         separable classes need l2 > 0.
     """
     check_features(features)
-    checks.labels(labels, len(features))
+    checks.labels(labels, len(features), device=features.device)
     present = labels.unique().tolist()
     if len(present) < 2:
         raise ValueError(f"labels: expected examples of at least two classes, got only class {present[0]}")
@@ -223,4 +227,4 @@ def check_examples(features: Tensor, labels: Tensor, head: Head) -> None:
         raise ValueError(
             f"features: expected {len(head.mean)} columns, as the head was trained on, got {features.shape[1]}"
         )
-    checks.labels(labels, len(features), head.classes)
+    checks.labels(labels, len(features), head.classes, device=features.device)

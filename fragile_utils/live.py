@@ -1,5 +1,6 @@
 """`LiveAttack`: choose an image, a method, an attack and a budget, and watch. Needs a running kernel."""
 
+import html
 import io
 import threading
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ class LiveAttack(ipw.VBox):
     ----------
     batch : Batch, optional
         Images to choose from; by default the embedded ImageNet samples that the first model gets right. More can be
-        uploaded.
+        uploaded. Those without a label are explained as the network predicts.
     networks : mapping of str to Module, optional
         Networks to choose from, in evaluation mode; by default those of `models.MODELS`, loaded when they are chosen.
     k : int, optional
@@ -56,9 +57,11 @@ class LiveAttack(ipw.VBox):
         self._names = list(networks or models.MODELS)
         if batch is None:
             batch = data.imagenet_samples().to(self.device).correct(self.network(self._names[0]))
+        if not len(batch):
+            raise ValueError("batch: expected at least one image, got none")
         self.k = None if k is None else checks.count(k, "k")
         self._images: dict[str, tuple[Tensor, int | None]] = {
-            f"{name} ({label})": (image.cpu(), int(index))
+            f"{name} ({label})": (image.cpu(), None if index == data.UNKNOWN else int(index))
             for name, label, image, index in zip(
                 batch.names, batch.label_names, batch.images, batch.labels, strict=True
             )
@@ -112,7 +115,7 @@ class LiveAttack(ipw.VBox):
     def say(self, text: str, wrong: bool = False) -> None:
         """Show a line of text; what is wrong is announced as an alert."""
         role, color = ("alert", "color:#b00020") if wrong else ("status", "")
-        self.status.value = f'<p role="{role}" style="{color}">{text}</p>'
+        self.status.value = f'<p role="{role}" style="{color}">{html.escape(text, quote=False)}</p>'
 
     def _uploaded(self) -> None:
         if not self.upload.value:

@@ -45,7 +45,7 @@ class Method:
         """Return the signed attributions (N, 3, H, W); arguments as for a call."""
         checks.evaluation_mode(model)
         checks.images(images)
-        checks.labels(targets, len(images), name="targets")
+        checks.labels(targets, len(images), name="targets", device=images.device)
         with precision.float32():
             attributions, logits = self.explain(model, images, targets, create_graph)
         checks.logits(logits, len(images))

@@ -86,7 +86,8 @@ def center_of_mass(maps: Tensor) -> Tensor:
 
 def _centred_ranks(values: Tensor) -> Tensor:
     """Return the ranks (N, P), averaged over ties, minus their mean."""
-    ordered = values.detach().sort(dim=1).values
+    values = values.detach().contiguous()  # searchsorted warns of anything else
+    ordered = values.sort(dim=1).values
     first = torch.searchsorted(ordered, values, right=False)
     last = torch.searchsorted(ordered, values, right=True) - 1
     exact = torch.float32 if values.device.type == "mps" else torch.float64

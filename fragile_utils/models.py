@@ -47,15 +47,30 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: Sequence[float] | Tensor, std: Sequence[float], bgr: bool = False) -> None:
         super().__init__()
-        mean = mean.detach().clone() if isinstance(mean, Tensor) and mean.ndim == 3 else torch.tensor(mean)
-        self.register_buffer("mean", mean if mean.ndim == 3 else mean.view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        image = isinstance(mean, Tensor) and mean.ndim == 3 and len(mean) == 3
+        mean = mean.detach().clone() if image else _of_channels(mean, "mean", " or an image (3, H, W)")
+        std = _of_channels(std, "std")
+        if not (std > 0).all():
+            raise ValueError(f"std: expected numbers above 0, got {std.flatten().tolist()}")
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
         self.bgr = bgr
 
     def forward(self, images: Tensor) -> Tensor:
         if self.bgr:
             images = images.flip(1)
         return (images - self.mean) / self.std
+
+
+def _of_channels(values: Sequence[float] | Tensor, name: str, other: str = "") -> Tensor:
+    """Return three numbers as a tensor (3, 1, 1)."""
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError, RuntimeError):
+        numbers = []
+    if len(numbers) != 3:
+        raise ValueError(f"{name}: expected 3 numbers{other}, got {values!r}")
+    return torch.tensor(numbers).view(3, 1, 1)
 
 
 class Classifier(nn.Module):
@@ -80,6 +95,11 @@ class Classifier(nn.Module):
     beta : float, optional
         Sharpness of its `softplus_surrogate`. By default 255 times the mean of `std`: as close to ReLU, on the scale of
         the network's input, as softplus with beta 1 is for the paper's network, whose inputs are in 0..255.
+
+    Raises
+    ------
+    ValueError
+        If mean or standard deviation are not three numbers, the latter above 0, or `beta` is not above 0.
     """
 
     def __init__(
@@ -98,7 +118,7 @@ class Classifier(nn.Module):
         self.network = network
         self.classes = tuple(classes)
         self.size = size
-        self.beta = checks.positive(255 * sum(std) / len(std) if beta is None else beta, "beta")
+        self.beta = checks.positive(255 * sum(map(float, std)) / 3 if beta is None else beta, "beta")
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(self.normalize(images))

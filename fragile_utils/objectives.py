@@ -38,7 +38,7 @@ class Problem:
 
     def start(self, at_random: bool) -> Tensor:
         """Return the images from which the attack sets out: the originals, or random points of the eps-ball."""
-        if not at_random:
+        if not (at_random and len(self.images)):
             return self.images
         noise = torch.stack([uniform(image, seed) for image, seed in zip(self.images, self.seeds, strict=True)])
         return self.clip(self.images + self.eps * noise)
@@ -60,6 +60,7 @@ class Attack:
         """Return D (N,), which the attack makes large, of new maps (N, H, W). Differentiable."""
         raise TypeError(f"{type(self).__name__} does not say what it climbs: expected it to define dissimilarity()")
 
+    @torch.enable_grad()
     def direction(self, problem: Problem, x: Tensor) -> Tensor:
         """Return the sign (N, 3, H, W) of the gradient of D with respect to the images, on the surrogate."""
         x = x.detach().requires_grad_()

@@ -189,7 +189,7 @@ def map_pixels(saliency_map: Tensor, top: float | None = None) -> Tensor:
 
 def change_pixels(before: Tensor, after: Tensor) -> Tensor:
     """Return the difference of two images (3, H, W), amplified so that its largest value spans the range, on grey."""
-    return (0.5 + _gain(before, after) * (after - before).detach().cpu()).clamp(0, 1)
+    return (0.5 + _gain(before, after) * _difference(before, after)).clamp(0, 1)
 
 
 def top_pixels(before: Tensor, after: Tensor, k: int) -> Tensor:
@@ -200,8 +200,13 @@ def top_pixels(before: Tensor, after: Tensor, k: int) -> Tensor:
 
 
 def _gain(before: Tensor, after: Tensor) -> float:
-    largest = (after - before).abs().max().item()
+    largest = _difference(before, after).abs().max().item()
     return 0.5 / largest if largest > 0 else 1.0
+
+
+def _difference(before: Tensor, after: Tensor) -> Tensor:
+    """Return the difference, on the CPU; one of the two may be on a GPU."""
+    return after.detach().cpu() - before.detach().cpu()
 
 
 def _bare(axes: Axes, picture: AxesImage, title: str) -> AxesImage:

@@ -15,10 +15,47 @@ import torch
 @contextmanager
 def float32(tf32: bool = False) -> Iterator[None]:
     """Compute in full float32 on a GPU, or with `tf32` in TensorFloat-32; afterwards all is as it was."""
+    with _newer("tf32" if tf32 else "ieee") if _newer_is_used() else _older(tf32):
+        yield
+
+
+def _newer_is_used() -> bool:
+    """Return whether the caller has used PyTorch's newer settings (2.9 on), which do not mix with the older ones."""
+    of_all = (torch.backends, torch.backends.cudnn)
+    if any(getattr(place, "fp32_precision", "none") != "none" for place in of_all):
+        return True
+    try:
+        _ = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    except RuntimeError:  # a mix of both
+        return True
+    return False
+
+
+@contextmanager
+def _older(tf32: bool) -> Iterator[None]:
     convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
     before = convolutions.allow_tf32, products.allow_tf32
+    try:
+        medium = torch.get_float32_matmul_precision() == "medium"  # less precise than `allow_tf32` can say
+    except RuntimeError:  # nested in itself, where it was
+        medium = False
     convolutions.allow_tf32 = products.allow_tf32 = tf32
     try:
         yield
     finally:
         convolutions.allow_tf32, products.allow_tf32 = before
+        if medium:
+            torch.set_float32_matmul_precision("medium")
+
+
+@contextmanager
+def _newer(name: str) -> Iterator[None]:
+    places = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = [place.fp32_precision for place in places]
+    for place in places:
+        place.fp32_precision = name
+    try:
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.fp32_precision = value

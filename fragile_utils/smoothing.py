@@ -75,6 +75,7 @@ class SmoothPooling(nn.Module):
         super().__init__()
         self.model = model
         self.beta = checks.positive(beta, "beta")
+        self.training = model.training  # without train(), which would set every module of the model
 
     def forward(self, images: Tensor) -> Tensor:
         with _SmoothPools(self.beta):
@@ -97,7 +98,7 @@ def smooth_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusSur
         As `softplus_surrogate`; when it runs, if the model has an adaptive max pool or a pool that returns indices.
     """
     beta = softplus_surrogate(model, beta).beta
-    return softplus_surrogate(SmoothPooling(model, beta).train(model.training), beta)
+    return softplus_surrogate(SmoothPooling(model, beta), beta)
 
 
 def _pair(value) -> tuple[int, int]:

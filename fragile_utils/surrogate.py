@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from fragile_utils import checks
+from fragile_utils import checks, precision
 
 
 def softplus(x: Tensor, beta: float = 1.0) -> Tensor:
@@ -101,6 +101,7 @@ class SoftplusSurrogate(nn.Module):
         self.beta = beta
         self.constant = False  # whether its parameters are constants, though they may require gradients
         self.programs: OrderedDict[Any, Any] | None = OrderedDict()  # see ``tangents``; None if it cannot be traced
+        self.training = model.training  # without train(), which would set every module of the model
 
     def forward(self, images: Tensor) -> Tensor:
         if math.isinf(self.beta):
@@ -110,11 +111,12 @@ class SoftplusSurrogate(nn.Module):
 
 
 def unchanged(model: nn.Module) -> SoftplusSurrogate:
-    """Return the surrogate of `model` with an infinite beta, its parameters taken as constants.
+    """Return the surrogate of `model` with an infinite beta, or of a surrogate itself, its parameters constants.
 
     It computes what the model does, but what is handed down layer by layer is then traced once, and not at each call.
     """
-    network = SoftplusSurrogate(model, math.inf).train(model.training)
+    is_surrogate = isinstance(model, SoftplusSurrogate)
+    network = SoftplusSurrogate(*((model.model, model.beta) if is_surrogate else (model, math.inf)))
     network.constant = True
     return network
 
@@ -129,7 +131,7 @@ def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusS
     Parameters
     ----------
     model : Module
-        Left as it is.
+        Left as it is. A surrogate has no ReLU left: what is returned computes the same, whatever `beta`.
     beta : float, optional
         Sharpness: the larger, the closer to ReLU. By default `model.beta` where it has one, else 1.
 
@@ -145,9 +147,12 @@ def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusS
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise ValueError("model: expected a plain module, got TorchScript, in which ReLU cannot be replaced")
     beta = checks.positive(getattr(model, "beta", 1.0) if beta is None else beta, "beta")
-    return SoftplusSurrogate(model, beta).train(model.training)
+    if isinstance(model, SoftplusSurrogate) and not math.isinf(model.beta):
+        return SoftplusSurrogate(model.model, model.beta)
+    return SoftplusSurrogate(model, beta)
 
 
+@precision.float32()
 def choose_beta(model: nn.Module, images: Tensor, share: float = 0.95) -> float:
     """Return the smallest power of two, from 1 on, with which the surrogate predicts as `model` does.
 

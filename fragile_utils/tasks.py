@@ -157,7 +157,7 @@ def digit_network(batch: data.Batch, seed: int = 0, epochs: int = 6) -> models.C
     classes, labels = batch.labels.unique(return_inverse=True)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # and not those of GPUs, which nobody puts back
         network = nn.Sequential(
             Grey(),
             nn.Conv2d(1, 16, 5, stride=2, padding=2),  # 14 x 14

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import math
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fragile_utils import checks, convnet, data
+from fragile_utils.precision import float32
 
 WARM_UP = 0.2  # the share of the steps in which the learning rate rises
 MOMENTUM = 0.9
@@ -165,10 +167,12 @@ def train(
     Raises
     ------
     ValueError
-        If the images are not of CIFAR-10's size, a label is out of range, the checkpoint is of another training, or the
-        loss is no longer finite.
+        If there are no images, they are not of CIFAR-10's size, a label is out of range, the checkpoint is of another
+        training, or the loss is no longer finite.
     """
     for name, batch in (("learnt", learnt), ("held_out", held_out)):
+        if not len(batch):
+            raise ValueError(f"{name}: expected at least one image, got none")
         if batch.images.shape[-2:] != (convnet.SIZE, convnet.SIZE):
             raise ValueError(f"{name}: expected images 32 x 32, got {tuple(batch.images.shape[-2:])}")
         checks.labels(batch.labels, len(batch), convnet.CLASSES, f"{name}: labels")
@@ -188,6 +192,7 @@ def train(
     return trained
 
 
+@float32()
 @torch.no_grad()
 def accuracy(stored: convnet.Stored, batch: data.Batch, batch_size: int = 500) -> float:
     """Return the share of the images that a network gets right, in float32."""
@@ -231,7 +236,7 @@ class _Run:
         self.mean = _half(learnt.images.mean(dim=0)).to(device)
         self.std = _half(learnt.images.std(dim=(0, 2, 3))).clamp(min=1e-3).to(device)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+            torch.default_generator.manual_seed(settings.seed)  # and not those of GPUs, which nobody puts back
             network = settings.layout.build(settings.batch_norm)
         self.network = network.to(device, memory_format=torch.channels_last)
         parameters = self.network.parameters()
@@ -294,8 +299,11 @@ class _Run:
 
     def resume(self, path: Path) -> list[dict[str, float]]:
         """Take over the state that `write` wrote, and return its log."""
-        state = torch.load(path, map_location=self.images.device, weights_only=True)
-        found = Training.from_json(state["settings"])
+        try:
+            state = torch.load(path, map_location=self.images.device, weights_only=True)
+            found = Training.from_json(state["settings"])
+        except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            raise ValueError(f"{path}: expected a checkpoint of a training; remove it to start again") from error
         if found != self.settings:
             raise ValueError(f"{path}: expected the checkpoint of {self.settings}, got one of {found}")
         if not torch.equal(state["mean"], self.mean):

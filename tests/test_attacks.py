@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Tiny
@@ -63,6 +64,15 @@ def test_same_seed_same_result_other_seed_other_noise(name, tiny, tiny_batch):
     for field in TENSORS:
         torch.testing.assert_close(getattr(first, field), getattr(again, field), rtol=0, atol=0, equal_nan=True)
     assert torch.equal(first.images, other.images) == (name != "random")
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_without_gradients_around_it_it_finds_the_same(name, tiny, tiny_batch):
+    expected = attack(name, tiny, *tiny_batch)
+    with torch.no_grad():
+        found = attack(name, tiny, *tiny_batch)
+        assert not torch.is_grad_enabled()
+    assert torch.equal(found.images, expected.images)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -280,6 +290,30 @@ def test_every_method_can_be_attacked_in_every_way(which, name, tiny, tiny_batch
     assert (result.dissimilarity >= result.dissimilarity_before).all()
 
 
+class Soft(Tiny):
+    """The tiny network, with softplus written out."""
+
+    def forward(self, images):
+        x = F.softplus(self.first(images * 2 - 1), 8.0, threshold=100)
+        x = self.pool(F.softplus(self.second(x), 8.0, threshold=100))
+        return self.last(x.flatten(1))
+
+
+@pytest.mark.parametrize("method", [GRADIENT, saliency.DeepLift(0.5)], ids=["gradient", "deeplift"])
+def test_a_network_smoothed_by_the_surrogate_can_be_attacked(method, tiny, tiny_batch):
+    """A surrogate as the network itself, against the same network written out."""
+    images, tiny, soft = tiny_batch[0].double(), tiny.double(), Soft().eval().requires_grad_(False).double()
+    labels = data.predict(soft, images)
+    options = {"eps": 0.05, "steps": 5, "step_size": 0.01, "seed": 2}
+    found = attacks.run(attacks.TopK(20), softplus_surrogate(tiny, 8.0), images, labels, method, **options)
+    expected = attacks.run(attacks.TopK(20), soft, images, labels, method, **options, beta=1.0)
+    assert found.beta == 8.0
+    assert found.surrogate_agrees.all()
+    assert found.success.any()
+    for field in ("images", "maps_before", "maps", "confidence", "curve"):
+        torch.testing.assert_close(getattr(found, field), getattr(expected, field))
+
+
 def test_confidence_is_the_probability_of_the_label(tiny, tiny_batch):
     result = attack("topk", tiny, *tiny_batch)
     for images, found in ((tiny_batch[0], result.confidence_before), (result.images, result.confidence)):
@@ -324,9 +358,10 @@ def test_an_image_that_the_model_gets_wrong_is_reported_and_left_alone(tiny, tin
     torch.testing.assert_close(result.images[[0, 1, 3]], others.images[[0, 1, 3]])
 
 
-def test_when_every_image_is_wrong_nothing_is_attacked(tiny, tiny_batch):
+@pytest.mark.parametrize("random_start", [False, True])
+def test_when_every_image_is_wrong_nothing_is_attacked(random_start, tiny, tiny_batch):
     images, predicted = tiny_batch
-    result = attack("topk", tiny, images, (predicted + 1) % 5)
+    result = attack("topk", tiny, images, (predicted + 1) % 5, random_start=random_start)
     assert not result.success.any()
     assert torch.equal(result.images, images)
 
@@ -424,6 +459,8 @@ BAD = {
     "negative label": ({"labels": torch.tensor([0, -1])}, "got -1"),
     "too few labels": ({"labels": LABELS[:1]}, r"tensor \(2,\), got shape \(1,\)"),
     "float labels": ({"labels": LABELS.float()}, "dtype torch.float32"),
+    "labels of another integer type": ({"labels": LABELS.int()}, r"dtype torch.int32; convert with labels.long\(\)"),
+    "labels elsewhere": ({"labels": LABELS.to("meta")}, "on cpu, where the images are, got one on meta"),
     "eps 0": ({"eps": 0.0}, "eps: expected a number above 0, got 0"),
     "eps negative": ({"eps": -1.0}, "eps: expected a number above 0"),
     "eps NaN": ({"eps": float("nan")}, "eps: expected a number above 0"),
@@ -432,15 +469,22 @@ BAD = {
     "half a step": ({"steps": 1.5}, "steps: expected a whole number"),
     "k larger than the image": ({"attack": attacks.TopK(257)}, "k: expected a whole number from 1 to 256, got 257"),
     "beta": ({"beta": -1.0}, "beta: expected a number above 0"),
+    "eps in levels": ({"eps": 8}, "eps: expected at most 1, since .*; for 8 levels give 8 / 255"),
+    "half a seed": ({"seed": 0.5}, "seed: expected a whole number, got 0.5"),
+    "a class of attacks": ({"attack": attacks.TopK}, r"attack: expected .* TopK\(k=1000\), got the class TopK, which"),
+    "a class of methods": ({"method": saliency.Gradient}, "method: .* got the class Gradient, which is still"),
+    "the name of a method": ({"method": "gradient"}, r"method: expected a value such as Gradient\(\), got 'gradient'"),
+    "the name of a guide": ({"guide": "gradient"}, "guide: expected a value such as"),
+    "NumPy's steps": ({"steps": np.int64(3)}, r"steps: expected a whole number .*; convert with int\(\)"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_refused_with_a_message(case, tiny):
     change, message = BAD[case]
-    options = {"attack": attacks.TopK(5), "images": IMAGES, "labels": LABELS, "eps": 0.1, "steps": 1} | change
+    options = {"attack": attacks.TopK(5), "images": IMAGES, "labels": LABELS, "method": GRADIENT} | change
     with pytest.raises(ValueError, match=message):
-        attacks.run(options.pop("attack"), tiny, options.pop("images"), options.pop("labels"), GRADIENT, **options)
+        attacks.run(**{"model": tiny, "eps": 0.1, "steps": 1} | options)
 
 
 def test_training_mode_is_refused(tiny):

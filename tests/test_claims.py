@@ -1,3 +1,5 @@
+import contextlib
+import io
 import math
 import sys
 
@@ -37,6 +39,14 @@ def test_a_true_claim_prints_what_was_checked(case, capsys):
     values, bounds, shown = TRUE[case]
     check("water is wet", *values, **bounds)
     assert capsys.readouterr().out == f"✓ Checked: water is wet {shown}\n"
+
+
+def test_a_claim_is_printed_where_there_is_no_tick():
+    content = io.BytesIO()
+    with contextlib.redirect_stdout(io.TextIOWrapper(content, encoding="cp1252", newline="")) as out:
+        check("water is wet", True)
+        out.flush()
+    assert content.getvalue() == b"? Checked: water is wet (true; required: true)\n"
 
 
 @pytest.mark.parametrize("case", FALSE)

@@ -10,6 +10,7 @@ import torch
 from command_line import assert_refused, records
 from PIL import Image
 
+from fragile_utils import attacks
 from fragile_utils.__main__ import main, parser
 
 KEYS = {"image", "label", "label_after", "linf", "success", "topk_intersection", "rank_correlation", "center_shift"}
@@ -117,6 +118,7 @@ def test_info_says_what_is_there(fragile):
 BAD = {
     "eps 0": (["--eps", 0], "--eps: expected a number above 0, got 0.0"),
     "eps negative": (["--eps", -1], "--eps: expected a number above 0, got -1.0"),
+    "eps 300": (["--eps", 300], "--eps: expected at most 255 levels, got 300"),
     "step size 0": (["--step-size", 0], "--step-size: expected a number above 0"),
     "no steps": (["--steps", 0], "--steps: expected a whole number at least 1, got 0"),
     "no images": (["--images", 0], "--images: expected a whole number at least 1, got 0"),
@@ -132,6 +134,13 @@ BAD = {
     "out is a file": (["--out", "corrupt.png"], "--out: expected a folder, got the file corrupt.png"),
     "no such device": (["--device", "abacus"], "--device: 'abacus' is not available here"),
 }
+
+
+@pytest.mark.parametrize("k", [0, 1025])
+def test_k_is_looked_at_before_an_attack_that_does_not_need_it(k, fragile, monkeypatch):
+    monkeypatch.setattr(attacks, "run", lambda *_, **__: pytest.fail("it was run"))
+    options = ("--model", "cifar10", "--data", "cifar10-samples", "--attack", "mass-center", "--k", k)
+    assert_refused(fragile("attack", *options), f"--k: expected a whole number from 1 to 1024, got {k}")
 
 
 @pytest.mark.parametrize("case", BAD)

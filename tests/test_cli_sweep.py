@@ -133,7 +133,8 @@ def test_other_settings_are_refused_by_name(fragile, folder, tmp_path):
 # --- fragile report --------------------------------------------------------------------------------------------------
 
 
-def test_the_report_is_a_table_a_figure_and_files(fragile, folder, tmp_path):
+def test_the_report_is_a_table_a_figure_and_files(fragile, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "linesep", "\r\n")  # as on Windows
     status, out, err = fragile("report", folder, "--out", tmp_path / "report")
     assert (status, err) == (0, "")
     lines = out.splitlines()
@@ -147,6 +148,8 @@ def test_the_report_is_a_table_a_figure_and_files(fragile, folder, tmp_path):
         "rows.json",
     }
     assert (tmp_path / "report" / "figure.png").read_bytes()[:4] == b"\x89PNG"
+    for name in ("summary.csv", "rows.csv"):
+        assert b"\r" not in (tmp_path / "report" / name).read_bytes()
     found = pd.read_csv(tmp_path / "report" / "summary.csv")
     expected = experiments.summary(sweeps.rows(folder))
     pd.testing.assert_frame_equal(found, expected, check_exact=False, check_dtype=False, rtol=1e-5)

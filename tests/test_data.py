@@ -53,8 +53,11 @@ def test_imagenet_wnids_are_in_the_order_of_the_class_index():
 
 @pytest.mark.parametrize(
     ("index", "expected"),
-    [(2, [2]), (slice(1, 3), [1, 2]), ([4, 0], [4, 0]), (torch.tensor([True] + [False] * 4), [0]), (-1, [4])],
-    ids=["number", "slice", "list", "mask", "from the end"],
+    [
+        *[(2, [2]), (slice(1, 3), [1, 2]), ([4, 0], [4, 0]), (torch.tensor([True] + [False] * 4), [0]), (-1, [4])],
+        *[(np.int64(3), [3]), (torch.tensor(3), [3])],
+    ],
+    ids=["number", "slice", "list", "mask", "from the end", "NumPy's number", "a tensor's number"],
 )
 def test_batch_indexing_keeps_images_labels_and_names_together(index, expected):
     images = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 3, 2, 2) / 5
@@ -167,6 +170,19 @@ def test_load_labels_what_it_can(tmp_path):
     save(tmp_path / "wn" / "0001_n01443537_goldfish.png", RED)
     assert data.load(tmp_path / "wn", size=8).label_names == ("goldfish",)
     assert len(data.load("cifar10-samples", limit=3)) == 3
+    assert data.load("cifar10-samples").images.shape[-2:] == (32, 32)
+
+
+def test_load_brings_the_imagenet_samples_to_a_size():
+    small = data.load("imagenet-samples", size=64)
+    assert torch.equal(small.images, data.imagenet_samples(64).images)
+    assert data.load("imagenet-samples", size=None, limit=1).images.shape == (1, 3, 227, 227)
+
+
+def test_what_macos_leaves_beside_images_is_no_image(tmp_path):
+    save(tmp_path / "a.png", RED)
+    (tmp_path / "._a.png").write_bytes(b"attributes")
+    assert data.load(tmp_path, size=8).names == ("a.png",)
 
 
 BAD = {

@@ -152,6 +152,7 @@ BAD = {
     "a method twice": ({"methods": ["lrp", "gradient", "lrp"]}, "methods: expected each once, got lrp, gradient, lrp"),
     "a budget twice": ({"budgets": [8, 8.0]}, "budgets: expected each once"),
     "a budget of 0": ({"budgets": [0]}, "budgets: expected a number above 0"),
+    "a budget of 256": ({"budgets": [8, 256]}, "budgets: expected at most 255 levels, got 256"),
     "a budget in words": ({"budgets": ["large"]}, "budgets: expected a number above 0, got 'large'"),
     "a number for a network": ({"models": 3}, "models: expected names, got 3"),
     "no steps": ({"steps": 0}, "steps: expected a whole number"),

@@ -84,6 +84,14 @@ def test_products_equal_the_full_hessian(images, matrices):
     assert (got - expected).norm() <= 1e-6 * expected.norm()
 
 
+def test_products_are_the_same_where_gradients_are_off(model, images):
+    v = directions()
+    expected = hessian.product(model, images, TARGETS, v)
+    assert expected.abs().max() > 0
+    with torch.no_grad():
+        assert torch.equal(hessian.product(model, images, TARGETS, v), expected)
+
+
 def test_products_equal_finite_differences(model, images):
     v, step = directions(), 1e-6
     there, back = (saliency.Gradient().explain(model, images + s * v, TARGETS)[0] for s in (step, -step))
@@ -207,6 +215,11 @@ def test_the_spectrum_has_the_moments_and_the_shape_of_the_matrix(images, matric
     )
     assert torch.trapezoid((density - exact).abs(), grid).max() < 0.05
     torch.testing.assert_close(torch.trapezoid(density, grid), torch.ones(3).double(), atol=1e-3, rtol=0)
+
+
+def test_the_density_is_where_the_spectrum_is():
+    values, grid = torch.ones(2, 4, device="meta"), torch.linspace(0, 1, 3)
+    assert hessian.Spectrum(values, values, D).density(grid, 0.1).device == values.device
 
 
 def test_moments_and_spectrum_of_the_same_signs_agree(images):
@@ -334,6 +347,12 @@ def test_smooth_activations_are_not(activation, images):
 
 # --- Bad input -------------------------------------------------------------------------------------------------------
 
+
+class NotFinite(nn.Module):
+    def forward(self, images):
+        return images.flatten(1)[:, :5] * torch.nan
+
+
 IMAGES = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))
 V = torch.ones(2, *SHAPE)
 T = torch.tensor([0, 1])
@@ -341,6 +360,8 @@ BAD = {
     "0..255": (lambda m: hessian.product(m, IMAGES * 255, T, V), "divide by 255"),
     "a label too many": (lambda m: hessian.product(m, IMAGES, torch.tensor([0, 5]), V), "targets: expected classes"),
     "labels": (lambda m: hessian.moments(m, IMAGES, T[:1]), r"targets: expected an integer tensor \(2,\)"),
+    "labels of another type": (lambda m: hessian.moments(m, IMAGES, T.int()), "targets: .* got dtype torch.int32"),
+    "no finite score": (lambda m: hessian.moments(NotFinite().eval(), IMAGES, T), "model: expected finite logits"),
     "shape": (lambda m: hessian.product(m, IMAGES, T, V[:1]), r"directions: expected a tensor \(2, 3, 16, 16\)"),
     "dtype": (lambda m: hessian.curvature(m, IMAGES, T, V.double()), "got .* of torch.float64"),
     "an array": (lambda m: hessian.product(m, IMAGES, T, V.numpy()), "got ndarray"),

@@ -228,8 +228,13 @@ FEATURES, EXPLAIN, IMAGES, LABELS = problem(dtype=torch.float32)
 BAD = {
     "0..255": ({"images": IMAGES * 255}, "divide by 255"),
     "label 2": ({"labels": LABELS + 2}, "expected classes from 0 to 1"),
+    "labels of another integer type": ({"labels": LABELS.int()}, "dtype torch.int32"),
+    "labels elsewhere": ({"labels": LABELS.to("meta")}, "on cpu, where the images are, got one on meta"),
     "too few labels": ({"labels": LABELS[:1]}, r"tensor \(6,\), got shape \(1,\)"),
     "eps 0": ({"eps": 0.0}, "eps: expected a number above 0"),
+    "eps in levels": ({"eps": 8}, "eps: expected at most 1"),
+    "half a seed": ({"seed": 0.5}, "seed: expected a whole number"),
+    "a class": ({"attack": ia.GradientSign}, "attack: .* got the class GradientSign, which is still to be called"),
     "no steps": ({"steps": 0}, "steps: expected a whole number"),
     "step size": ({"step_size": -1.0}, "step_size: expected a number above 0"),
     "top": ({"attack": ia.GradientSign(top=41)}, "n: expected a whole number from 1 to 40, got 41"),

@@ -17,6 +17,12 @@ def test_projection_is_the_nearest_point_pixel_by_pixel():
     assert (found - originals).abs().max() <= 0.1
 
 
+def test_a_budget_below_the_resolution_of_float32_is_kept_too():
+    originals = 0.1 * torch.rand(100, generator=torch.Generator().manual_seed(0))
+    for direction in (-1e-8, 1e-8):
+        assert (iterates.project(originals + direction, originals, 1e-8) - originals).abs().max() <= 1e-8
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_best_is_the_first_largest_of_the_iterates_that_are_allowed(seed):
     generator = torch.Generator().manual_seed(seed)

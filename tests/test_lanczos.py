@@ -118,3 +118,5 @@ def test_float32_finds_the_same_within_its_precision():
 def test_products_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="expected finite products"):
         lanczos.tridiagonalize(lambda v: v * torch.nan, starts(1), 3)
+    with pytest.raises(ValueError, match="expected finite products"):  # also where it looks on the way
+        lanczos.top(lambda v: v * torch.nan, starts(1), 2, steps=7)

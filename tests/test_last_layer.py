@@ -78,6 +78,26 @@ def test_features_leave_the_network_as_it_was(tiny):
     before = [(name, module.training) for name, module in tiny.named_modules()]
     last_layer.Features(tiny, "pool")
     assert [(name, module.training) for name, module in tiny.named_modules()] == before
+    tiny.requires_grad_(True)
+    features = last_layer.Features(tiny, "pool")
+    assert all(parameter.requires_grad for parameter in tiny.parameters())
+    assert not any(parameter.requires_grad for parameter in features.parameters())
+
+
+def test_a_network_that_cannot_be_cut_stays_in_evaluation_mode():
+    class Branch(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(3, 4, 3)
+
+        def forward(self, images):
+            seen = self.first(images)
+            return seen if seen.sum() > 0 else -seen
+
+    model = Branch().eval()
+    with pytest.raises(ValueError, match="the network cannot be cut at 'first'"):
+        last_layer.Features(model, "first")
+    assert not any(module.training for module in model.modules())
 
 
 @pytest.mark.parametrize("layer", ["", "fire13"])

@@ -89,6 +89,19 @@ def test_an_upload_is_explained_as_predicted(live, tiny):
     assert live.result.reasons == ("",) or "failed" in live.status.value
 
 
+def test_an_image_without_a_label_is_explained_as_predicted(tiny, tiny_batch):
+    images, labels = tiny_batch
+    live = widgets.LiveAttack(data.Batch(images, torch.full_like(labels, data.UNKNOWN)), {"tiny": tiny}, k=20)
+    live.steps.value = 3
+    live.run(wait=True)
+    assert live.result.labels == labels[0]
+
+
+def test_a_message_is_text_and_no_html(live):
+    live.upload.value = file(b"no image", "<i>.png")
+    assert "&lt;i&gt;.png cannot be read" in live.status.value
+
+
 @pytest.mark.parametrize("content", [b"", b"not an image", png()[:200]], ids=["empty", "text", "cut short"])
 def test_a_wrong_upload_gets_a_readable_message(live, content):
     before = live.image.value
@@ -110,6 +123,8 @@ def test_bad_arguments_are_refused(tiny, tiny_batch):
     batch = data.Batch(*tiny_batch, tuple("abcde"), tuple("123456"))
     with pytest.raises(ValueError, match="networks: expected at least one"):
         widgets.LiveAttack(batch, {})
+    with pytest.raises(ValueError, match="batch: expected at least one image"):
+        widgets.LiveAttack(batch[:0], {"tiny": tiny})
     with pytest.raises(ValueError, match="training mode"):
         widgets.LiveAttack(batch, {"tiny": tiny.train()})
     with pytest.raises(ValueError, match="k: expected a whole number"):

@@ -90,6 +90,13 @@ def test_float32_is_exact_enough_at_the_size_of_imagenet():
     assert metrics.rank_correlation(a, b).item() == pytest.approx(expected, abs=1e-6)
 
 
+def test_maps_may_be_views():
+    many = torch.rand(8, 4, 5, generator=torch.Generator().manual_seed(0))
+    one = many[:1].expand(4, -1, -1)
+    expected = metrics.rank_correlation(one.contiguous(), many[::2].contiguous())
+    torch.testing.assert_close(metrics.rank_correlation(one, many[::2]), expected)
+
+
 def test_a_constant_map_has_no_ranks():
     assert metrics.rank_correlation(torch.ones(1, 3, 3), torch.rand(1, 3, 3)).isnan().all()
 

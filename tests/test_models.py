@@ -103,6 +103,16 @@ def test_the_default_beta_follows_the_scale_of_the_input(std, beta):
     assert models.softplus_surrogate(model.eval()).beta == model.beta
 
 
+def test_mean_and_std_may_be_arrays_or_tensors():
+    image, std = torch.rand(1, 3, 4, 4), (0.2, 0.3, 0.4)
+    expected = models.Classifier(torch.nn.Flatten(), (0.5, 0.4, 0.3), std)
+    for make in (torch.tensor, np.array, list):
+        model = models.Classifier(torch.nn.Flatten(), make((0.5, 0.4, 0.3)), make(std))
+        assert model(image).dtype == torch.float32
+        torch.testing.assert_close(model(image), expected(image))
+        assert model.beta == pytest.approx(expected.beta)
+
+
 def test_normalize_with_bgr_takes_mean_and_std_in_the_networks_order():
     image = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
     out = models.Normalize((0.3, 0.2, 0.0), (1.0, 2.0, 0.5), bgr=True)(image)
@@ -131,8 +141,12 @@ def test_the_weights_file_is_checked_before_it_is_unpickled(tmp_path):
             lambda folder: models.Classifier(torch.nn.Flatten(), (0,) * 3, (1,) * 3, beta=0),
             "beta: expected a number above 0",
         ),
+        (lambda folder: models.Normalize(0.5, (1,) * 3), r"mean: expected 3 numbers or an image \(3, H, W\), got 0.5"),
+        (lambda folder: models.Normalize(torch.zeros(4, 4, 3), (1,) * 3), "mean: expected 3 numbers or an image"),
+        (lambda folder: models.Normalize((0,) * 3, (1, 1)), r"std: expected 3 numbers, got \(1, 1\)"),
+        (lambda folder: models.Normalize((0,) * 3, (0, 1, 1)), r"std: expected numbers above 0, got \[0.0, 1.0, 1.0\]"),
     ],
-    ids=["missing file", "weights", "beta"],
+    ids=["missing file", "weights", "beta", "mean of one number", "mean and its channels last", "two stds", "std of 0"],
 )
 def test_bad_input_is_refused_with_a_message(tmp_path, action, message):
     with pytest.raises(ValueError, match=message):

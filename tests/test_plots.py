@@ -1,3 +1,5 @@
+import dataclasses
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -47,6 +49,27 @@ def test_the_change_is_drawn_around_grey():
 def test_no_change_is_drawn_grey():
     picture = plots.show_change(Figure().subplots(), *[torch.rand(1, 3, 2, 2)[0]] * 2).get_array()
     np.testing.assert_allclose(picture, 0.5)
+
+
+class OnGPU(torch.Tensor):
+    """A tensor that cannot be combined with those of the CPU, nor be drawn, before it is brought there."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        with torch._C.DisableTorchFunctionSubclass():
+            if func is torch.Tensor.cpu:
+                return args[0].as_subclass(torch.Tensor)
+            if func is torch.Tensor.numpy or any(type(arg) is torch.Tensor for arg in args):
+                raise RuntimeError("expected all tensors to be on the same device")
+            return func(*args, **(kwargs or {})).as_subclass(cls)
+
+
+def test_originals_on_the_cpu_and_a_result_on_a_gpu_are_drawn_together(tiny_batch, result):
+    images, _ = tiny_batch
+    elsewhere = dataclasses.replace(result, images=result.images.as_subclass(OnGPU))
+    before, after = (plots.before_after(images, found, 1, k=20) for found in (result, elsewhere))
+    for expected, drawn in zip(before.axes, after.axes, strict=True):
+        np.testing.assert_array_equal(drawn.images[0].get_array(), expected.images[0].get_array())
 
 
 def test_top_pixels_are_marked_by_where_they_are():

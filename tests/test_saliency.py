@@ -5,6 +5,7 @@ import dataclasses
 import functools
 
 import captum.attr
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -458,8 +459,11 @@ def test_baselines_are_values():
 
 @pytest.mark.parametrize(
     "value",
-    ["black", -0.1, 127, True, None, torch.rand(4, 4), torch.rand(1, 4, 4), 255 * torch.rand(3, 4, 4)],
-    ids=lambda value: str(getattr(value, "shape", value)),
+    [
+        *("black", -0.1, 127, True, None, np.full((3, 4, 4), 0.5)),
+        *(torch.rand(4, 4), torch.rand(1, 4, 4), 255 * torch.rand(3, 4, 4)),
+    ],
+    ids=lambda value: f"{type(value).__name__} {getattr(value, 'shape', value)}",
 )
 def test_what_is_no_baseline_is_refused(value):
     with pytest.raises(ValueError, match="baseline"):
@@ -495,6 +499,7 @@ def test_a_baseline_must_fit_the_images_and_the_model():
         (lambda: SmoothGrad(Gradient), "method: expected a saliency method"),
         (lambda: SmoothGrad(samples=0), "samples: expected a whole number"),
         (lambda: SmoothGrad(sigma=0), "sigma: expected a number above 0"),
+        (lambda: SmoothGrad(seed=0.5), "seed: expected a whole number, got 0.5"),
         (lambda: Captum("Saliency"), "attribution: expected a function"),
     ],
 )
@@ -508,6 +513,10 @@ def test_training_mode_and_wrong_classes_are_refused(method):
     model, (images, targets) = cifar(), batch()
     with pytest.raises(ValueError, match="targets: expected classes from 0 to 4, got 5"):
         method.attribute(model, images, torch.tensor([0, 5]))
+    with pytest.raises(ValueError, match=r"got dtype torch.int16; convert with targets.long\(\)"):
+        method.attribute(model, images, targets.short())
+    with pytest.raises(ValueError, match=r"targets: .* on cpu, where the images are, got one on meta"):
+        method.attribute(model, images, targets.to("meta"))
     with pytest.raises(ValueError, match=r"model\.eval\(\)"):
         method(model.train(), images, targets)
 

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from fragile_utils import data, surrogate
-from fragile_utils.surrogate import softplus, softplus_surrogate
+from fragile_utils.smoothing import smooth_surrogate
+from fragile_utils.surrogate import softplus, softplus_surrogate, unchanged
 
 BETAS = [0.5, 1.0, 7.0]
 
@@ -158,6 +159,17 @@ def test_the_model_is_left_as_it_is(images):
     before = model(images)
     softplus_surrogate(model, 1.0)(images)
     assert torch.equal(model(images), before)
+
+
+@pytest.mark.parametrize("make", [softplus_surrogate, unchanged, smooth_surrogate], ids=lambda make: make.__name__)
+def test_each_module_stays_in_its_mode(make):
+    """As in fine-tuning, where batch normalisation is kept in evaluation mode."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    model[1].eval()
+    surrogate = make(model)
+    assert [module.training for module in model.modules()] == [True, True, False, True]
+    assert surrogate.training
+    assert not make(model.eval()).training
 
 
 def test_the_surrogate_shares_the_parameters():

@@ -43,7 +43,8 @@ def test_learning_trains_the_head_and_keeps_what_it_gets_right(digits):
     assert trained.head.l2 == 0.02
 
 
-def test_the_same_seed_gives_the_same_task_and_leaves_the_global_generator_alone(digits):
+def test_the_same_seed_gives_the_same_task_and_leaves_the_global_generators_alone(digits, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPU's generator was seeded"))
     state = torch.get_rng_state()
     again = tasks.digits()
     assert torch.equal(torch.get_rng_state(), state)

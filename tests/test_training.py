@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -173,12 +174,21 @@ def test_the_first_step_is_the_one_written_out_by_hand(noise):
         torch.testing.assert_close(after, before.detach() - rate * 1.9 * step, rtol=1e-3, atol=1e-5)
 
 
-def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_generator_alone(noise):
+def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_generators_alone(noise, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPU's generator was seeded"))
     state = torch.get_rng_state()
     first, second, other = (training.train(replace(TINY, seed=seed), noise, noise) for seed in (1, 1, 2))
     assert same_weights(first.stored.network, second.stored.network)
     assert not same_weights(first.stored.network, other.stored.network)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut short"], ids=["empty", "text", "cut"])
+def test_a_damaged_checkpoint_is_refused(content, noise, tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint.pt: expected a checkpoint of a training; remove it"):
+        training.train(TINY, noise, noise, checkpoint=checkpoint)
 
 
 def test_an_interrupted_training_goes_on_to_the_same_end(noise, tmp_path):
@@ -252,6 +262,8 @@ def test_bad_images_and_labels_are_refused(noise):
     small = data.Batch(noise.images[..., :16, :16], noise.labels)
     with pytest.raises(ValueError, match=r"held_out: expected images 32 x 32, got \(16, 16\)"):
         training.train(TINY, noise, small)
+    with pytest.raises(ValueError, match="held_out: expected at least one image, got none"):
+        training.train(TINY, noise, noise[:0])
     wrong = data.Batch(noise.images, noise.labels + 1)
     with pytest.raises(ValueError, match="learnt: labels: expected classes from 0 to 9, got 10"):
         training.train(TINY, wrong, noise)
@@ -300,6 +312,20 @@ def test_the_command_writes_weights_settings_and_curve(root, capsys):
     for other in (["--weight-decay", "0.02"], ["--weight-decay", "0.01", "--limit", "5"]):
         assert main([*SHORT, *other, "--out", str(out)]) == 2
         assert "is of a training with other settings" in capsys.readouterr().err
+
+
+def test_options_of_zero_are_recorded_and_another_file_is_no_finished_training(root, capsys, monkeypatch):
+    monkeypatch.setattr(os, "linesep", "\r\n")  # as on Windows
+    out = root / "net"
+    assert main([*SHORT, "--weight-decay", "0", "--seed", "0", "--epochs", "1", "--out", str(out)]) == 0
+    command = json.loads((out / "training.json").read_text())["command"]
+    assert "--weight-decay 0.0" in command
+    assert "--seed 0" in command
+    assert b"\r" not in (out / "log.csv").read_bytes()
+    for text in ("{", "{}", "[]"):
+        (out / "training.json").write_text(text)
+        assert main([*SHORT, "--out", str(out)]) == 2
+        assert "training.json is not what `fragile train` writes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fragile_utils import attacks, data, models, plots, regions, saliency
+from fragile_utils import attacks, checks, data, models, plots, regions, saliency
 from fragile_utils.commands import common
 
 REGIONS = "TOP,LEFT,BOTTOM,RIGHT in pixels, or slic:ROW,COLUMN for the superpixel there"
@@ -51,7 +51,9 @@ def run(options: argparse.Namespace) -> int:
     if options.label is not None and not 0 <= options.label < len(model.classes):
         raise ValueError(f"--label: expected a class from 0 to {len(model.classes) - 1}, got {options.label}")
     batch, note = choose_images(options, model, device)
-    k = options.k if options.k is not None else 1000 if batch.images[0, 0].numel() >= 100 * 100 else 100
+    pixels = batch.images[0, 0].numel()
+    k = 1000 if pixels >= 100 * 100 else 100
+    k = k if options.k is None else checks.count(options.k, "--k", at_most=pixels)
     method = saliency.METHODS[options.method]()
 
     tables = []

@@ -39,6 +39,8 @@ def check_options(options: argparse.Namespace, *, counts: tuple[str, ...], posit
         checks.count(getattr(options, name), f"--{name.replace('_', '-')}")
     for name in positive:
         checks.positive(getattr(options, name), f"--{name.replace('_', '-')}")
+    if "eps" in positive and options.eps > 255:
+        raise ValueError(f"--eps: expected at most 255 levels, got {options.eps:g}")
 
 
 def pick_device(name: str) -> torch.device:

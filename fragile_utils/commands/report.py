@@ -41,7 +41,8 @@ def run(options: argparse.Namespace) -> int:
     picture = io.BytesIO()
     report.figure(summary, report.note(settings)).savefig(picture, format="png", dpi=150)
     folder = options.folder / "report" if options.out is None else options.out
-    shards.write_bytes(folder / "summary.csv", summary.to_csv(index=False, float_format="%.6g").encode())
+    csv = summary.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    shards.write_bytes(folder / "summary.csv", csv.encode())
     shards.write_bytes(folder / "figure.png", picture.getvalue())
     report.collect(settings, table, folder / "rows")
     if options.json:

@@ -84,8 +84,12 @@ def find_finished(folder: Path, settings: training.Training, limit: int | None) 
     path = folder / SETTINGS
     if not path.exists():
         return None
-    summary = json.loads(path.read_text(encoding="utf-8"))
-    if (summary["settings"], summary["limit"]) != (asdict(settings), limit):
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        found = summary["settings"], summary["limit"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"--out: {path} is not what `fragile train` writes; choose another folder") from error
+    if found != (asdict(settings), limit):
         raise ValueError(f"--out: {path} is of a training with other settings; choose another folder")
     return summary
 
@@ -131,7 +135,7 @@ def train(
             "versions": {name: metadata.version(name) for name in ("torch", "numpy", "safetensors")}
             | {"python": platform.python_version(), "fragile_utils": __version__},
         }
-        write(folder / LOG, trained.log.to_csv(index=False, float_format="%.6g"))
+        write(folder / LOG, trained.log.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
         write(folder / SETTINGS, json.dumps(summary, indent=1) + "\n")
     except OSError as error:
         raise ValueError(f"--out: cannot write to {folder}: {error.strerror}") from error
@@ -141,11 +145,13 @@ def train(
 def describe(options: argparse.Namespace) -> list[str]:
     """Return the options that were given, as one would type them."""
     names = ("preset", *OVERRIDES, "limit")
-    return [f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names if getattr(options, name)]
+    return [
+        f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names if getattr(options, name) is not None
+    ]
 
 
 def write(path: Path, text: str) -> None:
     """Write a text file, aside at first."""
     partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8", newline="\n")
     partial.replace(path)

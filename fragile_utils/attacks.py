@@ -150,8 +150,8 @@ def run(
     step_size : float
         The size of a step, in units of images in [0, 1].
     seed : int
-        Image i draws what is random from ``seed + i`` alone, the same on any device and in any batch. On a GPU some sums
-        have no fixed order, so that two runs agree in their measures, not in every bit of the image.
+        Image i draws what is random from ``seed + i`` alone, the same on any device and in any batch. On a GPU some
+        sums have no fixed order, so that two runs agree in their measures, not in every bit of the image.
     beta : float, optional
         Sharpness of the surrogate. By default that of the model (`models.Classifier.beta`); for a model that has none,
         the smallest power of two from 1 on with which the surrogate predicts as the network does on 19 of 20 images

@@ -5,7 +5,7 @@
 Each combination of method, attack and budget is written to WORK_FOLDER when it is done, and skipped when the script
 is started again. When the last is done, or after --collect, the results go to fragile_utils/results/. On two idle
 processor cores the simple gradient takes a quarter of an hour and DeepLIFT half an hour; integrated gradients, which
-are attacked at the largest budget alone, half an hour too. Of DeepLIFT each 5th iterate is measured, of integrated
+are attacked at the largest budget alone, take an hour. Of DeepLIFT each 5th iterate is measured, of integrated
 gradients each 25th.
 """
 

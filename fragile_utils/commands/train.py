@@ -120,6 +120,7 @@ def train(
             settings, learnt, held_out, device=device, checkpoint=folder / CHECKPOINT, report=report
         )
         trained.stored.save(folder / WEIGHTS)
+        threads = torch.get_num_threads()
         summary = {
             "about": "a network for CIFAR-10: how it was trained, and what it reaches",
             "command": " ".join(["fragile train cifar10", *describe(options)]),
@@ -131,7 +132,7 @@ def train(
             "parameters": sum(p.numel() for p in trained.stored.network.parameters()),
             "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
             "seconds": round(trained.log["seconds"].sum()),
-            "hardware": f"{device.type}, {platform.machine()}, {torch.get_num_threads()} threads",
+            "hardware": f"{device.type}, {platform.machine()}, {threads} thread{'s' * (threads > 1)}",
             "versions": {name: metadata.version(name) for name in ("torch", "numpy", "safetensors")}
             | {"python": platform.python_version(), "fragile_utils": __version__},
         }

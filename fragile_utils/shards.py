@@ -67,7 +67,7 @@ def read(path: Path, keys: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
         expected = _checksum(contents, about).encode()
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
         raise Damaged(f"it cannot be read ({str(error).splitlines()[0]})") from error
     if meta.get(CHECKSUM) != expected:
         raise Damaged("its checksum is not that of its contents")
@@ -108,8 +108,12 @@ def sweep_up(folder: Path) -> None:
 
 
 def _checksum(contents: pa.Table, about: dict[str, Any]) -> str:
-    """Return the SHA-256 of the values, as text that no version of a library changes."""
-    text = json.dumps([contents.to_pydict(), about], sort_keys=True)
+    """Return the SHA-256 of types and values, as text that no version of a library changes.
+
+    TypeError, where there are values of a type that is never written.
+    """
+    types = {field.name: str(field.type) for field in contents.schema}
+    text = json.dumps([types, contents.to_pydict(), about], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,6 +69,20 @@ def test_no_altered_byte_alters_a_result(place, flipped, tmp_path_factory):
         return
     pd.testing.assert_frame_equal(table, TABLE, check_exact=True)
     assert about == ABOUT
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("name", pa.binary()), ("index", pa.uint8()), ("index", pa.int32()), ("index", pa.duration("s"))],
+)
+def test_a_column_of_another_type_is_refused(name, kind, path):
+    contents = pq.ParquetFile(path).read()
+    at = contents.schema.get_field_index(name)
+    assert contents.schema.field(at).type != kind
+    altered = contents.set_column(at, name, contents[name].cast(kind))
+    pq.write_table(altered.replace_schema_metadata(contents.schema.metadata), path)
+    with pytest.raises(shards.Damaged, match=r"bytes|timedelta|its checksum is not that of its contents"):
+        shards.read(path, KEYS)
 
 
 OTHERS = {

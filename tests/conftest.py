@@ -15,6 +15,12 @@ from fragile_utils import data, models
 from fragile_utils.__main__ import main
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test draws without a seed of its own is the same whenever it runs, and whatever ran before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def tiny() -> Tiny:
     with torch.random.fork_rng():

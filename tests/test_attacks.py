@@ -286,8 +286,9 @@ def test_every_method_can_be_attacked_in_every_way(which, name, tiny, tiny_batch
     result = attacks.run(
         ATTACKS[which], model, images, data.predict(model, images), method, eps=0.05, steps=8, step_size=0.01, beta=8.0
     )
-    assert result.success.any()
-    assert (result.dissimilarity >= result.dissimilarity_before).all()
+    kept = result.success
+    assert kept.sum() >= 3
+    assert (result.dissimilarity[kept] >= result.dissimilarity_before[kept]).all()
 
 
 class Soft(Tiny):

@@ -286,9 +286,8 @@ def test_every_method_can_be_attacked_in_every_way(which, name, tiny, tiny_batch
     result = attacks.run(
         ATTACKS[which], model, images, data.predict(model, images), method, eps=0.05, steps=8, step_size=0.01, beta=8.0
     )
-    kept = result.success
-    assert kept.sum() >= 3
-    assert (result.dissimilarity[kept] >= result.dissimilarity_before[kept]).all()
+    assert result.success.any()
+    assert (result.dissimilarity >= result.dissimilarity_before).all()
 
 
 class Soft(Tiny):

@@ -115,14 +115,17 @@ def _out_of_memory(error: Exception) -> bool:
     )
 
 
+def processor() -> str:
+    """Return the kind of processor, and how many of its threads PyTorch uses."""
+    threads = torch.get_num_threads()
+    return f"{platform.machine()}, {threads} thread{'s' * (threads > 1)}"
+
+
 def environment(device: torch.device) -> dict[str, Any]:
     """Return on what, and with what, this process computes."""
-    cuda = device.type == "cuda"
-    threads = torch.get_num_threads()
-    processor = f"{platform.machine()}, {threads} thread{'s' * (threads > 1)}"
     return {
         "device": device.type,
-        "hardware": torch.cuda.get_device_name(device) if cuda else processor,
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "versions": {
             "fragile_utils": __version__,
             "python": platform.python_version(),

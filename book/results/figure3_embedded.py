@@ -12,7 +12,6 @@ gradients each 25th.
 import argparse
 import itertools
 import json
-import platform
 import time
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from fragile_utils import attacks, data, models, saliency
+from fragile_utils import attacks, computing, data, models, saliency
 
 RESULTS = Path(__file__).resolve().parents[2] / "fragile_utils" / "results"
 METHODS = {
@@ -58,7 +57,6 @@ def collect(folder: Path) -> None:
     table = pd.concat([pd.read_csv(path, keep_default_na=False) for path in done])
     table = table.sort_values(["method", "attack", "eps", "name"])
     table.to_csv(RESULTS / "figure3_embedded.csv", index=False, float_format="%.6g")
-    threads = torch.get_num_threads()
     seconds = sum(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["seconds"] for path in done)
     settings = {
         "about": "the attacks of the paper's Figure 3 on the embedded ImageNet images that SqueezeNet gets right",
@@ -72,7 +70,7 @@ def collect(folder: Path) -> None:
         "seed": "image i: i",
         "methods": {name: repr(method) for name, method in METHODS.items()},
         "versions": {package: metadata.version(package) for package in ("torch", "torchvision")},
-        "hardware": f"{platform.machine()}, {threads} thread{'s' * (threads > 1)}",
+        "hardware": computing.processor(),
         "seconds": round(seconds),
     }
     (RESULTS / "figure3_embedded.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from fragile_utils import __version__, data, training
+from fragile_utils import __version__, computing, data, training
 from fragile_utils.commands.common import pick_device, print_json
 
 WEIGHTS, SETTINGS, LOG, CHECKPOINT = "weights.safetensors", "training.json", "log.csv", "checkpoint.pt"
@@ -120,7 +120,6 @@ def train(
             settings, learnt, held_out, device=device, checkpoint=folder / CHECKPOINT, report=report
         )
         trained.stored.save(folder / WEIGHTS)
-        threads = torch.get_num_threads()
         summary = {
             "about": "a network for CIFAR-10: how it was trained, and what it reaches",
             "command": " ".join(["fragile train cifar10", *describe(options)]),
@@ -132,7 +131,7 @@ def train(
             "parameters": sum(p.numel() for p in trained.stored.network.parameters()),
             "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
             "seconds": round(trained.log["seconds"].sum()),
-            "hardware": f"{device.type}, {platform.machine()}, {threads} thread{'s' * (threads > 1)}",
+            "hardware": f"{device.type}, {computing.processor()}",
             "versions": {name: metadata.version(name) for name in ("torch", "numpy", "safetensors")}
             | {"python": platform.python_version(), "fragile_utils": __version__},
         }

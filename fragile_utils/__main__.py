@@ -1,37 +1,8 @@
-"""The command line: ``fragile attack`` and others, each a module of `commands`. Budgets are in levels of 255."""
+"""``python -m fragile_utils`` is the command ``fragile``."""
 
-import argparse
-import os
 import sys
 
-from fragile_utils import __version__
-from fragile_utils.commands import attack, fetch, influence, info, report, sweep, train
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 2 for wrong input, 130 after an interrupt."""
-    options = parser().parse_args(arguments)
-    try:
-        return options.command(options)
-    except ValueError as error:
-        print(f"fragile: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # `fragile ... | head` closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    top = argparse.ArgumentParser(prog="fragile", description="Attack the explanations of neural networks.")
-    top.add_argument("--version", action="version", version=f"fragile {__version__}")
-    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (info, fetch, attack, influence, train, sweep, report):
-        command.add_parser(commands)
-    return top
-
+from fragile_utils.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,7 +7,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fragile_utils import checks
+from fragile_utils._base import checks
+
+MEASURES = {  # the columns of `compare`, and what figures and tables call them
+    "topk_intersection": "top-k intersection",
+    "rank_correlation": "rank correlation",
+    "center_shift": "centre shift (pixels)",
+}
 
 
 def topk_intersection(before: Tensor, after: Tensor, k: int) -> Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fragile_utils import checks
+from fragile_utils._base import checks
 
 
 def rectangle(height: int, width: int, *, top: int, left: int, bottom: int, right: int) -> Tensor:

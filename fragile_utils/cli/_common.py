@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
-from fragile_utils import attacks, checks, data
+from fragile_utils import attacks, data
+from fragile_utils._base import checks
 
 # --- Options ---------------------------------------------------------------------------------------------------------
 
@@ -41,18 +41,6 @@ def check_options(options: argparse.Namespace, *, counts: tuple[str, ...], posit
         checks.positive(getattr(options, name), f"--{name.replace('_', '-')}")
     if "eps" in positive and options.eps > 255:
         raise ValueError(f"--eps: expected at most 255 levels, got {options.eps:g}")
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device of that name; "auto" is a GPU where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device: {name!r} is not available here: {str(error).splitlines()[0]}") from error
-    return device
 
 
 # --- Results ---------------------------------------------------------------------------------------------------------

@@ -7,11 +7,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fragile_utils import attacks, checks, data, models, plots, regions, saliency
-from fragile_utils.commands import common
+from fragile_utils import attacks, data, metrics, models, plots, saliency
+from fragile_utils._base import checks
+from fragile_utils._base.devices import pick_device
+from fragile_utils.attacks import regions
+from fragile_utils.cli import _common as common
 
 REGIONS = "TOP,LEFT,BOTTOM,RIGHT in pixels, or slic:ROW,COLUMN for the superpixel there"
-MEASURES = ("topk_intersection", "rank_correlation", "center_shift")
 
 
 def add_parser(commands) -> None:
@@ -46,7 +48,7 @@ def add_parser(commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Attack the images that the options name, and print or draw what came of it."""
     common.check_options(options, counts=("images", "batch_size", "steps"), positive=("eps", "step_size"))
-    device = common.pick_device(options.device)
+    device = pick_device(options.device, "--device")
     model = models.MODELS[options.model]().to(device)
     if options.label is not None and not 0 <= options.label < len(model.classes):
         raise ValueError(f"--label: expected a class from 0 to {len(model.classes) - 1}, got {options.label}")
@@ -79,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     settings = {"attack": repr(attack), "method": repr(method), "model": options.model, "data": str(options.data)}
     settings |= {name: getattr(options, name) for name in ("eps", "step_size", "steps", "seed", "region")}
     facts = {"k": k, "device": str(device), "settings": settings}
-    common.report_all(options, tables, MEASURES, note, facts)
+    common.report_all(options, tables, tuple(metrics.MEASURES), note, facts)
     return 0
 
 

@@ -4,8 +4,10 @@ import argparse
 import sys
 from functools import partial
 
-from fragile_utils import attacks, checks, influence, influence_attack, plots, tasks
-from fragile_utils.commands import common
+from fragile_utils import attacks, influence, plots
+from fragile_utils._base import checks
+from fragile_utils._base.devices import pick_device
+from fragile_utils.cli import _common as common
 
 SOLVERS = {"exact": influence.Exact, "cg": influence.ConjugateGradients}
 MEASURES = ("rank_correlation", "top_overlap")
@@ -25,12 +27,12 @@ def add_parser(commands) -> None:
     photos = "flowers: photos in FRAGILE_DATA, or --download"
     add("--data", choices=("digits", "flowers"), default="digits", help=photos)
     add("--download", action="store_true", help="download the flower photos (229 MB) where there are none")
-    add("--backbone", choices=tasks.BACKBONES, default="squeezenet", help="the frozen network for flowers")
+    add("--backbone", choices=influence.BACKBONES, default="squeezenet", help="the frozen network for flowers")
     add("--train", type=int, default=None, help="how many training images (default: 1000 flowers, 700 digits)")
     add("--l2", type=float, default=0.01, help="of the last layer")
     add("--solver", choices=SOLVERS, default="exact", help="how to divide by the Hessian")
     add("--damping", type=float, default=0.0, help="added to the Hessian's diagonal, beside l2")
-    add("--attack", choices=influence_attack.ATTACKS, default="gradient-sign", help="random-sign is the baseline")
+    add("--attack", choices=influence.ATTACKS, default="gradient-sign", help="random-sign is the baseline")
     add("--top", type=int, default=3, help="how many of the most influential training images are attacked")
     add("--side", choices=("helpful", "harmful"), default="helpful", help="which training images are most influential")
     add("--scale-free", action="store_true", help="spend nothing on making the prediction more confident")
@@ -53,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     common.check_options(options, counts=counts, positive=("eps", *step))
     for name in ("l2", "damping"):
         checks.non_negative(getattr(options, name), f"--{name}")
-    attack = influence_attack.ATTACKS[options.attack](options.top, options.side, options.scale_free)
+    attack = influence.ATTACKS[options.attack](options.top, options.side, options.scale_free)
     trained = choose_task(options).learn(options.l2, SOLVERS[options.solver](options.damping))
     checks.count(max(options.top, options.overlap), "--top, --overlap", at_most=len(trained.task.train))
     test = trained.test[: options.images]
@@ -62,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 
     tables = []
     for start, part in common.batches(options, test):
-        result = influence_attack.run(
+        result = influence.run(
             attack,
             trained.task.features,
             trained.explain,
@@ -87,10 +89,10 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def choose_task(options: argparse.Namespace) -> tasks.Task:
+def choose_task(options: argparse.Namespace) -> influence.Task:
     """Return the task that the options name."""
-    given = {"seed": options.seed, "device": common.pick_device(options.device)}
+    given = {"seed": options.seed, "device": pick_device(options.device, "--device")}
     given |= {} if options.train is None else {"train": options.train}
     if options.data == "digits":
-        return tasks.digits(**given)
-    return tasks.flowers(options.backbone, **given, download=options.download, progress=sys.stderr.isatty())
+        return influence.digits(**given)
+    return influence.flowers(options.backbone, **given, download=options.download, progress=sys.stderr.isatty())

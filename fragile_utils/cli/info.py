@@ -9,7 +9,7 @@ from importlib import metadata
 import torch
 
 from fragile_utils import __version__, data, models
-from fragile_utils.commands.common import pick_device
+from fragile_utils._base.devices import pick_device
 
 
 def add_parser(commands) -> None:

@@ -5,8 +5,11 @@ import io
 import sys
 from pathlib import Path
 
-from fragile_utils import experiments, report, shards
-from fragile_utils.commands import common
+from fragile_utils import experiments
+from fragile_utils._base.files import write_bytes
+from fragile_utils.cli import _common as common
+from fragile_utils.experiments import report
+from fragile_utils.plots import sweeps
 
 
 def add_parser(commands) -> None:
@@ -39,11 +42,11 @@ def run(options: argparse.Namespace) -> int:
         return 0
     summary = experiments.summary(table)
     picture = io.BytesIO()
-    report.figure(summary, report.note(settings)).savefig(picture, format="png", dpi=150)
+    sweeps.figure(summary, report.note(settings)).savefig(picture, format="png", dpi=150)
     folder = options.folder / "report" if options.out is None else options.out
     csv = summary.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    shards.write_bytes(folder / "summary.csv", csv.encode())
-    shards.write_bytes(folder / "figure.png", picture.getvalue())
+    write_bytes(folder / "summary.csv", csv.encode())
+    write_bytes(folder / "figure.png", picture.getvalue())
     report.collect(settings, table, folder / "rows")
     if options.json:
         for row in summary.to_dict("records"):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fragile_utils import cluster, experiments
-from fragile_utils.commands import common
+from fragile_utils import experiments
+from fragile_utils._base.devices import pick_device
+from fragile_utils.cli import _common as common
 
 
 def add_parser(commands) -> None:
@@ -50,9 +51,9 @@ def run(options: argparse.Namespace) -> int:
         sys.path.append(os.getcwd())
     sweep = experiments.Sweep.load(options.config)
     if options.scheduler is None:
-        executor = experiments.InProcess(str(common.pick_device(options.device)), options.batch_size)
+        executor = experiments.InProcess(str(pick_device(options.device, "--device")), options.batch_size)
     else:
-        executor = cluster.Cluster(options.scheduler, options.device, options.batch_size)
+        executor = experiments.Cluster(options.scheduler, options.device, options.batch_size)
     with spoken(logging.INFO if options.verbose else logging.WARNING):
         try:
             state = experiments.run(

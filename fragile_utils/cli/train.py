@@ -11,8 +11,10 @@ from pathlib import Path
 
 import torch
 
-from fragile_utils import __version__, computing, data, training
-from fragile_utils.commands.common import pick_device, print_json
+from fragile_utils import __version__, data
+from fragile_utils._base.devices import pick_device, processor
+from fragile_utils.cli._common import print_json
+from fragile_utils.models import training
 
 WEIGHTS, SETTINGS, LOG, CHECKPOINT = "weights.safetensors", "training.json", "log.csv", "checkpoint.pt"
 OVERRIDES = {  # options that replace a value of the preset
@@ -64,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     """Train as the options say, and write what came of it."""
     given = {name: getattr(options, name) for name in OVERRIDES if getattr(options, name) is not None}
     settings = replace(training.PRESETS[options.preset], **given)
-    device = pick_device(options.device)
+    device = pick_device(options.device, "--device")
     summary = find_finished(options.out, settings, options.limit)
     if summary is None:
         where = {"limit": options.limit, "download": options.download, "progress": sys.stderr.isatty()}
@@ -131,7 +133,7 @@ def train(
             "parameters": sum(p.numel() for p in trained.stored.network.parameters()),
             "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
             "seconds": round(trained.log["seconds"].sum()),
-            "hardware": f"{device.type}, {computing.processor()}",
+            "hardware": f"{device.type}, {processor()}",
             "versions": {name: metadata.version(name) for name in ("torch", "numpy", "safetensors")}
             | {"python": platform.python_version(), "fragile_utils": __version__},
         }

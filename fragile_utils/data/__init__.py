@@ -6,24 +6,21 @@ the environment variable ``FRAGILE_DATA``. Nothing is downloaded unless asked fo
 to the folder that ``FRAGILE_CACHE`` names, by default ``~/.cache/fragile_utils``.
 """
 
-from pathlib import Path
-
-from fragile_utils import checks
-from fragile_utils.batch import UNKNOWN, Batch, Fit, class_name, predict, read_files, read_image
-from fragile_utils.cifar10 import cifar10
-from fragile_utils.folders import (
+from fragile_utils.data.batch import UNKNOWN, Batch, class_name, predict
+from fragile_utils.data.cifar import cifar10
+from fragile_utils.data.flower_photos import flowers, has_flowers
+from fragile_utils.data.folders import (
     cache_folder,
     cifar10_folder,
     class_folders,
     data_root,
     find_wnid,
-    flowers,
-    has_flowers,
     image_files,
     imagenet_folder,
     spread,
 )
-from fragile_utils.samples import (
+from fragile_utils.data.image_files import Fit, read_image
+from fragile_utils.data.samples import (
     CIFAR10_CLASSES,
     IMAGENET_SIZE,
     SAMPLES,
@@ -33,7 +30,8 @@ from fragile_utils.samples import (
     imagenet_wnids,
     mnist_samples,
 )
-from fragile_utils.stored import results
+from fragile_utils.data.sources import load
+from fragile_utils.data.stored import results
 
 __all__ = [
     "CIFAR10_CLASSES",
@@ -49,8 +47,10 @@ __all__ = [
     "class_folders",
     "class_name",
     "data_root",
+    "find_wnid",
     "flowers",
     "has_flowers",
+    "image_files",
     "imagenet_classes",
     "imagenet_folder",
     "imagenet_samples",
@@ -60,26 +60,5 @@ __all__ = [
     "predict",
     "read_image",
     "results",
+    "spread",
 ]
-
-
-def load(source: str | Path, *, size: int | None = IMAGENET_SIZE, fit: Fit = "crop", limit: int | None = None) -> Batch:
-    """Read what a user names on the command line: an embedded sample, an image file, or a folder of images.
-
-    They are brought to `size` x `size` pixels, but for the samples of CIFAR-10 and MNIST, which keep their size.
-    Images in a folder get their ImageNet class where every file or folder name holds a WordNet id; otherwise, and for
-    a single file, the label is `UNKNOWN`, to be filled in with `Batch.labelled_by`.
-    """
-    if str(source) in SAMPLES:
-        sized = {"size": size} if size is not None and str(source) == "imagenet-samples" else {}
-        batch = SAMPLES[str(source)](**sized)
-        return batch if limit is None else batch[: checks.count(limit, "limit")]
-    path = Path(source).expanduser()
-    if path.is_dir():
-        files = spread(image_files(path), limit)
-        if all(find_wnid(file) in imagenet_wnids() for file in files):
-            return imagenet_folder(path, size=size, fit=fit, limit=limit)
-        return read_files([(file, UNKNOWN) for file in files], (), size, fit)
-    if not path.exists():
-        raise ValueError(f"no such file or folder: {path} (the embedded samples are {', '.join(SAMPLES)})")
-    return read_files([(path, UNKNOWN)], (), size, fit)

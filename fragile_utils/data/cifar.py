@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fragile_utils.batch import Batch
-from fragile_utils.downloads import Download, unpack
-from fragile_utils.folders import cifar10_folder, places, spread
-from fragile_utils.samples import CIFAR10_CLASSES
+from fragile_utils.data._downloads import Download, unpack
+from fragile_utils.data.batch import Batch
+from fragile_utils.data.folders import cifar10_folder, places, spread
+from fragile_utils.data.samples import CIFAR10_CLASSES
 
 CIFAR10 = Download(  # size and SHA-256 as in tensorflow/datasets, url_checksums/cifar10.txt
     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",

@@ -1,4 +1,4 @@
-"""Folders of images: the reader's own, or downloaded once. The only module that reads environment variables."""
+"""Folders of images of the reader's own. The only module that reads environment variables."""
 
 import os
 import re
@@ -6,17 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from fragile_utils import checks
-from fragile_utils.batch import Batch, Fit, read_files
-from fragile_utils.downloads import Download, unpack
-from fragile_utils.samples import CIFAR10_CLASSES, IMAGENET_SIZE, imagenet_classes, imagenet_wnids
+from fragile_utils._base import checks
+from fragile_utils.data.batch import Batch
+from fragile_utils.data.image_files import Fit, read_files
+from fragile_utils.data.samples import CIFAR10_CLASSES, IMAGENET_SIZE, imagenet_classes, imagenet_wnids
 
-FLOWER_CLASSES = ("roses", "sunflowers")
-FLOWER_PHOTOS = Download(  # size and SHA-256 as in tensorflow/datasets, url_checksums/tf_flowers.txt
-    "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz",
-    "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c",
-    228_813_984,
-)
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _WNID = re.compile(r"n\d{8}")
 
@@ -106,59 +100,6 @@ def cifar10_folder(
     return class_folders(data_root(root) / "cifar10" / split, CIFAR10_CLASSES, size=32, limit=limit)
 
 
-def flowers(
-    root: str | Path | None = None,
-    *,
-    size: int = IMAGENET_SIZE,
-    fit: Fit = "crop",
-    limit: int | None = None,
-    download: bool = False,
-    progress: bool = False,
-) -> Batch:
-    """Read TensorFlow's photos of 641 roses (class 0) and 699 sunflowers (class 1).
-
-    They are looked for in ``flower_photos/{roses,sunflowers}/*.jpg`` in `root` or, without it, in FRAGILE_DATA and then
-    among what was downloaded before. The photos are under CC BY; their authors' names come with the download.
-
-    Parameters
-    ----------
-    root : path, optional
-    size, fit, limit
-        As in `imagenet_folder`.
-    download : bool
-        If there are none, download them (229 MB).
-    progress : bool
-        Show a progress bar while downloading.
-
-    Raises
-    ------
-    ValueError
-        If there are no photos, or they cannot be downloaded.
-    """
-    folders = _flower_folders(root)
-    found = [folder for folder in folders if folder.is_dir()]
-    if not found and root is None and download:
-        folder = folders[-1]
-        archive = FLOWER_PHOTOS.fetch(folder.with_suffix(".tgz"), progress)
-        wanted = ["LICENSE.txt", *(f"{name}/*.jpg" for name in FLOWER_CLASSES)]
-        found = [unpack(archive, folder, wanted)]
-        archive.unlink()
-    if not found:
-        places = " or ".join(map(str, folders))
-        raise ValueError(f"no flower photos in {places}: set FRAGILE_DATA, or give download=True (229 MB)")
-    return class_folders(found[0], FLOWER_CLASSES, size=size, fit=fit, limit=limit)
-
-
-def has_flowers(root: str | Path | None = None) -> bool:
-    """Return whether `flowers` finds photos without a download."""
-    return any(folder.is_dir() for folder in _flower_folders(root))
-
-
-def _flower_folders(root: str | Path | None) -> list[Path]:
-    """Return where to look for the photos; last, without `root`, where a download goes."""
-    return [place / "flower_photos" for place in places(root)]
-
-
 def places(root: str | Path | None) -> list[Path]:
     """Return the folders in which to look for data; last, without `root`, the one for downloads."""
     own = [data_root(root)] if root is not None or os.environ.get("FRAGILE_DATA") else []
@@ -170,9 +111,6 @@ def cache_folder() -> Path:
     if chosen := os.environ.get("FRAGILE_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fragile_utils"
-
-
-# --- Which files, and their classes ----------------------------------------------------------------------------------
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fragile_utils.batch import Batch, read_files
+from fragile_utils.data.batch import Batch
+from fragile_utils.data.image_files import read_files
 
 IMAGENET_SIZE = 227  # the side, in pixels, at which the paper shows ImageNet images to SqueezeNet
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from fragile_utils import __version__, attacks, data
-from fragile_utils.grid import Choice, Sweep
-from fragile_utils.plan import Shard
-from fragile_utils.subjects import Subject, pick_device
+from fragile_utils._base.devices import pick_device, processor
+from fragile_utils.experiments.choice import Choice
+from fragile_utils.experiments.folder import Shard
+from fragile_utils.experiments.subject import Subject
+from fragile_utils.experiments.sweep import Sweep
 
 
 def compute(
@@ -113,12 +115,6 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and any(sign in said for sign in signs)
     )
-
-
-def processor() -> str:
-    """Return the kind of processor, and how many of its threads PyTorch uses."""
-    threads = torch.get_num_threads()
-    return f"{platform.machine()}, {threads} thread{'s' * (threads > 1)}"
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -4,14 +4,9 @@ A process can be killed, a disk can fill up, a copy can break off. A file of thi
 before, or refused when it is read (`Damaged`); its rows never enter a mean.
 """
 
-import contextlib
-import errno
 import hashlib
 import io
 import json
-import os
-import time
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fragile_utils._base.files import write_bytes
+
 ABOUT, CHECKSUM = b"fragile_utils", b"fragile_utils_sha256"
-UNFINISHED = ".part"  # the ending of files that are being written
-LEFT_BEHIND = 3600  # seconds: no file takes so long to write
 
 
 class Damaged(ValueError):
@@ -80,33 +75,6 @@ def read(path: Path, keys: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
     return table, about
 
 
-def write_bytes(path: Path, contents: bytes) -> None:
-    """Write a file, which appears whole or not at all, and outlives a power cut; errors as for `write`."""
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("xb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        hint = "; free some and start again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        raise ValueError(f"cannot write {path}: {error.strerror}{hint}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-
-
-def sweep_up(folder: Path) -> None:
-    """Remove what processes that were killed have left half written in `folder`, more than an hour ago."""
-    for path in folder.glob(f".*{UNFINISHED}"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > LEFT_BEHIND:
-                path.unlink()
-
-
 def _checksum(contents: pa.Table, about: dict[str, Any]) -> str:
     """Return the SHA-256 of types and values, as text that no version of a library changes.
 
@@ -115,13 +83,3 @@ def _checksum(contents: pa.Table, about: dict[str, Any]) -> str:
     types = {field.name: str(field.type) for field in contents.schema}
     text = json.dumps([types, contents.to_pydict(), about], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a renaming durable, where the system can."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -21,11 +21,11 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from fragile_utils import checks
-from fragile_utils.computing import compute
-from fragile_utils.grid import Sweep
-from fragile_utils.plan import Plan, Shard
-from fragile_utils.subjects import Subject
+from fragile_utils._base import checks
+from fragile_utils.experiments._compute import compute
+from fragile_utils.experiments.folder import Shard, SweepFolder
+from fragile_utils.experiments.subject import Subject
+from fragile_utils.experiments.sweep import Sweep
 
 CONNECT, START = 20, 120  # seconds to wait for a scheduler, and for processes of one's own
 # glibc keeps freed memory instead of returning it page by page, as in the Makefile; Dask would do the opposite.
@@ -119,7 +119,7 @@ class Cluster:
         """Return `Subject.choose`, as a worker finds it."""
         return self.client.submit(_choose, sweep, model, source, self.device, pure=False).result()
 
-    def compute(self, plan: Plan, to_do: list[Shard]) -> Iterator[tuple[Shard, pd.DataFrame, dict[str, Any]]]:
+    def compute(self, plan: SweepFolder, to_do: list[Shard]) -> Iterator[tuple[Shard, pd.DataFrame, dict[str, Any]]]:
         """Yield each shard as it is finished, with what `computing.compute` returns.
 
         Raises

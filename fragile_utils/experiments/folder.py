@@ -18,9 +18,13 @@ from typing import Any
 
 import pandas as pd
 
-from fragile_utils import checks, shards
-from fragile_utils.grid import Cell, Choice, Sweep
-from fragile_utils.subjects import Subject
+from fragile_utils._base import checks
+from fragile_utils._base.files import write_bytes
+from fragile_utils.experiments import _parquet
+from fragile_utils.experiments._parquet import Damaged
+from fragile_utils.experiments.choice import Choice
+from fragile_utils.experiments.subject import Subject
+from fragile_utils.experiments.sweep import Cell, Sweep
 
 SETTINGS, SHARDS = "settings.json", "shards"
 SHARD_SIZE = 32  # images
@@ -50,7 +54,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepFolder:
     """A sweep in its folder: what there is to do, and what is done.
 
     Attributes
@@ -67,7 +71,7 @@ class Plan:
     subjects: tuple[Subject, ...]
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Plan":
+    def load(cls, folder: str | Path) -> "SweepFolder":
         """Return the plan that a folder was begun with."""
         path = Path(folder) / SETTINGS
         try:
@@ -88,7 +92,7 @@ class Plan:
         settings = {"sweep": self.sweep.to_dict(), "shard_size": self.shard_size}
         settings["subjects"] = [dataclasses.asdict(subject) for subject in self.subjects]
         settings["began"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        shards.write_bytes(self.folder / SETTINGS, (json.dumps(settings, indent=1) + "\n").encode())
+        write_bytes(self.folder / SETTINGS, (json.dumps(settings, indent=1) + "\n").encode())
 
     @cached_property
     def digest(self) -> str:
@@ -111,18 +115,18 @@ class Plan:
 
     def write(self, shard: Shard, table: pd.DataFrame, about: dict[str, Any]) -> None:
         """Write a shard's file."""
-        shards.write(self.folder / SHARDS / shard.name, table, about | {"sweep": self.digest})
+        _parquet.write(self.folder / SHARDS / shard.name, table, about | {"sweep": self.digest})
 
     def read(self, shard: Shard) -> tuple[pd.DataFrame, dict[str, Any]]:
-        """Return what a shard's file holds; errors as `shards.read`."""
+        """Return what a shard's file holds; errors as `_parquet.read`."""
         keys = {name: [value] * len(shard) for name, value in dataclasses.asdict(shard.cell).items()}
         keys |= {
             "index": range(shard.first, shard.last),
             "name": self.subjects[shard.subject].names[shard.first : shard.last],
         }
-        table, about = shards.read(self.folder / SHARDS / shard.name, pd.DataFrame(keys))
+        table, about = _parquet.read(self.folder / SHARDS / shard.name, pd.DataFrame(keys))
         if about.get("sweep") != self.digest:
-            raise shards.Damaged("it belongs to another sweep")
+            raise Damaged("it belongs to another sweep")
         return table, about
 
     def look(self) -> tuple["Status", list[pd.DataFrame]]:
@@ -133,7 +137,7 @@ class Plan:
                 table, about = self.read(shard)
             except FileNotFoundError:
                 missing.append(shard)
-            except shards.Damaged as error:
+            except Damaged as error:
                 damaged[shard] = str(error)
             else:
                 done[shard] = about
@@ -147,7 +151,7 @@ class Status:
 
     Attributes
     ----------
-    plan : Plan
+    plan : SweepFolder
     done : dict
         From each finished shard to what is known about its computation: seconds, device, versions, time.
     damaged : dict
@@ -155,7 +159,7 @@ class Status:
     missing : tuple of Shard
     """
 
-    plan: Plan
+    plan: SweepFolder
     done: dict[Shard, dict[str, Any]]
     damaged: dict[Shard, str]
     missing: tuple[Shard, ...]
@@ -199,7 +203,7 @@ def _kinds(shard: Shard) -> tuple[tuple, ...]:
     return (shard.subject, shard.method, shard.attack), (shard.subject, shard.method), ()
 
 
-def begin(sweep: Sweep, folder: str | Path, shard_size: int | None, choose: Callable[..., Subject]) -> Plan:
+def begin(sweep: Sweep, folder: str | Path, shard_size: int | None, choose: Callable[..., Subject]) -> SweepFolder:
     """Return the plan of a sweep in a folder: a new one, or the one that the folder was begun with.
 
     Settings under which no shard was finished, as after a mistake in them, are replaced.
@@ -215,7 +219,7 @@ def begin(sweep: Sweep, folder: str | Path, shard_size: int | None, choose: Call
     if shard_size is not None:
         checks.count(shard_size, "shard_size")
     if (folder / SETTINGS).exists():
-        plan = Plan.load(folder)
+        plan = SweepFolder.load(folder)
         here, there = sweep.to_dict(), plan.sweep.to_dict()
         here["shard_size"], there["shard_size"] = shard_size or plan.shard_size, plan.shard_size
         other = [
@@ -226,7 +230,7 @@ def begin(sweep: Sweep, folder: str | Path, shard_size: int | None, choose: Call
         if any((folder / SHARDS).glob("*.parquet")):
             raise ValueError(f"{folder} was begun with other settings: {'; '.join(other)}; choose another folder")
     subjects = tuple(choose(sweep, model, source) for model, source in sweep.subjects)
-    plan = Plan(sweep, folder, shard_size or SHARD_SIZE, subjects)
+    plan = SweepFolder(sweep, folder, shard_size or SHARD_SIZE, subjects)
     plan.save()
     return plan
 

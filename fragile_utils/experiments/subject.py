@@ -1,15 +1,16 @@
 """What a sweep is computed on: a network and the images it gets right, the same in every process and at any time."""
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fragile_utils import data
-from fragile_utils.grid import Sweep
-from fragile_utils.surrogate import choose_beta
+from fragile_utils._base.contents import digest
+from fragile_utils._base.devices import pick_device
+from fragile_utils.experiments.sweep import Sweep
+from fragile_utils.models.surrogate import choose_beta
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ class Subject:
             rows=tuple(rows),
             labels=tuple(moved.labels[rows].tolist()),
             names=chosen.names,
-            pixels=_digest([(255 * chosen.images).round().byte()]),
-            parameters=_digest([*network.parameters(), *network.buffers()]),
+            pixels=digest([(255 * chosen.images).round().byte()]),
+            parameters=digest([*network.parameters(), *network.buffers()]),
         )
 
     def load(self, sweep: Sweep, device: str) -> tuple[nn.Module, data.Batch]:
@@ -85,25 +86,12 @@ class Subject:
             If they are not those that were chosen.
         """
         network = sweep.network(self.model)
-        if _digest([*network.parameters(), *network.buffers()]) != self.parameters:
+        if digest([*network.parameters(), *network.buffers()]) != self.parameters:
             raise ValueError(f"models: {self.model} has other parameters than when the sweep began")
         batch = sweep.read(self.data, getattr(network, "size", None))
         same = len(batch) == self.read
         chosen = batch[list(self.rows)] if same else batch
-        if not same or chosen.names != self.names or _digest([(255 * chosen.images).round().byte()]) != self.pixels:
+        if not same or chosen.names != self.names or digest([(255 * chosen.images).round().byte()]) != self.pixels:
             raise ValueError(f"data: {self.data} has other images than when the sweep began")
         chosen = dataclasses.replace(chosen, labels=torch.tensor(self.labels))
         return network.to(device), chosen.to(device)
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device of that name; "auto" is a GPU where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-
-
-def _digest(tensors: list[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fragile_utils import checks, influence, precision
-from fragile_utils.iterates import Best, attackable, confidence, project, random_signs, wrong_predictions
-from fragile_utils.last_layer import Features
+from fragile_utils._base import checks, precision
+from fragile_utils._base.seeds import random_signs
+from fragile_utils.attacks.iterates import Best, attackable, confidence, project, wrong_predictions
+from fragile_utils.influence.functions import Influence, Side, most, rank_correlation, top_overlap
+from fragile_utils.influence.head import Features
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Attack:
     """
 
     top: int = 3
-    side: influence.Side = "helpful"
+    side: Side = "helpful"
     scale_free: bool = False
 
     def __post_init__(self) -> None:
@@ -137,8 +139,8 @@ class Result:
             "confidence": self.confidence,
             "linf": self.linf,
             "success": self.success,
-            "rank_correlation": influence.rank_correlation(self.scores_before, self.scores),
-            "top_overlap": influence.top_overlap(self.scores_before, self.scores, n, self.attack.side),
+            "rank_correlation": rank_correlation(self.scores_before, self.scores),
+            "top_overlap": top_overlap(self.scores_before, self.scores, n, self.attack.side),
         }
         return pd.DataFrame({name: values.tolist() for name, values in columns.items()})
 
@@ -147,7 +149,7 @@ class Result:
 def run(
     attack: Attack,
     features: Features,
-    explain: influence.Influence,
+    explain: Influence,
     images: Tensor,
     labels: Tensor,
     *,
@@ -207,7 +209,7 @@ def run(
         before = features(images)
         logits = explain.head(before)
     scores = explain(before, labels)
-    pull = explain.pull(influence.most(scores, attack.top, attack.side))
+    pull = explain.pull(most(scores, attack.top, attack.side))
     start = _dissimilarity(attack, explain, before, labels, pull)
     reasons = wrong_predictions(labels, logits.argmax(1))
     rows = attackable(reasons, images.device)
@@ -250,7 +252,7 @@ def run(
 def _climb(
     attack: Attack,
     features: Features,
-    explain: influence.Influence,
+    explain: Influence,
     labels: Tensor,
     pull: Tensor,
     seeds: list[int],
@@ -286,6 +288,6 @@ def _climb(
         pass  # the best so far is an answer
 
 
-def _dissimilarity(attack: Attack, explain: influence.Influence, seen: Tensor, labels: Tensor, pull: Tensor) -> Tensor:
+def _dissimilarity(attack: Attack, explain: Influence, seen: Tensor, labels: Tensor, pull: Tensor) -> Tensor:
     total = explain.total(seen, labels, pull, attack.scale_free)
     return total if attack.side == "helpful" else -total

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from fragile_utils.last_layer import Head, check_examples
+from fragile_utils.influence.head import Head, check_examples
 
 
 def naive_influence(head: Head, features: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor) -> Tensor:

@@ -22,9 +22,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fragile_utils import checks, metrics
-from fragile_utils.last_layer import Head, check_examples
-from fragile_utils.solvers import ConjugateGradients, Exact, Hessian
+from fragile_utils import metrics
+from fragile_utils._base import checks
+from fragile_utils.influence.head import Head, check_examples
+from fragile_utils.influence.solvers import ConjugateGradients, Exact, Hessian
 
 __all__ = ["ConjugateGradients", "Exact", "Influence", "most", "rank_correlation", "top_overlap"]
 

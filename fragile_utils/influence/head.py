@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from fragile_utils import checks, precision
-from fragile_utils.solvers import ConjugateGradients, Exact, Hessian
+from fragile_utils._base import checks, precision
+from fragile_utils.influence.solvers import ConjugateGradients, Exact, Hessian
 
 
 class Features(nn.Module):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fragile_utils import checks
+from fragile_utils._base import checks
 
 
 @dataclass(frozen=True, eq=False)

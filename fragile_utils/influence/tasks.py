@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from fragile_utils import checks, data, influence, models
-from fragile_utils.last_layer import Features, Head, fit
+from fragile_utils import data, models
+from fragile_utils._base import checks
+from fragile_utils.influence.functions import Influence
+from fragile_utils.influence.head import Features, Head, fit
+from fragile_utils.influence.solvers import ConjugateGradients, Exact
 
 BACKBONES: dict[str, tuple[Callable[[], models.Classifier], str]] = {
     "squeezenet": (models.squeezenet, "network.features"),  # 512 features: the last fire module
@@ -38,13 +41,11 @@ class Task:
     train: data.Batch
     rest: data.Batch
 
-    def learn(
-        self, l2: float = 0.01, solver: influence.Exact | influence.ConjugateGradients | None = None
-    ) -> "Trained":
+    def learn(self, l2: float = 0.01, solver: Exact | ConjugateGradients | None = None) -> "Trained":
         """Return the task with its head trained, and the influence of its training images."""
         seen, held_out = (self.features.extract(batch.images) for batch in (self.train, self.rest))
         head = fit(seen, self.train.labels, l2=l2)
-        explain = influence.Influence(head, seen, self.train.labels, solver)
+        explain = Influence(head, seen, self.train.labels, solver)
         right = head(held_out).argmax(1) == self.rest.labels
         accuracy = right.double().mean().item()
         return Trained(self, head, explain, seen, accuracy, self.rest[right], held_out[right])
@@ -70,7 +71,7 @@ class Trained:
 
     task: Task
     head: Head = field(repr=False)
-    explain: influence.Influence = field(repr=False)
+    explain: Influence = field(repr=False)
     train_features: Tensor = field(repr=False)
     accuracy: float
     test: data.Batch

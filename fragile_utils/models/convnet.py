@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fragile_utils import checks
+from fragile_utils._base import checks
 
 SIZE, CLASSES = 32, 10  # of CIFAR-10: the side of an image in pixels, and the number of classes
 STRIDES = (1, 1, 2, 1, 1, 2)

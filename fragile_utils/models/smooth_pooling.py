@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from fragile_utils import checks
-from fragile_utils.surrogate import SoftplusSurrogate, softplus_surrogate
+from fragile_utils._base import checks
+from fragile_utils.models.surrogate import SoftplusSurrogate, softplus_surrogate
 
 
 def smooth_max_pool2d(

@@ -16,8 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fragile_utils import checks, convnet, data
-from fragile_utils.precision import float32
+from fragile_utils import data
+from fragile_utils._base import checks
+from fragile_utils._base.precision import float32
+from fragile_utils.models.convnet import CLASSES, SIZE, ConvNet, Stored, fold
 
 WARM_UP = 0.2  # the share of the steps in which the learning rate rises
 MOMENTUM = 0.9
@@ -69,14 +71,14 @@ class Training:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        convnet.ConvNet(self.width, self.hidden, self.activation, self.beta)
+        ConvNet(self.width, self.hidden, self.activation, self.beta)
         checks.count(self.epochs, "epochs")
         checks.count(self.batch_size, "batch_size")
         checks.positive(self.learning_rate, "learning_rate")
         checks.non_negative(self.weight_decay, "weight_decay")
         if checks.non_negative(self.label_smoothing, "label_smoothing") >= 1:
             raise ValueError(f"label_smoothing: expected a number below 1, got {self.label_smoothing!r}")
-        for name, most in (("shift", convnet.SIZE - 1), ("seed", 2**31)):
+        for name, most in (("shift", SIZE - 1), ("seed", 2**31)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
                 raise ValueError(f"{name}: expected a whole number from 0 to {most}, got {value!r}")
@@ -105,9 +107,9 @@ class Training:
         return json.dumps(asdict(self))
 
     @property
-    def layout(self) -> convnet.ConvNet:
+    def layout(self) -> ConvNet:
         """The network's layers."""
-        return convnet.ConvNet(self.width, self.hidden, self.activation, self.beta)
+        return ConvNet(self.width, self.hidden, self.activation, self.beta)
 
     def rate(self, progress: float) -> float:
         """Return the learning rate after the share `progress` of all steps."""
@@ -137,7 +139,7 @@ class Trained:
     """
 
     settings: Training
-    stored: convnet.Stored
+    stored: Stored
     log: pd.DataFrame
 
 
@@ -173,9 +175,9 @@ def train(
     for name, batch in (("learnt", learnt), ("held_out", held_out)):
         if not len(batch):
             raise ValueError(f"{name}: expected at least one image, got none")
-        if batch.images.shape[-2:] != (convnet.SIZE, convnet.SIZE):
+        if batch.images.shape[-2:] != (SIZE, SIZE):
             raise ValueError(f"{name}: expected images 32 x 32, got {tuple(batch.images.shape[-2:])}")
-        checks.labels(batch.labels, len(batch), convnet.CLASSES, f"{name}: labels")
+        checks.labels(batch.labels, len(batch), CLASSES, f"{name}: labels")
     run = _Run(settings, learnt, torch.device(device))
     log = run.resume(checkpoint) if checkpoint is not None and checkpoint.exists() else []
     for epoch in range(len(log), settings.epochs):
@@ -194,7 +196,7 @@ def train(
 
 @float32()
 @torch.no_grad()
-def accuracy(stored: convnet.Stored, batch: data.Batch, batch_size: int = 500) -> float:
+def accuracy(stored: Stored, batch: data.Batch, batch_size: int = 500) -> float:
     """Return the share of the images that a network gets right, in float32."""
     device = stored.mean.device
     network = stored.network.to(memory_format=torch.channels_last)
@@ -280,12 +282,12 @@ class _Run:
             return contextlib.nullcontext()
         return torch.autocast(self.images.device.type, torch.bfloat16)
 
-    def stored(self) -> convnet.Stored:
+    def stored(self) -> Stored:
         """Return the network as it is now, as a file will hold it."""
-        network = convnet.fold(self.network)
+        network = fold(self.network)
         for parameter in network.parameters():
             parameter.data = _half(parameter.data)
-        return convnet.Stored(self.settings.layout, network.requires_grad_(False), self.mean, self.std)
+        return Stored(self.settings.layout, network.requires_grad_(False), self.mean, self.std)
 
     def write(self, path: Path, log: list[dict[str, float]]) -> None:
         """Write the state, aside at first."""

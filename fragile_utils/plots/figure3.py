@@ -12,8 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fragile_utils import data, plots
-from fragile_utils.bootstrap import mean_interval
+from fragile_utils import data
+from fragile_utils.experiments.bootstrap import mean_interval
+from fragile_utils.metrics import MEASURES
+from fragile_utils.plots.maps import BLACK, BLUE, ORANGE, WIDTH
 
 METHODS = {
     "gradient": "gradient",
@@ -22,12 +24,7 @@ METHODS = {
     "deep-taylor": "deep Taylor",
 }
 ATTACKS = {"topk": "top-k", "mass-center": "mass-centre", "random-sign": "random signs"}
-COLORS = {"topk": plots.BLUE, "mass-center": plots.BLACK, "random-sign": plots.ORANGE}
-MEASURES = {
-    "topk_intersection": "top-k intersection",
-    "rank_correlation": "rank correlation",
-    "center_shift": "centre shift (pixels)",
-}
+COLORS = {"topk": BLUE, "mass-center": BLACK, "random-sign": ORANGE}
 EMBEDDED, PAPER = "figure3_embedded", "figure3_paper"
 
 
@@ -37,7 +34,7 @@ def compared(measure: str, attack: str, results: str = EMBEDDED, paper: str | No
     Parameters
     ----------
     measure : str
-        One of `MEASURES`.
+        One of `metrics.MEASURES`.
     attack : str
         One of `ATTACKS`.
     results, paper : str
@@ -81,7 +78,7 @@ def figure(
         _one_of(measure, MEASURES, "measures")
     _, runs = data.results(results)
     methods = [method for method in METHODS if method in set(runs.method)]
-    size = (plots.WIDTH, 2.3 * len(measures) + 0.5)
+    size = (WIDTH, 2.3 * len(measures) + 0.5)
     drawn, axes = plt.subplots(
         len(measures), len(methods), figsize=size, sharex=True, sharey="row", layout="constrained", squeeze=False
     )

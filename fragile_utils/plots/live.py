@@ -11,7 +11,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from fragile_utils import attacks, checks, data, models, plots, regions, saliency
+from fragile_utils import attacks, data, models, saliency
+from fragile_utils._base import checks
+from fragile_utils.attacks import regions
+from fragile_utils.plots.attack import before_after
 
 SHOWN = 2  # how many times its size the picture of the target is shown
 ORANGE = (230, 159, 0)
@@ -210,7 +213,7 @@ class LiveAttack(ipw.VBox):
             progress=self._step_done,
         )
         self.result = result
-        figure = plots.before_after(images.cpu(), result, k=k, classes=getattr(model, "classes", ()))
+        figure = before_after(images.cpu(), result, k=k, classes=getattr(model, "classes", ()))
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=100)
         self.picture.value, self.picture.layout.display = content.getvalue(), None

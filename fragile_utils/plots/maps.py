@@ -1,10 +1,4 @@
-"""Static figures, one visual language for the whole book.
-
-Saliency maps are drawn in one sequential colour map, on one scale for the maps that are compared; the colours that mark
-sets of pixels are told apart by readers with any kind of colour vision.
-"""
-
-from collections.abc import Sequence
+"""How images, saliency maps and changes are drawn."""
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -16,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
-from fragile_utils import attacks, checks, data, influence, influence_attack, metrics
+from fragile_utils import metrics
 
 MAP_COLORS = "magma"
 BLUE, ORANGE, BLACK = "#0072b2", "#e69f00", "#000000"  # of the palette of Okabe and Ito
@@ -64,115 +58,6 @@ def show_top(axes: Axes, before: Tensor, after: Tensor, k: int, title: str | Non
     for name, color, place in (("before", BLUE, 0.02), ("after", ORANGE, 0.36), ("both", BLACK, 0.66)):
         axes.text(place, -0.03, f"■ {name}", color=color, transform=axes.transAxes, va="top", fontsize=9)
     return _bare(axes, picture, f"top {k:,} pixels" if title is None else title)
-
-
-def before_after(
-    before: Tensor, result: attacks.Result, index: int = 0, *, k: int, classes: Sequence[str] = ()
-) -> Figure:
-    """Return the figure of one attack: image, map and change in the first row, what became of them in the second.
-
-    Parameters
-    ----------
-    before : Tensor (N, 3, H, W)
-        The original images that were given to `attacks.run`.
-    result : Result
-        What it returned.
-    index : int
-        Which image of the batch.
-    k : int
-        How many pixels count as most salient.
-    classes : sequence of str
-        Class names, for the titles.
-    """
-    checks.images(before)
-    if not -len(before) <= index < len(before):
-        raise ValueError(f"index: expected one of {len(before)} images, got {index}")
-    image, changed = before[index], result.images[index]
-    old, new = result.maps_before[index], result.maps[index]
-    top = max(ceiling(old), ceiling(new))
-    row = result.compare(k).iloc[index]
-
-    figure, axes = panels(3, 2, extra_height=0.6)
-    show_image(axes[0, 0], image, f"original: {data.class_name(classes, int(row.label))}")
-    show_map(axes[0, 1], old, "its saliency map", top)
-    show_change(axes[0, 2], image, changed)
-    show_image(axes[1, 0], changed, f"perturbed: {data.class_name(classes, int(row.label_after))}")
-    show_map(axes[1, 1], new, "its saliency map", top)
-    show_top(axes[1, 2], old, new, k)
-    figure.suptitle(
-        f"{result.attack!r}, {result.method!r}, budget {result.eps * 255:g} of 255\n"
-        f"top-{k:,} intersection {row.topk_intersection:.3f}, rank correlation {row.rank_correlation:.2f}, "
-        f"centre shift {row.center_shift:.0f} pixels" + ("" if row.success else f" (failed: {result.reasons[index]})"),
-        fontsize=10,
-    )
-    return figure
-
-
-def exemplars(
-    before: data.Batch, result: influence_attack.Result, train: data.Batch, index: int = 0, *, count: int = 3
-) -> Figure:
-    """Return the paper's figure of an attack on influence.
-
-    The test image and its most influential training images, before and after, and below them all influences before
-    against after, without the minus sign of the definition: helpful examples are on the right and at the top.
-
-    Parameters
-    ----------
-    before : Batch
-        The original images that were given to `influence_attack.run`.
-    result : Result
-        What it returned.
-    train : Batch
-        The training images.
-    index : int
-        Which image of the batch.
-    count : int
-        How many training images.
-    """
-    if not -len(before) <= index < len(before):
-        raise ValueError(f"index: expected one of {len(before)} images, got {index}")
-    rows = {"original": (before.images, result.scores_before), "perturbed": (result.images, result.scores)}
-    side = WIDTH / (count + 1)
-    layout = [[f"{row} {i}" for i in range(count + 1)] for row in rows] + [["influences"] * (count + 1)]
-    size, heights = (WIDTH, 2 * (side + 0.4) + 3.2), (side + 0.4, side + 0.4, 3.2)
-    figure, axes = plt.subplot_mosaic(layout, figsize=size, dpi=DPI, height_ratios=heights, layout="constrained")
-    plt.close(figure)
-    label = data.class_name(before.classes, int(result.labels[index]))
-    tops = []
-    for row, (images, scores) in rows.items():
-        tops.append(influence.most(scores[index][None], count, result.attack.side)[0].tolist())
-        confidence = (result.confidence_before if row == "original" else result.confidence)[index]
-        show_image(axes[f"{row} 0"], images[index], f"{row}: {label}\n({confidence:.2%})")
-        for place, i in enumerate(tops[-1], 1):
-            show_image(axes[f"{row} {place}"], train.images[i], f"number {place}:\n{train.label_names[i]}")
-    show_influences(axes["influences"], result.scores_before[index], result.scores[index], *tops)
-    return figure
-
-
-def show_influences(
-    axes: Axes, before: Tensor, after: Tensor, top_before: Sequence[int] = (), top_after: Sequence[int] = ()
-) -> None:
-    """Draw the helpfulness (minus the influence) of each training example, before against after.
-
-    The most influential examples are marked: before the attack with a blue ring, after it with an orange dot.
-    """
-    x, y = -before.cpu().numpy(), -after.cpu().numpy()
-    axes.axhline(0, color="#bbbbbb", linewidth=0.8)
-    axes.axvline(0, color="#bbbbbb", linewidth=0.8)
-    axes.scatter(x, y, s=6, color="#777777", linewidths=0)
-    rings = {"facecolors": "none", "edgecolors": BLUE, "linewidths": 2, "s": 110}
-    for top, style, name in ((top_before, rings, "before"), (top_after, {"color": ORANGE, "s": 35}, "after")):
-        if len(top):
-            axes.scatter(x[list(top)], y[list(top)], label=f"top {len(top)} {name}", **style)
-    correlation = influence.rank_correlation(before[None], after[None]).item()
-    axes.set_title(f"rank correlation {correlation:.2f}", fontsize=10)
-    axes.set(xlabel="helpfulness before", ylabel="helpfulness after")
-    axes.ticklabel_format(scilimits=(-2, 3))
-    if len(top_before) or len(top_after):
-        axes.legend(fontsize=9, frameon=False, loc="best")
-
-
-# --- The same as pixels, for what is not drawn by matplotlib ----------------------------------------------------------
 
 
 def ceiling(saliency_map: Tensor) -> float:

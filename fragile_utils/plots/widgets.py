@@ -17,8 +17,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from fragile_utils import attacks, checks, data, plots
-from fragile_utils.live import LiveAttack
+from fragile_utils import attacks, data
+from fragile_utils._base import checks
+from fragile_utils.plots.live import LiveAttack
+from fragile_utils.plots.maps import ceiling, change_pixels, map_pixels
 
 __all__ = ["EpsilonSlider", "Frame", "FrameSlider", "LiveAttack"]
 
@@ -132,7 +134,7 @@ class EpsilonSlider(FrameSlider):
         if not -len(images) <= index < len(images):
             raise ValueError(f"index: expected one of {len(images)} images, got {index}")
         before = results[0].maps_before[index]
-        top = max(plots.ceiling(m) for m in (before, *(result.maps[index] for result in results)))
+        top = max(ceiling(m) for m in (before, *(result.maps[index] for result in results)))
         frames = [_frame(images[index], before, None, index, k, classes, top)]
         frames += [_frame(images[index], before, result, index, k, classes, top) for result in results]
         frames[0].facts.update(_facts(results[0], index, k, classes, original=True))
@@ -153,8 +155,8 @@ def _frame(
     levels = 0.0 if result is None else result.eps / attacks.LEVEL
     pictures = {
         "image": changed,
-        "change, amplified": plots.change_pixels(image, changed),
-        "saliency map": plots.map_pixels(after, top),
+        "change, amplified": change_pixels(image, changed),
+        "saliency map": map_pixels(after, top),
     }
     if result is None:
         return Frame("0 (original)", pictures, "The original image and its explanation.", {})

@@ -1,6 +1,5 @@
 """Baselines: the reference images that integrated gradients and DeepLIFT compare an image with."""
 
-import hashlib
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
@@ -8,7 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from fragile_utils import checks, models
+from fragile_utils import models
+from fragile_utils._base import checks
+from fragile_utils._base.contents import by_content
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,14 +74,6 @@ class Baseline:
 
 def _is_mean(value: Any) -> bool:
     return isinstance(value, str) and value == "mean"  # an array would compare its elements
-
-
-def by_content(value: Any) -> Any:
-    """Return what stands for `value` in a comparison: for a tensor, its shape, dtype and the hash of its content."""
-    if not isinstance(value, Tensor):
-        return value
-    content = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-    return tuple(value.shape), str(value.dtype), hashlib.sha256(content).hexdigest()
 
 
 def _subtracted(model: nn.Module) -> Tensor:

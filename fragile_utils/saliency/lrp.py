@@ -1,46 +1,19 @@
-"""Methods that hand the score down layer by layer: DeepLIFT, layer-wise relevance propagation, deep Taylor."""
+"""Layer-wise relevance propagation and deep Taylor decomposition: the methods and their rules."""
 
 import math
 from dataclasses import dataclass
 from numbers import Real
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
-from fragile_utils import checks, propagation
-from fragile_utils.baseline import Baseline
-from fragile_utils.method import Method
-
-
-@dataclass(frozen=True)
-class DeepLift(Method):
-    """DeepLIFT with the rescale rule: contributions to the difference of the scores of image and reference.
-
-    They sum to that difference exactly. A network of layers without a rule is refused; see `tracing`.
-
-    Parameters
-    ----------
-    baseline : Baseline, or what one is made of
-        The reference x0; the paper's by default, the mean that the model subtracts.
-
-    References
-    ----------
-    Shrikumar, Greenside, Kundaje, *Learning Important Features Through Propagating Activation Differences*, ICML 2017,
-    arXiv:1704.02685, section 3.5.1; see `propagation.Rescale`.
-    """
-
-    baseline: Baseline | str | float | Tensor = "mean"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "baseline", Baseline(self.baseline))
-
-    def explain(
-        self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        reference = self.baseline.image(model, images)
-        rules = propagation.Rescale()
-        multipliers, logits = propagation.propagate(model, images, targets, rules, reference, create_graph)
-        return multipliers * ((images if create_graph else images.detach()) - reference), logits
+from fragile_utils._base import checks
+from fragile_utils.saliency.method import Method
+from fragile_utils.saliency.propagation.operations import Operation, ZPlus
+from fragile_utils.saliency.propagation.propagate import propagate
+from fragile_utils.saliency.propagation.rule import LocalDerivatives
+from fragile_utils.saliency.propagation.trace import REARRANGE, WEIGHTED, Node, Step
 
 
 @dataclass(frozen=True)
@@ -80,12 +53,12 @@ class LRP(Method):
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
         if self.rule == "epsilon":
-            rules = propagation.EpsilonRule(self.epsilon)
+            rules = EpsilonRule(self.epsilon)
         elif self.rule == "zplus":
-            rules = propagation.AlphaBetaRule(self.epsilon, alpha=1.0, beta=0.0)
+            rules = AlphaBetaRule(self.epsilon, alpha=1.0, beta=0.0)
         else:
-            rules = propagation.AlphaBetaRule(self.epsilon, self.alpha, self.beta)
-        return propagation.propagate(model, images, targets, rules, create_graph=create_graph)
+            rules = AlphaBetaRule(self.epsilon, self.alpha, self.beta)
+        return propagate(model, images, targets, rules, create_graph=create_graph)
 
 
 @dataclass(frozen=True)
@@ -106,5 +79,148 @@ class DeepTaylor(Method):
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
-        rules = propagation.DeepTaylorRule(self.epsilon)
-        return propagation.propagate(model, images, targets, rules, create_graph=create_graph)
+        rules = DeepTaylorRule(self.epsilon)
+        return propagate(model, images, targets, rules, create_graph=create_graph)
+
+
+@dataclass(frozen=True)
+class EpsilonRule(LocalDerivatives):
+    """LRP-epsilon: a value passes its relevance R to its inputs in proportion to their share in the sum.
+
+    With z = sum_i w_i x_i + b, R_i = x_i w_i R / (z + epsilon sign z). In multipliers, R = x m, this is
+    m_i = w_i m |z| / (|z| + epsilon). An activation passes on its relevance as it is, which multiplies m by f(z) / z.
+    For ReLU and leaky ReLU that is f'(z), and f'(z) is what their softplus surrogate takes too: f(z) / z has a pole at
+    0 there, as for any activation with f(0) other than 0. A max pool passes all to the maximum. Normalisation by
+    constants leaves relevance on its pixel.
+
+    References
+    ----------
+    Bach et al., *On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance Propagation*,
+    PLoS ONE 2015, equation 58. In multipliers: Ancona et al., *Towards Better Understanding of Gradient-based
+    Attribution Methods*, ICLR 2018, arXiv:1711.06104, proposition 1.
+    """
+
+    epsilon: float = 1e-9
+
+    def is_derivative(self, step: Step) -> bool:
+        return super().is_derivative(step) and not any(node.pixels for node in step.inputs)
+
+    def __call__(self, step: Step, m: Tensor) -> list[Tensor]:
+        """Return the multipliers m of the inputs; from the first layer on, for pixels, their relevances."""
+        if not step.output.pixels:
+            shares = super().__call__(step, m)
+            return [
+                node.value * share if node.pixels else share for node, share in zip(step.inputs, shares, strict=True)
+            ]
+        if step.kind == REARRANGE:
+            return self.derivative(step, m)
+        if step.arguments[0].shape != m.shape:
+            raise ValueError(
+                f"{step}: expected a normalisation that keeps the shape of the image, got {tuple(m.shape)}"
+            )
+        return [m]
+
+    def constant(self, step: Step, m: Tensor) -> list[Tensor]:
+        return self.derivative(step, m * (1 - self.epsilon / (step.output.value.abs() + self.epsilon)))
+
+    combine = weighted = constant
+
+    def activation(self, step: Step, m: Tensor) -> list[Tensor]:
+        (z,) = step.arguments
+        return [m * step.output.value / torch.where(z == 0, 1, z)]
+
+    def stable(self, z: Tensor) -> Tensor:
+        return torch.where(z >= 0, z + self.epsilon, z - self.epsilon)
+
+
+@dataclass(frozen=True)
+class AlphaBetaRule(EpsilonRule):
+    """LRP-alpha-beta: what raises a value and what lowers it are kept apart, weighted by alpha and -beta.
+
+    R_i = (alpha z_i+ / z+ - beta z_i- / z-) R, where z_i+ and z_i- are the positive and negative parts of w_i x_i, and
+    z+ and z- their sums with the same part of the bias, away from 0 by epsilon. Other steps follow the epsilon rule.
+    Where nothing lowers a value, z- is 0 and beta hands down nothing; on a softplus surrogate it is next to 0, and beta
+    hands the relevance to units that are all but inactive. Epsilon decides what counts as 0.
+
+    References
+    ----------
+    Bach et al., as above, equation 60. With alpha 1 and beta 0 it is the z-plus rule of Montavon et al., *Explaining
+    Nonlinear Classification Decisions with Deep Taylor Decomposition*, Pattern Recognition 2017, arXiv:1512.02479,
+    section 4.1, which assumes inputs at or above 0 and biases at or below 0.
+    """
+
+    alpha: float = 1.0
+    beta: float = 0.0
+
+    def operation(self, step: Step, given: tuple[Any, ...]) -> Operation:
+        positive = step.kind == WEIGHTED and step.inputs[0].positive and not step.inputs[0].pixels
+        if positive and (self.alpha, self.beta) == (1, 0) and not isinstance(step.options.get("padding"), str):
+            return ZPlus(*given, self.epsilon)
+        return super().operation(step, given)
+
+    def weighted(self, step: Step, m: Tensor) -> list[Tensor]:
+        (x,) = step.arguments
+        weight, bias = step.weights
+        relevance = m * step.output.value
+        up, down = _signs(weight)
+        bias_up, bias_down = _signs(bias)
+        parts = [(self.alpha, up, down, bias_up), (-self.beta, down, up, bias_down)]
+        above = below = 0
+        for factor, of_positive, of_negative, constant in parts:
+            if factor == 0:
+                continue
+            with torch.enable_grad():
+                inputs, z = [x], step.call(x, of_positive, constant)
+                if not step.inputs[0].positive:
+                    inputs = list(_signs(x))
+                    z = step.call(inputs[0], of_positive, constant) + step.call(inputs[1], of_negative, None)
+            back = _transpose(z, inputs, factor * relevance / self.stable(z))
+            above, below = above + back[0], below + back[-1]
+        return [torch.where(x >= 0, above, below)]
+
+
+@dataclass(frozen=True)
+class DeepTaylorRule(AlphaBetaRule):
+    """Deep Taylor decomposition: the z-plus rule, and in the layer that sees the pixels the z-box rule.
+
+    z-box uses that a pixel is between low_i and high_i: R_i = z_i R / sum_i z_i, with
+    z_i = w_i x_i - w_i+ low_i - w_i- high_i. The bounds are a black and a white image, normalised as the image is.
+
+    References
+    ----------
+    Montavon et al., as above, section 4.1 and equation 14 (z-box).
+    """
+
+    def __call__(self, step: Step, m: Tensor) -> list[Tensor]:
+        if step.output.pixels or not any(node.pixels for node in step.inputs):
+            return super().__call__(step, m)
+        if step.kind != WEIGHTED:
+            raise ValueError(f"{step}: expected a convolution or linear layer to be the first to see the pixels")
+        (pixels,), (x,) = step.inputs, step.arguments
+        weight, _ = step.weights
+        black, white = (_replayed(pixels, value) for value in (0, 1))
+        bounds = torch.minimum(black, white), torch.maximum(black, white)
+        with torch.enable_grad():
+            terms = [x, *(bound.detach().requires_grad_() for bound in bounds)]
+            kernels = [weight, *_signs(weight)]
+            of_terms = [step.call(term, kernel, None) for term, kernel in zip(terms, kernels, strict=True)]
+            z = of_terms[0] - of_terms[1] - of_terms[2]
+        back = _transpose(z, terms, m * step.output.value / self.stable(z))
+        return [sum(term * share for term, share in zip(terms, back, strict=True))]
+
+
+def _transpose(z: Tensor, inputs: list[Tensor], m: Tensor) -> tuple[Tensor, ...]:
+    """Return the transpose of the linear map from each of `inputs` to `z`, applied to `m`."""
+    return torch.autograd.grad(z, inputs, m, create_graph=torch.is_grad_enabled())
+
+
+def _signs(x: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Return the positive and the negative part."""
+    return (None, None) if x is None else (x.clamp(min=0), x.clamp(max=0))
+
+
+def _replayed(node: Node, value: float) -> Tensor:
+    """Return what the steps up to `node` make of an image of one `value`."""
+    if node.step is None:
+        return torch.full_like(node.value, value)
+    return node.step.call(*(_replayed(previous, value) for previous in node.step.inputs))

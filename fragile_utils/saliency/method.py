@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fragile_utils import checks, precision
+from fragile_utils._base import checks, precision
 
 
 def normalize(attributions: Tensor) -> Tensor:

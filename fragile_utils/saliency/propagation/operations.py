@@ -13,8 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fragile_utils.surrogate import convolution_transposed, pairs, softplus_and_slope
-from fragile_utils.tracing import ACTIVATION, CAT, COMBINE, HOMOGENEOUS, MAX_POOL, REARRANGE, RELU, WEIGHTED, Node, Step
+from fragile_utils.models.convolution import convolution_transposed, pairs
+from fragile_utils.models.surrogate import softplus_and_slope
+from fragile_utils.saliency.propagation.trace import (
+    ACTIVATION,
+    CAT,
+    COMBINE,
+    HOMOGENEOUS,
+    MAX_POOL,
+    REARRANGE,
+    RELU,
+    WEIGHTED,
+    Node,
+    Step,
+)
 
 CONVOLUTION = {"stride": 1, "padding": 0, "dilation": 1}
 

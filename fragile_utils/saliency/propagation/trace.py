@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import resolve_name
 
-from fragile_utils import checks
-from fragile_utils.surrogate import Smooth, SoftplusSurrogate, convolution
+from fragile_utils._base import checks
+from fragile_utils.models.convolution import convolution
+from fragile_utils.models.surrogate import Smooth, SoftplusSurrogate
 
 # --- The table: which kind of step each function is, and so which rule it follows ------------------------------------
 

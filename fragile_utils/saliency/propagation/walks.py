@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fragile_utils import checks
-from fragile_utils.operations import operation_of
-from fragile_utils.surrogate import SoftplusSurrogate
-from fragile_utils.tracing import MAX_POOL, RELU, Node, Step, Trace, Untraceable, trace
+from fragile_utils._base import checks
+from fragile_utils.models.surrogate import SoftplusSurrogate
+from fragile_utils.saliency.propagation.operations import operation_of
+from fragile_utils.saliency.propagation.trace import MAX_POOL, RELU, Node, Step, Trace, Untraceable, trace
 
 KEPT = 4  # programs of a surrogate, for batches of different shapes
 

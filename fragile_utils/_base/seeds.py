@@ -1,0 +1,22 @@
+"""Random numbers that depend on a seed alone: the same for an image on any device, in any batch."""
+
+import torch
+from torch import Tensor
+
+
+def random_signs(image: Tensor, seed: int) -> Tensor:
+    """Return -1 or 1 for each value of `image`, the same for a seed on any device."""
+    generator = torch.Generator().manual_seed(seed)
+    bits = torch.randint(0, 2, image.shape, generator=generator, dtype=torch.int8)
+    return (2 * bits - 1).to(image)
+
+
+def normal(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Return normal random numbers of this shape, in float32 on the CPU."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def uniform(image: Tensor, seed: int) -> Tensor:
+    """Return a number from -1 to 1 for each value of `image`, the same for a seed on any device."""
+    generator = torch.Generator().manual_seed(seed)
+    return (2 * torch.rand(image.shape, generator=generator) - 1).to(image)

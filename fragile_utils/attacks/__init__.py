@@ -1,0 +1,27 @@
+"""Attacks on explanations: Algorithm 1 of the paper, and the dissimilarity functions that it climbs.
+
+An attack looks for an image that the eye cannot tell from the original, on which the network predicts the same class,
+and whose saliency map I is as different as possible: maximise D(I(x), I(x + d)) subject to |d|_inf <= eps and the same
+prediction (Ghorbani, Abid, Zou, *Interpretation of Neural Networks is Fragile*, AAAI 2019, problem 1).
+"""
+
+from fragile_utils._base.seeds import random_signs
+from fragile_utils.attacks.algorithm import run, run_budgets
+from fragile_utils.attacks.base import LEVEL, Attack, Problem
+from fragile_utils.attacks.objectives import ATTACKS, MassCenter, RandomSign, Targeted, TopK
+from fragile_utils.attacks.result import Result
+
+__all__ = [
+    "ATTACKS",
+    "LEVEL",
+    "Attack",
+    "MassCenter",
+    "Problem",
+    "RandomSign",
+    "Result",
+    "Targeted",
+    "TopK",
+    "random_signs",
+    "run",
+    "run_budgets",
+]

@@ -1,0 +1,24 @@
+"""Networks that take images in [0, 1] and return logits, and their softplus surrogates.
+
+A `Classifier` carries its normalisation inside, as its first module, so that a budget in pixel values means the same
+for every network. `softplus_surrogate` makes the network that the attacks differentiate twice.
+"""
+
+from fragile_utils.models.classifier import Classifier, Normalize
+from fragile_utils.models.pretrained import MODELS, cifar10_net, inception, squeezenet
+from fragile_utils.models.smooth_pooling import smooth_surrogate
+from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, softplus_surrogate, unchanged
+
+__all__ = [
+    "MODELS",
+    "Classifier",
+    "Normalize",
+    "SoftplusSurrogate",
+    "choose_beta",
+    "cifar10_net",
+    "inception",
+    "smooth_surrogate",
+    "softplus_surrogate",
+    "squeezenet",
+    "unchanged",
+]

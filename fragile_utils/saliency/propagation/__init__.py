@@ -1,0 +1,1 @@
+"""The engine below DeepLIFT, LRP and deep Taylor decomposition: a network as steps, and walks through them."""

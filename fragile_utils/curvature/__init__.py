@@ -11,7 +11,7 @@ over which width a jump is smeared. That keeps max pools, whose gradient jumps t
 jump.
 """
 
-from fragile_utils.curvature.directions import Change, Curvature, change, cosine, curvature
+from fragile_utils.curvature.directions import Change, Curvature, along, change, cosine
 from fragile_utils.curvature.eigenvalues import Eigenpairs, Moments, Spectrum, eigenpairs, moments, spectrum
 from fragile_utils.curvature.hessian import Hessian, linear_operator, product
 
@@ -22,9 +22,9 @@ __all__ = [
     "Hessian",
     "Moments",
     "Spectrum",
+    "along",
     "change",
     "cosine",
-    "curvature",
     "eigenpairs",
     "linear_operator",
     "moments",

@@ -36,7 +36,7 @@ class Curvature:
     turning: Tensor
 
 
-def curvature(model: nn.Module, images: Tensor, targets: Tensor, directions: Tensor) -> Curvature:
+def along(model: nn.Module, images: Tensor, targets: Tensor, directions: Tensor) -> Curvature:
     """Return the curvature of each image's class score along its direction (N, 3, H, W), not zero."""
     products, d = product(model, images, targets, directions).flatten(1), directions.flatten(1)
     lengths = d.norm(dim=1)

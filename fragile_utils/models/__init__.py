@@ -6,13 +6,14 @@ for every network. `softplus_surrogate` makes the network that the attacks diffe
 
 from fragile_utils.models.classifier import Classifier, Normalize
 from fragile_utils.models.pretrained import MODELS, cifar10_net, inception, squeezenet
-from fragile_utils.models.smooth_pooling import smooth_surrogate
+from fragile_utils.models.smooth_pooling import SmoothPooling, smooth_surrogate
 from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, softplus_surrogate, unchanged
 
 __all__ = [
     "MODELS",
     "Classifier",
     "Normalize",
+    "SmoothPooling",
     "SoftplusSurrogate",
     "choose_beta",
     "cifar10_net",

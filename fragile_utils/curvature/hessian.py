@@ -15,7 +15,7 @@ from fragile_utils.models.surrogate import SoftplusSurrogate, softplus_surrogate
 class Hessian:
     """The Hessian H of the class score at each image of a batch, as an operator: ``Hessian(...) @ v`` is H v.
 
-    It holds the graph of all its images; the functions of this module work through a large batch in parts instead.
+    It holds the graph of all its images; the functions of this room work through a large batch in parts instead.
 
     Parameters
     ----------

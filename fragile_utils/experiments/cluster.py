@@ -120,7 +120,7 @@ class Cluster:
         return self.client.submit(_choose, sweep, model, source, self.device, pure=False).result()
 
     def compute(self, plan: SweepFolder, to_do: list[Shard]) -> Iterator[tuple[Shard, pd.DataFrame, dict[str, Any]]]:
-        """Yield each shard as it is finished, with what `computing.compute` returns.
+        """Yield each shard as it is finished, with a row for each image and what is known about the computation.
 
         Raises
         ------

@@ -118,7 +118,15 @@ class SweepFolder:
         _parquet.write(self.folder / SHARDS / shard.name, table, about | {"sweep": self.digest})
 
     def read(self, shard: Shard) -> tuple[pd.DataFrame, dict[str, Any]]:
-        """Return what a shard's file holds; errors as `_parquet.read`."""
+        """Return what a shard's file holds: a row for each image, and what is known about the computation.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, or of another sweep.
+        FileNotFoundError
+            If there is none.
+        """
         keys = {name: [value] * len(shard) for name, value in dataclasses.asdict(shard.cell).items()}
         keys |= {
             "index": range(shard.first, shard.last),

@@ -55,7 +55,7 @@ class InProcess:
         return Subject.choose(sweep, model, source, self.device)
 
     def compute(self, plan: SweepFolder, to_do: list[Shard]) -> Iterator[tuple[Shard, pd.DataFrame, dict[str, Any]]]:
-        """Yield each shard as it is finished, with what `compute` returns."""
+        """Yield each shard as it is finished, with a row for each image and what is known about the computation."""
         for shard in to_do:
             yield shard, *compute(plan.sweep, plan.subjects[shard.subject], shard, self.batch_size, self.device)
 

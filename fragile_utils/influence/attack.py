@@ -5,7 +5,7 @@ takes one signed step of size eps against it,
 
     d = -eps sign(grad_x sum_i s(z_i, x)),    s = -I,
 
-with s the helpfulness, positive for an example that supports the prediction (module `influence` has the signs).
+with s the helpfulness, positive for an example that supports the prediction (`influence.functions` has the signs).
 """
 
 from dataclasses import dataclass, field

@@ -27,8 +27,6 @@ from fragile_utils._base import checks
 from fragile_utils.influence.head import Head, check_examples
 from fragile_utils.influence.solvers import ConjugateGradients, Exact, Hessian
 
-__all__ = ["ConjugateGradients", "Exact", "Influence", "most", "rank_correlation", "top_overlap"]
-
 Side = Literal["helpful", "harmful"]
 
 

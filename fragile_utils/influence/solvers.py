@@ -11,7 +11,7 @@ from fragile_utils._base import checks
 
 @dataclass(frozen=True, eq=False)
 class Hessian:
-    """The Hessian of the mean training loss plus (ridge / 2) |theta|^2, in the coordinates of `last_layer.Head`.
+    """The Hessian of the mean training loss plus (ridge / 2) |theta|^2, in the coordinates of `influence.Head`.
 
     Attributes
     ----------

@@ -97,7 +97,7 @@ def cifar10_net(weights: Path | None = None) -> Classifier:
 
     It has the layout of the paper's network at a third of its width, and an average in place of the dense layer; see
     `convnet.ConvNet`. As the paper does, it subtracts the mean training image pixel by pixel, which is therefore the
-    `Baseline` "mean" of integrated gradients and DeepLIFT. It takes images 32 x 32 only.
+    `saliency.Baseline` "mean" of integrated gradients and DeepLIFT. It takes images 32 x 32 only.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ def exemplars(
     Parameters
     ----------
     before : Batch
-        The original images that were given to `influence_attack.run`.
+        The original images that were given to `influence.run`.
     result : Result
         What it returned.
     train : Batch

@@ -27,8 +27,8 @@ NOTES = "environments.json"  # in the folder of the cache
 DATA = {
     r"\bimagenet_samples\(": "20 ImageNet images (embedded)",
     r"\bcifar10_samples\(|cifar10-samples": "20 CIFAR-10 images (embedded)",
-    r"\bmnist_samples\(|\btasks\.digits\(": "MNIST digits (embedded)",
-    r"\bdata\.flowers\(|\btasks\.flowers\(": "flower photos (online, or your own folder)",
+    r"\bmnist_samples\(|\binfluence\.digits\(": "MNIST digits (embedded)",
+    r"\bdata\.flowers\(|\binfluence\.flowers\(": "flower photos (online, or your own folder)",
     r"\bflowers_or_digits\(": "flower photos where they are, else MNIST digits (embedded)",
     r"\bimagenet_folder\(|\bclass_folders\(|\bcifar10_folder\(": "images of your own folder",
     r"\bdata\.results\(": "stored results",

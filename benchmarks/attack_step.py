@@ -27,7 +27,6 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils import attacks, data, models, saliency
-from fragile_utils.surrogate import softplus_surrogate
 
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
 METHODS = {
@@ -100,7 +99,7 @@ def measure(what: str, name: str, size: int, repeats: int) -> dict[str, float]:
     x, labels = right.images[:size], right.labels[:size]
     mask = attack.reference(method(model, x, labels))
     x_last = x.contiguous(memory_format=torch.channels_last)
-    surrogate = softplus_surrogate(model)
+    surrogate = models.softplus_surrogate(model)
     network = model if what == "floor" else surrogate
     problem = attacks.Problem(model, network, method, method, x_last, labels, mask, 8 / 255, tuple(range(size)))
     found = {}

@@ -6,10 +6,10 @@ happens once (reading data, choosing images) is not counted. For each network an
 rate      images times iterations a second; an iteration is a direction on the surrogate, and the map and prediction of
           the network itself
 outside   the share of the time that is not spent in the network's own operations. Those are its layers, activations
-          included, and their derivatives: each operation of a program (``operations``) in each of the walks of
-          ``tangents``; where autograd does it instead, the forward pass and the gradient of a score. Outside are the
-          gradient of the dissimilarity by the map, signs and steps, the choice of the best iterate, measures, files,
-          and what Python does in between.
+          included, and their derivatives: each operation of a program in each of the walks of the room
+          ``saliency.propagation``; where autograd does it instead, the forward pass and the gradient of a score.
+          Outside are the gradient of the dissimilarity by the map, signs and steps, the choice of the best iterate,
+          measures, files, and what Python does in between.
 
 On a GPU the time of the operations is taken on the device, by events in its stream. Without a GPU the target is under
 15 %, with one under 25 %. Run it alone on the machine: ``make bench``.
@@ -26,7 +26,9 @@ from typing import Any
 
 import torch
 
-from fragile_utils import experiments, gradients, models, operations, plan, surrogate
+from fragile_utils import experiments, models, saliency
+from fragile_utils.experiments.folder import begin
+from fragile_utils.saliency.propagation import operations
 
 METHODS = ("gradient", "deeplift", "deep-taylor")
 NETWORKS = {  # a data set, its top-k, steps of the attack on a CPU and on a GPU
@@ -79,7 +81,7 @@ class Clock:
 @contextmanager
 def network_timed(clock: Clock) -> Iterator[None]:
     """Within it, the clock runs in the network's own operations."""
-    places = [(models.Classifier, "forward"), (surrogate.SoftplusSurrogate, "forward"), (gradients.Gradient, "explain")]
+    places = [(models.Classifier, "forward"), (models.SoftplusSurrogate, "forward"), (saliency.Gradient, "explain")]
     kinds = [operations.Operation]
     for kind in kinds:
         kinds += kind.__subclasses__()
@@ -87,7 +89,7 @@ def network_timed(clock: Clock) -> Iterator[None]:
     before = [(kind, name, vars(kind)[name]) for kind, name in places]
     for kind, name, function in before:
         timed = clock.around(function)
-        if kind is gradients.Gradient:  # with a graph it is a program, the operations of which are timed
+        if kind is saliency.Gradient:  # with a graph it is a program, the operations of which are timed
 
             def timed(*given: Any, plain: Callable = timed, other: Callable = function, **options: Any) -> Any:
                 return (other if options.get("create_graph") or len(given) > 4 else plain)(*given, **options)
@@ -109,9 +111,9 @@ def measure(network: str, method: str, device: str) -> tuple[int, int, float, fl
     executor = experiments.InProcess(device, batch_size=32)
     clock = Clock(device)
     with tempfile.TemporaryDirectory() as folder, network_timed(clock):
-        made = plan.begin(sweep, folder, None, executor.choose)
+        made = begin(sweep, folder, None, executor.choose)
         first = replace(made.shards[0], last=1)  # to warm up: the network and the data are read
-        experiments.compute(sweep, made.subjects[0], first, 1, device)
+        list(executor.compute(made, [first]))
         clock.seconds()
         start = time.perf_counter()
         experiments.run(sweep, folder, executor=executor)

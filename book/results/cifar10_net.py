@@ -10,9 +10,9 @@ import argparse
 import shutil
 from pathlib import Path
 
-from fragile_utils.__main__ import main as fragile
-from fragile_utils.commands.train import LOG, SETTINGS, WEIGHTS
-from fragile_utils.models import CIFAR10_NET
+from fragile_utils.cli import main as fragile
+from fragile_utils.cli.train import LOG, SETTINGS, WEIGHTS
+from fragile_utils.models.pretrained import CIFAR10_NET
 
 PACKAGE = Path(__file__).resolve().parents[2] / "fragile_utils"
 

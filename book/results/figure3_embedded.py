@@ -19,7 +19,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from fragile_utils import attacks, computing, data, models, saliency
+from fragile_utils import attacks, data, metrics, models, saliency
+from fragile_utils._base.devices import processor
 
 RESULTS = Path(__file__).resolve().parents[2] / "fragile_utils" / "results"
 METHODS = {
@@ -32,7 +33,7 @@ BUDGETS = (1, 2, 4, 8)
 MEASURE_EVERY = {"gradient": 1, "deeplift": 5, "integrated-gradients": 25}
 STEPS, BATCH = 300, 4
 KEPT = ["method", "attack", "eps", "name", "label", "success", "reason", "iteration"]
-MEASURES = ["topk_intersection", "rank_correlation", "center_shift"]
+MEASURES = list(metrics.MEASURES)
 
 
 def attack(method: str, kind: str, eps: int) -> pd.DataFrame:
@@ -70,7 +71,7 @@ def collect(folder: Path) -> None:
         "seed": "image i: i",
         "methods": {name: repr(method) for name, method in METHODS.items()},
         "versions": {package: metadata.version(package) for package in ("torch", "torchvision")},
-        "hardware": computing.processor(),
+        "hardware": processor(),
         "seconds": round(seconds),
     }
     (RESULTS / "figure3_embedded.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

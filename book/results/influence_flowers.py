@@ -19,17 +19,16 @@ import pandas as pd
 import torch
 
 import fragile_utils
-from fragile_utils import influence, tasks
-from fragile_utils import influence_attack as ia
+from fragile_utils import influence
 
 EPS = (1, 2, 4, 8)  # levels of 255
 ATTACKS = {
-    "random sign": ia.RandomSign(),
-    "gradient sign": ia.GradientSign(),
-    "gradient sign, harmful": ia.GradientSign(side="harmful"),
-    "gradient sign, scale-free": ia.GradientSign(scale_free=True),
-    "iterated": ia.Iterated(),
-    "iterated, scale-free": ia.Iterated(scale_free=True),
+    "random sign": influence.RandomSign(),
+    "gradient sign": influence.GradientSign(),
+    "gradient sign, harmful": influence.GradientSign(side="harmful"),
+    "gradient sign, scale-free": influence.GradientSign(scale_free=True),
+    "iterated": influence.Iterated(),
+    "iterated, scale-free": influence.Iterated(scale_free=True),
 }
 SETTINGS = {
     "task": "flowers",
@@ -81,9 +80,9 @@ def part(work: Path, name: str, eps: int) -> Path:
     return work / f"{name.replace(', ', '_').replace(' ', '_')}_{eps}.csv"
 
 
-def learn(options: argparse.Namespace) -> tasks.Trained:
+def learn(options: argparse.Namespace) -> influence.Trained:
     """Return the trained task: a minute on two CPU cores."""
-    task = tasks.flowers(
+    task = influence.flowers(
         SETTINGS["backbone"],
         train=SETTINGS["train"],
         seed=SETTINGS["seed"],
@@ -94,7 +93,7 @@ def learn(options: argparse.Namespace) -> tasks.Trained:
     return task.learn(SETTINGS["l2"], influence.Exact(SETTINGS["damping"]))
 
 
-def describe(trained: tasks.Trained) -> dict:
+def describe(trained: influence.Trained) -> dict:
     test, train = trained.test.labels, trained.task.train.labels
     top = influence.most(trained.explain(trained.test_features, test), 3)
     return {
@@ -105,12 +104,12 @@ def describe(trained: tasks.Trained) -> dict:
     }
 
 
-def attack(options: argparse.Namespace, trained: tasks.Trained, name: str, eps: int) -> None:
+def attack(options: argparse.Namespace, trained: influence.Trained, name: str, eps: int) -> None:
     """Run one configuration on all test images, in batches."""
     start, rows = time.perf_counter(), []
     for first in range(0, SETTINGS["test"], options.batch_size):
         batch = trained.test[first : min(first + options.batch_size, SETTINGS["test"])]
-        result = ia.run(
+        result = influence.run(
             ATTACKS[name],
             trained.task.features,
             trained.explain,
@@ -136,7 +135,7 @@ def attack(options: argparse.Namespace, trained: tasks.Trained, name: str, eps: 
     print(f"{name}, eps {eps}: {table[table.success].rank_correlation.mean():.3f} in {seconds:.0f} s", flush=True)
 
 
-def example(work: Path, trained: tasks.Trained, result: ia.Result) -> None:
+def example(work: Path, trained: influence.Trained, result: influence.Result) -> None:
     """Keep all influences on the first test image, before and after the paper's attack."""
     columns = {"label": trained.task.train.labels, "before": result.scores_before[0], "after": result.scores[0]}
     table = pd.DataFrame({name: values.tolist() for name, values in columns.items()})

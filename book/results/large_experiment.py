@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from fragile_utils import experiments
-from fragile_utils.__main__ import main as fragile
+from fragile_utils.cli import main as fragile
 
 CONFIGURATIONS = Path(__file__).resolve().parent
 RESULTS = CONFIGURATIONS.parents[1] / "fragile_utils" / "results"

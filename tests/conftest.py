@@ -12,7 +12,7 @@ from networks import Tiny
 from PIL import Image
 
 from fragile_utils import data, models
-from fragile_utils.__main__ import main
+from fragile_utils.cli import main
 
 
 @pytest.fixture(autouse=True)

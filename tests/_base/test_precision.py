@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from fragile_utils import convnet, data, influence, influence_attack, last_layer, precision, surrogate, training
+from fragile_utils import data, influence, models
+from fragile_utils._base import precision
+from fragile_utils.models import convnet, training
 
 BACKENDS = torch.backends
 NEWER = hasattr(BACKENDS.cudnn, "conv")  # PyTorch has two ways to set it, and refuses to read one after the other
@@ -94,14 +96,14 @@ class Means(nn.Module):
         self.seen.add(torch.backends.cudnn.allow_tf32)
         return images.mean(dim=(2, 3))
 
-    extract = last_layer.Features.extract
+    extract = influence.Features.extract
 
 
 def attack_influence(means, images, labels):
     seen = means(images.double())
     means.seen.clear()
-    explain = influence.Influence(last_layer.fit(seen, labels), seen, labels)
-    influence_attack.run(influence_attack.GradientSign(), means, explain, images.double(), labels, eps=0.1)
+    explain = influence.Influence(influence.fit(seen, labels), seen, labels)
+    influence.run(influence.GradientSign(), means, explain, images.double(), labels, eps=0.1)
 
 
 def measure_accuracy(means, images, labels):
@@ -111,7 +113,7 @@ def measure_accuracy(means, images, labels):
 
 ASKING = {
     "predictions": lambda means, images, labels: data.predict(means, images),
-    "beta": lambda means, images, labels: surrogate.choose_beta(means, images),
+    "beta": lambda means, images, labels: models.choose_beta(means, images),
     "features": lambda means, images, labels: means.extract(images),
     "attacks on influence": attack_influence,
     "accuracy": measure_accuracy,

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Tiny
 
-from fragile_utils import attacks, data, metrics, precision, regions, saliency
-from fragile_utils.gradients import GUIDE_STEPS
-from fragile_utils.surrogate import choose_beta, softplus_surrogate
+from fragile_utils import attacks, data, metrics, saliency
+from fragile_utils._base import precision
+from fragile_utils.attacks import algorithm, regions
+from fragile_utils.models.surrogate import choose_beta, softplus_surrogate
+from fragile_utils.saliency.integrated_gradients import GUIDE_STEPS
 
 GRADIENT = saliency.Gradient()
 REGION = regions.rectangle(16, 16, top=2, left=8, bottom=8, right=14)
@@ -242,7 +244,7 @@ def test_an_image_without_progress_is_done(tiny, tiny_batch):
     for i, length in enumerate(lengths.tolist()):
         torch.testing.assert_close(short.curve[:length, i], full.curve[:length, i], rtol=1e-3, atol=1e-4)
         if length < 60:
-            assert 10 <= length - short.iteration[i] < 10 + attacks.LOOK
+            assert 10 <= length - short.iteration[i] < 10 + algorithm.LOOK
     with pytest.raises(ValueError, match="patience: expected a whole number"):
         attack("topk", tiny, *tiny_batch, patience=0)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fragile_utils import iterates
+from fragile_utils.attacks import iterates
 
 
 def test_projection_is_the_nearest_point_pixel_by_pixel():

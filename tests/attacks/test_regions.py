@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fragile_utils import regions
+from fragile_utils.attacks import regions
 
 
 def test_a_rectangle_is_where_it_is_said_to_be():

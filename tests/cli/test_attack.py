@@ -11,7 +11,7 @@ from command_line import assert_refused, records
 from PIL import Image
 
 from fragile_utils import attacks
-from fragile_utils.__main__ import main, parser
+from fragile_utils.cli import main, parser
 
 KEYS = {"image", "label", "label_after", "linf", "success", "topk_intersection", "rank_correlation", "center_shift"}
 

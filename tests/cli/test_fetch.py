@@ -3,9 +3,10 @@
 import pytest
 from command_line import assert_refused
 
-from fragile_utils import cifar10, data, models
-from fragile_utils.commands import fetch
-from fragile_utils.downloads import Download
+from fragile_utils import data, models
+from fragile_utils.cli import fetch
+from fragile_utils.data import cifar
+from fragile_utils.data._downloads import Download
 
 
 def test_each_thing_is_asked_for_with_a_download(fragile, monkeypatch):
@@ -28,7 +29,7 @@ def test_each_thing_is_asked_for_with_a_download(fragile, monkeypatch):
 
 def test_what_cannot_be_downloaded_is_one_clear_line(fragile, monkeypatch, tmp_path):
     monkeypatch.setenv("FRAGILE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cifar10, "CIFAR10", Download("http://127.0.0.1:9/c.tgz", "0", 1))
+    monkeypatch.setattr(cifar, "CIFAR10", Download("http://127.0.0.1:9/c.tgz", "0", 1))
     assert_refused(fragile("fetch", "cifar10"), "cannot download http://127.0.0.1:9/c.tgz")
     assert list((tmp_path / "cache").iterdir()) == []
 

@@ -6,8 +6,9 @@ import torch
 from command_line import assert_refused, records
 from PIL import Image
 
-from fragile_utils import data, influence_attack, tasks
-from fragile_utils.__main__ import parser
+from fragile_utils import data, influence
+from fragile_utils.cli import parser
+from fragile_utils.influence import tasks
 
 KEYS = {"image", "class", "label", "label_after", "linf", "success", "rank_correlation", "top_overlap", "confidence"}
 
@@ -49,12 +50,10 @@ def test_it_is_the_attack_of_the_package(fragile):
     options = ("--attack", "iterated", "--scale-free", "--top", 2, "--eps", 16, "--steps", 3, "--step-size", 8)
     images, _ = records(fragile("influence", *options, "--images", 3, "--train", 300, "--l2", 0.05, "--json")[1])
     trained = tasks.digits(train=300).learn(l2=0.05)
-    attack = influence_attack.Iterated(top=2, scale_free=True)
+    attack = influence.Iterated(top=2, scale_free=True)
     batch = trained.test[:3]
     few = {"eps": 16 / 255, "steps": 3, "step_size": 8 / 255}
-    result = influence_attack.run(
-        attack, trained.task.features, trained.explain, batch.images, batch.labels, **few
-    ).compare()
+    result = influence.run(attack, trained.task.features, trained.explain, batch.images, batch.labels, **few).compare()
     for row, (_, expected) in zip(images, result.iterrows(), strict=True):
         assert row["rank_correlation"] == pytest.approx(expected.rank_correlation, abs=0.02)
 

@@ -13,12 +13,15 @@ import pytest
 import sweeps
 from command_line import assert_refused
 
-from fragile_utils import attacks, computing, experiments, report, stored
+from fragile_utils import attacks, experiments
+from fragile_utils.data import stored
+from fragile_utils.experiments import _compute, report
+from fragile_utils.plots import sweeps as figures
 
 
 @pytest.fixture(autouse=True)
 def forget():
-    computing._loaded.cache_clear()
+    _compute._loaded.cache_clear()
 
 
 @pytest.fixture
@@ -199,7 +202,7 @@ def test_a_report_of_nothing_is_refused(fragile, tmp_path):
 
 def test_the_figure_shows_the_summary(folder):
     summary = experiments.summary(sweeps.rows(folder))
-    drawn = report.figure(summary, "a note")
+    drawn = figures.figure(summary, "a note")
     assert len(drawn.axes) == 3 * 2
     assert drawn.get_suptitle() == "a note"
     assert [axes.get_title() for axes in drawn.axes[:2]] == ["gradient", "integrated gradients"]
@@ -217,7 +220,7 @@ def test_the_figure_names_networks_and_data_where_there_are_several(folder):
     both = pd.concat(
         [summary, summary.assign(model="another", attack=summary.attack.replace("topk", "mine"))], ignore_index=True
     )
-    drawn = report.figure(both)
+    drawn = figures.figure(both)
     assert [axes.get_title() for axes in drawn.axes[:4]] == [
         f"{model}\n{method}"
         for model in ("sweeps:network", "another")

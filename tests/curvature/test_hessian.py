@@ -11,9 +11,10 @@ from networks import Tiny
 from scipy.sparse.linalg import eigsh
 from torch import nn
 
-from fragile_utils import hessian, saliency
-from fragile_utils.smoothing import smooth_surrogate
-from fragile_utils.surrogate import softplus_surrogate
+from fragile_utils import curvature, saliency
+from fragile_utils._base import memory
+from fragile_utils.models.smooth_pooling import smooth_surrogate
+from fragile_utils.models.surrogate import softplus_surrogate
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # of torch.func
 
@@ -80,28 +81,28 @@ def matrices():
 def test_products_equal_the_full_hessian(images, matrices):
     v = directions()
     expected = torch.einsum("nij,nj->ni", matrices, v.flatten(1)).view_as(v)
-    got = hessian.product(build("softplus"), images, TARGETS, v)
+    got = curvature.product(build("softplus"), images, TARGETS, v)
     assert (got - expected).norm() <= 1e-6 * expected.norm()
 
 
 def test_products_are_the_same_where_gradients_are_off(model, images):
     v = directions()
-    expected = hessian.product(model, images, TARGETS, v)
+    expected = curvature.product(model, images, TARGETS, v)
     assert expected.abs().max() > 0
     with torch.no_grad():
-        assert torch.equal(hessian.product(model, images, TARGETS, v), expected)
+        assert torch.equal(curvature.product(model, images, TARGETS, v), expected)
 
 
 def test_products_equal_finite_differences(model, images):
     v, step = directions(), 1e-6
     there, back = (saliency.Gradient().explain(model, images + s * v, TARGETS)[0] for s in (step, -step))
     expected = (there - back) / (2 * step)
-    got = hessian.product(model, images, TARGETS, v)
+    got = curvature.product(model, images, TARGETS, v)
     assert (got - expected).norm() <= 1e-6 * expected.norm()
 
 
 def test_the_operator_is_linear_symmetric_and_keeps_the_gradient(model, images):
-    h = hessian.Hessian(model, images, TARGETS)
+    h = curvature.Hessian(model, images, TARGETS)
     v, w = directions(2), directions(3)
     torch.testing.assert_close(h @ (2 * v - w), 2 * (h @ v) - h @ w)
     torch.testing.assert_close(((h @ v) * w).flatten(1).sum(1), ((h @ w) * v).flatten(1).sum(1))
@@ -112,12 +113,12 @@ def test_the_operator_is_linear_symmetric_and_keeps_the_gradient(model, images):
 
 
 FUNCTIONS = {
-    "product": lambda *a: hessian.product(*a, directions(count=len(a[1]))),
-    "eigenpairs": lambda *a: hessian.eigenpairs(*a, k=3, tolerance=1e-9),
-    "moments": lambda *a: hessian.moments(*a, probes=3),
-    "spectrum": lambda *a: hessian.spectrum(*a, probes=2, steps=5),
-    "change": lambda *a: hessian.change(*a, directions(count=len(a[1])), [0.01, 0.1]),
-    "curvature": lambda *a: hessian.curvature(*a, directions(count=len(a[1]))),
+    "product": lambda *a: curvature.product(*a, directions(count=len(a[1]))),
+    "eigenpairs": lambda *a: curvature.eigenpairs(*a, k=3, tolerance=1e-9),
+    "moments": lambda *a: curvature.moments(*a, probes=3),
+    "spectrum": lambda *a: curvature.spectrum(*a, probes=2, steps=5),
+    "change": lambda *a: curvature.change(*a, directions(count=len(a[1])), [0.01, 0.1]),
+    "curvature": lambda *a: curvature.along(*a, directions(count=len(a[1]))),
 }
 
 
@@ -132,7 +133,7 @@ def tensors(result):
 def test_a_large_batch_in_parts_equals_the_whole(name, images, monkeypatch):
     model = build("softplus")
     whole = tensors(FUNCTIONS[name](model, images, TARGETS))
-    monkeypatch.setattr(hessian.chunks, "images_at_once", lambda *_: 2)
+    monkeypatch.setattr(memory, "images_at_once", lambda *_: 2)
     parts = tensors(FUNCTIONS[name](model, images, TARGETS))
     for key, value in whole.items():
         got, value = (t.abs() if key == "vectors" else t for t in (parts[key], value))
@@ -154,7 +155,7 @@ def test_nothing_global_changes_and_the_model_gets_no_gradients(name, images):
 
 
 def test_eigenpairs_equal_numpys(images, matrices):
-    found = hessian.eigenpairs(build("softplus"), images, TARGETS, k=5, tolerance=1e-9)
+    found = curvature.eigenpairs(build("softplus"), images, TARGETS, k=5, tolerance=1e-9)
     for i in range(3):
         values, vectors = np.linalg.eigh(matrices[i].numpy())
         order = np.argsort(-np.abs(values))[:5]
@@ -165,11 +166,11 @@ def test_eigenpairs_equal_numpys(images, matrices):
 
 def test_eigenpairs_equal_scipys(images):
     model, one, target = build("no kinks"), images[1:2], TARGETS[1:2]
-    operator = hessian.linear_operator(model, one, target)
+    operator = curvature.linear_operator(model, one, target)
     assert operator.dtype == np.float64
     values, vectors = eigsh(operator, k=4, which="LM", tol=1e-9)
     order = np.argsort(-np.abs(values))
-    found = hessian.eigenpairs(model, one, target, k=4, tolerance=1e-9)
+    found = curvature.eigenpairs(model, one, target, k=4, tolerance=1e-9)
     np.testing.assert_allclose(found.values[0], values[order], rtol=1e-6)
     overlap = np.abs((found.vectors[0].flatten(1).numpy() * vectors[:, order].T).sum(1))
     np.testing.assert_allclose(overlap, 1, atol=1e-6)
@@ -177,8 +178,8 @@ def test_eigenpairs_equal_scipys(images):
 
 def test_residuals_are_those_of_the_eigenpairs(images):
     model = build("softplus")
-    found = hessian.eigenpairs(model, images, TARGETS, k=2, tolerance=0.05)
-    h = hessian.Hessian(model, images, TARGETS)
+    found = curvature.eigenpairs(model, images, TARGETS, k=2, tolerance=0.05)
+    h = curvature.Hessian(model, images, TARGETS)
     for j in range(2):
         real = h @ found.vectors[:, j] - found.values[:, j, None, None, None] * found.vectors[:, j]
         torch.testing.assert_close(real.flatten(1).norm(dim=1), found.residuals[:, j], atol=1e-9, rtol=1e-6)
@@ -187,7 +188,7 @@ def test_residuals_are_those_of_the_eigenpairs(images):
 
 
 def test_moments_are_within_their_errors_and_these_shrink(images, matrices):
-    few, many = (hessian.moments(build("softplus"), images, TARGETS, probes=n) for n in (10, 160))
+    few, many = (curvature.moments(build("softplus"), images, TARGETS, probes=n) for n in (10, 160))
     trace = matrices.diagonal(dim1=1, dim2=2).sum(1)
     norm = matrices.square().sum((1, 2))
     assert ((many.trace - trace).abs() <= 4 * many.trace_error).all()
@@ -199,7 +200,7 @@ def test_moments_are_within_their_errors_and_these_shrink(images, matrices):
 
 
 def test_the_spectrum_has_the_moments_and_the_shape_of_the_matrix(images, matrices):
-    spectrum = hessian.spectrum(build("softplus"), images, TARGETS, probes=20, steps=25)
+    spectrum = curvature.spectrum(build("softplus"), images, TARGETS, probes=20, steps=25)
     values = torch.linalg.eigvalsh(matrices)
     assert spectrum.dimension == D
     torch.testing.assert_close(spectrum.mean(torch.ones_like), torch.ones(3).double())
@@ -219,23 +220,23 @@ def test_the_spectrum_has_the_moments_and_the_shape_of_the_matrix(images, matric
 
 def test_the_density_is_where_the_spectrum_is():
     values, grid = torch.ones(2, 4, device="meta"), torch.linspace(0, 1, 3)
-    assert hessian.Spectrum(values, values, D).density(grid, 0.1).device == values.device
+    assert curvature.Spectrum(values, values, D).density(grid, 0.1).device == values.device
 
 
 def test_moments_and_spectrum_of_the_same_signs_agree(images):
     model = build("softplus")
-    moments = hessian.moments(model, images, TARGETS, probes=3, seed=5)
-    spectrum = hessian.spectrum(model, images, TARGETS, probes=3, steps=4, seed=5)
+    moments = curvature.moments(model, images, TARGETS, probes=3, seed=5)
+    spectrum = curvature.spectrum(model, images, TARGETS, probes=3, steps=4, seed=5)
     torch.testing.assert_close(D * spectrum.mean(lambda t: t), moments.trace)
     torch.testing.assert_close(D * spectrum.mean(torch.square), moments.squared_norm)
 
 
 def test_seeds(images):
     model = build("softplus")
-    first, again, other = (hessian.moments(model, images, TARGETS, probes=2, seed=s).trace for s in (3, 3, 30))
+    first, again, other = (curvature.moments(model, images, TARGETS, probes=2, seed=s).trace for s in (3, 3, 30))
     assert torch.equal(first, again)
     assert (first != other).all()
-    alone = hessian.moments(model, images[1:2], TARGETS[1:2], probes=2, seed=4)
+    alone = curvature.moments(model, images[1:2], TARGETS[1:2], probes=2, seed=4)
     torch.testing.assert_close(alone.trace, first[1:2])
 
 
@@ -244,12 +245,12 @@ def test_seeds(images):
 
 def test_curvature_along_eigenvectors_and_others(images, matrices):
     model = build("softplus")
-    pairs = hessian.eigenpairs(model, images, TARGETS, k=1, tolerance=1e-9)
-    of_first = hessian.curvature(model, images, TARGETS, 7 * pairs.vectors[:, 0])
+    pairs = curvature.eigenpairs(model, images, TARGETS, k=1, tolerance=1e-9)
+    of_first = curvature.along(model, images, TARGETS, 7 * pairs.vectors[:, 0])
     torch.testing.assert_close(of_first.along, pairs.values[:, 0], rtol=1e-6, atol=0)
     torch.testing.assert_close(of_first.turning, pairs.values[:, 0].abs(), rtol=1e-6, atol=0)
     v = directions()
-    other, flat = hessian.curvature(model, images, TARGETS, v), v.flatten(1)
+    other, flat = curvature.along(model, images, TARGETS, v), v.flatten(1)
     quotient = torch.einsum("ni,nij,nj->n", flat, matrices, flat) / flat.square().sum(1)
     torch.testing.assert_close(other.along, quotient)
     assert (other.along.abs() <= other.turning).all()
@@ -259,17 +260,17 @@ def test_curvature_along_eigenvectors_and_others(images, matrices):
 def test_cosine():
     a = torch.tensor([[1.0, 0.0], [3.0, 4.0], [0.0, 0.0]])
     b = torch.tensor([[0.0, 2.0], [6.0, 8.0], [1.0, 1.0]])
-    torch.testing.assert_close(hessian.cosine(a, b), torch.tensor([0, 1, torch.nan]), equal_nan=True)
+    torch.testing.assert_close(curvature.cosine(a, b), torch.tensor([0, 1, torch.nan]), equal_nan=True)
     with pytest.raises(ValueError, match="one shape"):
-        hessian.cosine(a, b[:2])
+        curvature.cosine(a, b[:2])
 
 
 def test_change_is_what_finite_differences_say(images):
     model, v = build("no kinks"), directions()
     eps = [1e-5, 1e-3, 1e-2, 0.1, 1.0]
-    found = hessian.change(model, images, TARGETS, v, eps)
+    found = curvature.change(model, images, TARGETS, v, eps)
     g = [saliency.Gradient().explain(model, images + e * v, TARGETS)[0].flatten(1) for e in (0, *eps)]
-    hd = hessian.product(model, images, TARGETS, v).flatten(1)
+    hd = curvature.product(model, images, TARGETS, v).flatten(1)
     for row, e in enumerate(eps):
         moved = g[row + 1] - g[0]
         torch.testing.assert_close(found.real[row], moved.norm(dim=1) / g[0].norm(dim=1))
@@ -277,18 +278,18 @@ def test_change_is_what_finite_differences_say(images):
         torch.testing.assert_close(
             found.error[row], (moved - e * hd).norm(dim=1) / moved.norm(dim=1), rtol=1e-4, atol=1e-7
         )
-        torch.testing.assert_close(found.cosine[row], hessian.cosine(moved, hd))
+        torch.testing.assert_close(found.cosine[row], curvature.cosine(moved, hd))
     assert found.eps == tuple(eps)
 
 
 def test_without_kinks_the_error_falls_with_eps_and_at_a_kink_it_does_not(images):
     """Halving a small eps halves the error of a first-order prediction of something smooth."""
     v, eps = directions(), [1e-4, 2e-4]
-    smooth = hessian.change(build("no kinks"), images, TARGETS, v, eps)
+    smooth = curvature.change(build("no kinks"), images, TARGETS, v, eps)
     torch.testing.assert_close(smooth.error[1] / smooth.error[0], torch.full((3,), 2.0).double(), rtol=0.05, atol=0)
     assert (smooth.error < 0.02).all()
     relu = build("softplus").model
-    measured = hessian.change(build("softplus"), images, TARGETS, v, [0.01, 0.02], measured_on=relu)
+    measured = curvature.change(build("softplus"), images, TARGETS, v, [0.01, 0.02], measured_on=relu)
     assert not torch.isclose(measured.real, smooth.real).any()
     start, moved = (saliency.Gradient().explain(relu, x, TARGETS)[0].flatten(1) for x in (images, images + 0.02 * v))
     torch.testing.assert_close(measured.real[1], (moved - start).norm(dim=1) / start.norm(dim=1))
@@ -296,7 +297,7 @@ def test_without_kinks_the_error_falls_with_eps_and_at_a_kink_it_does_not(images
 
 def test_reach_is_where_the_error_first_passes_the_level():
     error = torch.tensor([[0.1, 0.6, 0.1], [0.2, 0.9, 0.2], [0.8, 0.3, 0.3], [0.4, 0.9, 0.4]])
-    change = hessian.Change((0.1, 1.0, 10.0, 100.0), error, error, error, error)
+    change = curvature.Change((0.1, 1.0, 10.0, 100.0), error, error, error, error)
     reach = change.reach()
     torch.testing.assert_close(reach, torch.tensor([10**0.5, torch.nan, torch.nan]), equal_nan=True)
     assert change.reach(0.25)[2] == pytest.approx(10**0.5)
@@ -308,11 +309,11 @@ def test_reach_is_where_the_error_first_passes_the_level():
 @pytest.mark.parametrize("frozen", [True, False])
 def test_a_linear_score_has_none(frozen, images):
     linear = nn.Sequential(nn.Flatten(), nn.Linear(D, 5)).double().eval().requires_grad_(not frozen)
-    assert (hessian.product(linear, images, TARGETS, directions()) == 0).all()
-    pairs = hessian.eigenpairs(linear, images, TARGETS, k=2)
+    assert (curvature.product(linear, images, TARGETS, directions()) == 0).all()
+    pairs = curvature.eigenpairs(linear, images, TARGETS, k=2)
     assert (pairs.values == 0).all()
     torch.testing.assert_close(pairs.vectors.flatten(2).norm(dim=2), torch.ones(3, 2).double())
-    assert (hessian.moments(linear, images, TARGETS, probes=2).squared_norm == 0).all()
+    assert (curvature.moments(linear, images, TARGETS, probes=2).squared_norm == 0).all()
 
 
 KINKS = {
@@ -336,13 +337,13 @@ class Kinked(Smooth):
 def test_a_network_with_kinks_is_refused_and_told_of_the_surrogate(kind, images):
     model = Kinked(KINKS[kind]).double().eval()
     with pytest.raises(ValueError, match=r"ReLU or another piecewise linear.*take softplus_surrogate\(model\)"):
-        hessian.product(model, images, TARGETS, directions())
-    assert (hessian.product(softplus_surrogate(model), images, TARGETS, directions()) != 0).any()
+        curvature.product(model, images, TARGETS, directions())
+    assert (curvature.product(softplus_surrogate(model), images, TARGETS, directions()) != 0).any()
 
 
 @pytest.mark.parametrize("activation", [nn.GELU(), nn.SiLU(), nn.Softplus()], ids=repr)
 def test_smooth_activations_are_not(activation, images):
-    assert (hessian.product(Kinked(activation).double().eval(), images, TARGETS, directions()) != 0).any()
+    assert (curvature.product(Kinked(activation).double().eval(), images, TARGETS, directions()) != 0).any()
 
 
 # --- Bad input -------------------------------------------------------------------------------------------------------
@@ -357,26 +358,26 @@ IMAGES = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))
 V = torch.ones(2, *SHAPE)
 T = torch.tensor([0, 1])
 BAD = {
-    "0..255": (lambda m: hessian.product(m, IMAGES * 255, T, V), "divide by 255"),
-    "a label too many": (lambda m: hessian.product(m, IMAGES, torch.tensor([0, 5]), V), "targets: expected classes"),
-    "labels": (lambda m: hessian.moments(m, IMAGES, T[:1]), r"targets: expected an integer tensor \(2,\)"),
-    "labels of another type": (lambda m: hessian.moments(m, IMAGES, T.int()), "targets: .* got dtype torch.int32"),
-    "no finite score": (lambda m: hessian.moments(NotFinite().eval(), IMAGES, T), "model: expected finite logits"),
-    "shape": (lambda m: hessian.product(m, IMAGES, T, V[:1]), r"directions: expected a tensor \(2, 3, 16, 16\)"),
-    "dtype": (lambda m: hessian.curvature(m, IMAGES, T, V.double()), "got .* of torch.float64"),
-    "an array": (lambda m: hessian.product(m, IMAGES, T, V.numpy()), "got ndarray"),
-    "NaN": (lambda m: hessian.change(m, IMAGES, T, V * torch.nan, [0.1]), "not finite"),
-    "no direction": (lambda m: hessian.curvature(m, IMAGES, T, 0 * V), "no direction of length zero"),
-    "k": (lambda m: hessian.eigenpairs(m, IMAGES, T, k=769), "k: expected a whole number from 1 to 768"),
-    "too few steps": (lambda m: hessian.eigenpairs(m, IMAGES, T, k=5, steps=4), "steps: expected at least k = 5"),
-    "tolerance": (lambda m: hessian.eigenpairs(m, IMAGES, T, tolerance=0), "tolerance: expected a number above 0"),
-    "one probe": (lambda m: hessian.moments(m, IMAGES, T, probes=1), "probes: expected at least 2"),
-    "no probe": (lambda m: hessian.spectrum(m, IMAGES, T, probes=0), "probes: expected a whole number"),
-    "eps falls": (lambda m: hessian.change(m, IMAGES, T, V, [0.2, 0.1]), "eps: expected increasing"),
-    "no eps": (lambda m: hessian.change(m, IMAGES, T, V, []), "eps: expected increasing"),
-    "eps 0": (lambda m: hessian.change(m, IMAGES, T, V, [0.0, 0.1]), "eps: expected a number above 0"),
-    "two images for SciPy": (lambda m: hessian.linear_operator(m, IMAGES, T), "expected one image"),
-    "training": (lambda m: hessian.moments(m.train(), IMAGES, T), "expected evaluation mode"),
+    "0..255": (lambda m: curvature.product(m, IMAGES * 255, T, V), "divide by 255"),
+    "a label too many": (lambda m: curvature.product(m, IMAGES, torch.tensor([0, 5]), V), "targets: expected classes"),
+    "labels": (lambda m: curvature.moments(m, IMAGES, T[:1]), r"targets: expected an integer tensor \(2,\)"),
+    "labels of another type": (lambda m: curvature.moments(m, IMAGES, T.int()), "targets: .* got dtype torch.int32"),
+    "no finite score": (lambda m: curvature.moments(NotFinite().eval(), IMAGES, T), "model: expected finite logits"),
+    "shape": (lambda m: curvature.product(m, IMAGES, T, V[:1]), r"directions: expected a tensor \(2, 3, 16, 16\)"),
+    "dtype": (lambda m: curvature.along(m, IMAGES, T, V.double()), "got .* of torch.float64"),
+    "an array": (lambda m: curvature.product(m, IMAGES, T, V.numpy()), "got ndarray"),
+    "NaN": (lambda m: curvature.change(m, IMAGES, T, V * torch.nan, [0.1]), "not finite"),
+    "no direction": (lambda m: curvature.along(m, IMAGES, T, 0 * V), "no direction of length zero"),
+    "k": (lambda m: curvature.eigenpairs(m, IMAGES, T, k=769), "k: expected a whole number from 1 to 768"),
+    "too few steps": (lambda m: curvature.eigenpairs(m, IMAGES, T, k=5, steps=4), "steps: expected at least k = 5"),
+    "tolerance": (lambda m: curvature.eigenpairs(m, IMAGES, T, tolerance=0), "tolerance: expected a number above 0"),
+    "one probe": (lambda m: curvature.moments(m, IMAGES, T, probes=1), "probes: expected at least 2"),
+    "no probe": (lambda m: curvature.spectrum(m, IMAGES, T, probes=0), "probes: expected a whole number"),
+    "eps falls": (lambda m: curvature.change(m, IMAGES, T, V, [0.2, 0.1]), "eps: expected increasing"),
+    "no eps": (lambda m: curvature.change(m, IMAGES, T, V, []), "eps: expected increasing"),
+    "eps 0": (lambda m: curvature.change(m, IMAGES, T, V, [0.0, 0.1]), "eps: expected a number above 0"),
+    "two images for SciPy": (lambda m: curvature.linear_operator(m, IMAGES, T), "expected one image"),
+    "training": (lambda m: curvature.moments(m.train(), IMAGES, T), "expected evaluation mode"),
 }
 
 
@@ -393,11 +394,11 @@ def test_bad_input_is_refused_with_a_message(case):
 def test_the_top_of_squeezenets_spectrum(squeezenet, correct):
     """154,587 dimensions."""
     one = correct[1]
-    found = hessian.eigenpairs(softplus_surrogate(squeezenet), one.images, one.labels, k=10)
+    found = curvature.eigenpairs(softplus_surrogate(squeezenet), one.images, one.labels, k=10)
     assert (found.residuals <= 1e-3 * found.values[:, :1].abs()).all()
     products = torch.stack(
         [
-            hessian.product(softplus_surrogate(squeezenet), one.images, one.labels, found.vectors[:, j])[0]
+            curvature.product(softplus_surrogate(squeezenet), one.images, one.labels, found.vectors[:, j])[0]
             for j in range(10)
         ]
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fragile_utils import lanczos
+from fragile_utils.curvature import lanczos
 
 SIZE = 40
 

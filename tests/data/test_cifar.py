@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fragile_utils import cifar10, data
-from fragile_utils.downloads import Download
+from fragile_utils import data
+from fragile_utils.data import cifar
+from fragile_utils.data._downloads import Download
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_cifar10_as_image_files_comes_before_the_authors_files(records, cache, t
 
 
 def test_cifar10_is_not_downloaded_unless_asked_for(cache, monkeypatch):
-    monkeypatch.setattr(cifar10, "CIFAR10", None)
+    monkeypatch.setattr(cifar, "CIFAR10", None)
     with pytest.raises(ValueError, match=r"no cifar10 or .*cache.*set FRAGILE_DATA, or give download=True"):
         data.cifar10()
     with pytest.raises(ValueError, match=r"no cifar10 or .*tests.*"):
@@ -77,7 +78,7 @@ def test_cifar10_is_downloaded_once(records, cache, tmp_path, server, monkeypatc
         tar.add(folder, folder.name)
     content = archive.read_bytes()
     download = Download(f"{server}/c.tgz", hashlib.sha256(content).hexdigest(), len(content))
-    monkeypatch.setattr(cifar10, "CIFAR10", download)
+    monkeypatch.setattr(cifar, "CIFAR10", download)
     assert len(data.cifar10("train", download=True)) == 50
     archive.unlink()
     assert len(data.cifar10("test", download=True)) == 10
@@ -98,5 +99,5 @@ def test_a_file_that_is_cut_short_is_refused(records, cache):
 
 def test_cifar10_is_the_file_that_tensorflow_datasets_expects():
     """Size and SHA-256 as in tensorflow_datasets/url_checksums/cifar10.txt."""
-    assert cifar10.CIFAR10.size == 170052171
-    assert cifar10.CIFAR10.sha256 == "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+    assert cifar.CIFAR10.size == 170052171
+    assert cifar.CIFAR10.sha256 == "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"

@@ -6,8 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fragile_utils import data, folders
-from fragile_utils.samples import packaged
+from fragile_utils import data
+from fragile_utils.data import flower_photos
+from fragile_utils.data.samples import packaged
 
 RED = np.zeros((40, 60, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
 
@@ -250,7 +251,7 @@ def test_a_folder_of_the_readers_own_comes_before_the_download(cache, tmp_path, 
 
 
 def test_flowers_are_not_downloaded_unless_asked_for(cache, monkeypatch):
-    monkeypatch.setattr(folders, "FLOWER_PHOTOS", None)
+    monkeypatch.setattr(flower_photos, "FLOWER_PHOTOS", None)
     with pytest.raises(ValueError, match=r"no flower photos in .*cache.*set FRAGILE_DATA, or .*download=True"):
         data.flowers()
     with pytest.raises(ValueError, match=r"no flower photos in .*tests.*"):
@@ -270,7 +271,7 @@ def test_flowers_are_downloaded_once(cache, tmp_path, monkeypatch):
                 tar.add(folder, "flower_photos")
             return target
 
-    monkeypatch.setattr(folders, "FLOWER_PHOTOS", fake := Fake())
+    monkeypatch.setattr(flower_photos, "FLOWER_PHOTOS", fake := Fake())
     for _ in range(2):
         assert len(data.flowers(size=16, download=True)) == 6
     assert fake.calls == 1
@@ -280,8 +281,8 @@ def test_flowers_are_downloaded_once(cache, tmp_path, monkeypatch):
 
 def test_the_flower_photos_are_the_file_that_tensorflow_datasets_expects():
     """Size and SHA-256 as in tensorflow_datasets/url_checksums/tf_flowers.txt (commit 333639b)."""
-    assert folders.FLOWER_PHOTOS.size == 228813984
-    assert folders.FLOWER_PHOTOS.sha256 == "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c"
+    assert flower_photos.FLOWER_PHOTOS.size == 228813984
+    assert flower_photos.FLOWER_PHOTOS.sha256 == "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c"
 
 
 def test_the_cache_is_the_users(monkeypatch):

@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from fragile_utils.downloads import Download, unpack
+from fragile_utils.data._downloads import Download, unpack
 
 CONTENT = bytes(range(256)) * 10_000  # more than one chunk
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

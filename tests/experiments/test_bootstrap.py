@@ -1,7 +1,7 @@
 import numpy as np
 import scipy.stats
 
-from fragile_utils.bootstrap import mean_interval
+from fragile_utils.experiments.bootstrap import mean_interval
 
 
 def test_the_interval_is_that_of_scipy():

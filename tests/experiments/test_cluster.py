@@ -12,7 +12,8 @@ import pytest
 import sweeps
 import torch
 
-from fragile_utils import cluster, computing, experiments
+from fragile_utils import experiments
+from fragile_utils.experiments import _compute, cluster
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'fragile_utils[cluster]'")
 
@@ -32,7 +33,7 @@ def one_thread():
 
 @pytest.fixture(autouse=True)
 def forget():
-    computing._loaded.cache_clear()
+    _compute._loaded.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fragile_utils import shards
+from fragile_utils._base import files
+from fragile_utils.experiments import _parquet
 
 TABLE = pd.DataFrame(
     {
@@ -31,12 +32,12 @@ ABOUT = {"seconds": 1.25, "device": "cpu", "versions": {"torch": "2"}}
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "size=3" / "shard.parquet"  # a folder that looks like a partition
-    shards.write(path, TABLE, ABOUT)
+    _parquet.write(path, TABLE, ABOUT)
     return path
 
 
 def test_what_is_written_is_what_is_read(path):
-    table, about = shards.read(path, KEYS)
+    table, about = _parquet.read(path, KEYS)
     pd.testing.assert_frame_equal(table, TABLE, check_exact=True)
     assert about == ABOUT
     pd.testing.assert_frame_equal(pd.read_parquet(path, partitioning=None), TABLE, check_exact=True)
@@ -44,28 +45,28 @@ def test_what_is_written_is_what_is_read(path):
 
 def test_a_missing_file_is_not_a_damaged_one(tmp_path):
     with pytest.raises(FileNotFoundError):
-        shards.read(tmp_path / "none.parquet", KEYS)
+        _parquet.read(tmp_path / "none.parquet", KEYS)
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.9, 0.999])
 def test_a_file_cut_short_is_refused(share, path):
     contents = path.read_bytes()
     path.write_bytes(contents[: int(share * len(contents))])
-    with pytest.raises(shards.Damaged, match="cannot be read"):
-        shards.read(path, KEYS)
+    with pytest.raises(_parquet.Damaged, match="cannot be read"):
+        _parquet.read(path, KEYS)
 
 
 @settings(deadline=None, max_examples=150)
 @given(place=st.floats(0, 1, exclude_max=True), flipped=st.integers(1, 255))
 def test_no_altered_byte_alters_a_result(place, flipped, tmp_path_factory):
     path = tmp_path_factory.mktemp("altered") / "shard.parquet"
-    shards.write(path, TABLE, ABOUT)
+    _parquet.write(path, TABLE, ABOUT)
     contents = bytearray(path.read_bytes())
     contents[int(place * len(contents))] ^= flipped
     path.write_bytes(contents)
     try:
-        table, about = shards.read(path, KEYS)
-    except shards.Damaged:
+        table, about = _parquet.read(path, KEYS)
+    except _parquet.Damaged:
         return
     pd.testing.assert_frame_equal(table, TABLE, check_exact=True)
     assert about == ABOUT
@@ -81,8 +82,8 @@ def test_a_column_of_another_type_is_refused(name, kind, path):
     assert contents.schema.field(at).type != kind
     altered = contents.set_column(at, name, contents[name].cast(kind))
     pq.write_table(altered.replace_schema_metadata(contents.schema.metadata), path)
-    with pytest.raises(shards.Damaged, match=r"bytes|timedelta|its checksum is not that of its contents"):
-        shards.read(path, KEYS)
+    with pytest.raises(_parquet.Damaged, match=r"bytes|timedelta|its checksum is not that of its contents"):
+        _parquet.read(path, KEYS)
 
 
 OTHERS = {
@@ -96,14 +97,14 @@ OTHERS = {
 @pytest.mark.parametrize("case", OTHERS)
 def test_a_file_with_other_rows_is_refused(case, path):
     keys, message = OTHERS[case]
-    with pytest.raises(shards.Damaged, match=message):
-        shards.read(path, keys)
+    with pytest.raises(_parquet.Damaged, match=message):
+        _parquet.read(path, keys)
 
 
 def test_a_parquet_file_of_someone_else_is_refused(path):
     TABLE.to_parquet(path)
-    with pytest.raises(shards.Damaged, match="cannot be read"):
-        shards.read(path, KEYS)
+    with pytest.raises(_parquet.Damaged, match="cannot be read"):
+        _parquet.read(path, KEYS)
 
 
 @pytest.mark.parametrize("call", ["os.fsync", "pathlib.Path.replace", "pathlib.Path.open"])
@@ -113,10 +114,10 @@ def test_a_full_disk_is_reported_and_leaves_what_was_there(call, path, monkeypat
 
     monkeypatch.setattr(call, full)
     with pytest.raises(ValueError, match=r"cannot write .*shard.parquet: No space left on device; free some"):
-        shards.write(path, TABLE[:1], ABOUT)
+        _parquet.write(path, TABLE[:1], ABOUT)
     monkeypatch.undo()
     assert [entry.name for entry in path.parent.iterdir()] == ["shard.parquet"]
-    pd.testing.assert_frame_equal(shards.read(path, KEYS)[0], TABLE)
+    pd.testing.assert_frame_equal(_parquet.read(path, KEYS)[0], TABLE)
 
 
 def test_an_interrupt_while_writing_leaves_nothing_half_done(path, monkeypatch):
@@ -125,7 +126,7 @@ def test_an_interrupt_while_writing_leaves_nothing_half_done(path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        shards.write(path, TABLE[:1], ABOUT)
+        _parquet.write(path, TABLE[:1], ABOUT)
     assert [entry.name for entry in path.parent.iterdir()] == ["shard.parquet"]
 
 
@@ -134,6 +135,6 @@ def test_what_killed_processes_left_behind_is_removed_and_what_is_being_written_
     for path in (old, new, other):
         path.write_bytes(b"")
     for path in (old, other):
-        os.utime(path, (time.time() - 2 * shards.LEFT_BEHIND,) * 2)
-    shards.sweep_up(tmp_path)
+        os.utime(path, (time.time() - 2 * files.LEFT_BEHIND,) * 2)
+    files.sweep_up(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {new.name, other.name}

@@ -19,9 +19,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fragile_utils import attacks, computing, data, experiments, saliency, shards
-from fragile_utils.grid import Choice
-from fragile_utils.surrogate import choose_beta
+from fragile_utils import attacks, data, experiments, saliency
+from fragile_utils._base import files as whole_files
+from fragile_utils.attacks import algorithm
+from fragile_utils.experiments import _compute
+from fragile_utils.experiments.choice import Choice
+from fragile_utils.models.surrogate import choose_beta
 
 CELL = ["model", "data", "method", "attack", "eps"]
 
@@ -46,8 +49,8 @@ def one_thread():
 @pytest.fixture(autouse=True)
 def forget():
     """Begin as a new process would, with nothing loaded; a test may call it again."""
-    computing._loaded.cache_clear()
-    return computing._loaded.cache_clear
+    _compute._loaded.cache_clear()
+    return _compute._loaded.cache_clear
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +203,9 @@ def test_the_images_are_those_the_network_gets_right_evenly_spread():
 
 def test_images_without_labels_are_explained_as_predicted(finished):
     predicted = data.predict(sweeps.network(), sweeps.many_images(None, "crop", None).images)
-    assert experiments.Plan.load(finished).subjects[0].labels == tuple(predicted[i * 40 // 7].item() for i in range(7))
+    assert experiments.SweepFolder.load(finished).subjects[0].labels == tuple(
+        predicted[i * 40 // 7].item() for i in range(7)
+    )
 
 
 def test_too_few_right_images_are_an_error(tmp_path):
@@ -238,7 +243,7 @@ def test_there_is_one_row_for_each_image_and_cell(finished):
 
 def test_the_rows_are_those_of_attacks_run(finished):
     _, table = experiments.results(finished)
-    plan = experiments.Plan.load(finished)
+    plan = experiments.SweepFolder.load(finished)
     model, batch = plan.subjects[0].load(plan.sweep, "cpu")
     method = saliency.IntegratedGradients(3)
     for attack, name in ((attacks.TopK(15), "topk"), (attacks.RandomSign(), "random-sign")):
@@ -268,14 +273,14 @@ def test_rows_do_not_depend_on_shards_and_batches(changes, tmp_path):
 def test_the_surrogate_does_not_depend_on_the_batch(tmp_path, monkeypatch):
     sweep = sweeps.small(models="sweeps:plain_network", methods="gradient", attacks="topk")
     experiments.run(sweep, tmp_path, shard_size=7)
-    (subject,) = experiments.Plan.load(tmp_path).subjects
+    (subject,) = experiments.SweepFolder.load(tmp_path).subjects
     model, batch = subject.load(sweep, "cpu")
     assert subject.beta == choose_beta(model, batch.images)
 
     def refuse(*_):
         pytest.fail("beta was chosen again")
 
-    monkeypatch.setattr(attacks, "choose_beta", refuse)
+    monkeypatch.setattr(algorithm, "choose_beta", refuse)
     files(tmp_path)[0].unlink()
     experiments.run(sweep, tmp_path)
 
@@ -642,4 +647,4 @@ def test_every_file_says_on_what_and_how_long_it_was_computed(finished):
 def test_progress_is_shown_when_asked(finished, tmp_path, capsys):
     experiments.run(sweeps.small(methods="gradient"), tmp_path, progress=True)
     assert "4/4 shards" in capsys.readouterr().err
-    assert shards.UNFINISHED not in {path.suffix for path in files(tmp_path)}
+    assert whole_files.UNFINISHED not in {path.suffix for path in files(tmp_path)}

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 from networks import Tiny
 from torch import nn
 
-from fragile_utils import attacks, influence, last_layer
-from fragile_utils import influence_attack as ia
+from fragile_utils import attacks, influence
+from fragile_utils.influence import attack as module
 
 ATTACKS = {
-    "gradient-sign": ia.GradientSign(),
-    "iterated": ia.Iterated(),
-    "scale-free": ia.Iterated(scale_free=True),
-    "harmful": ia.GradientSign(side="harmful"),
-    "random-sign": ia.RandomSign(),
+    "gradient-sign": influence.GradientSign(),
+    "iterated": influence.Iterated(),
+    "scale-free": influence.Iterated(scale_free=True),
+    "harmful": influence.GradientSign(side="harmful"),
+    "random-sign": influence.RandomSign(),
 }
-TENSORS = [f.name for f in dataclasses.fields(ia.Result) if f.type is torch.Tensor]
+TENSORS = [f.name for f in dataclasses.fields(influence.Result) if f.type is torch.Tensor]
 
 
 def problem(seed=0, dtype=torch.float64, train=40, test=6):
@@ -31,15 +31,15 @@ def problem(seed=0, dtype=torch.float64, train=40, test=6):
     images[-1] = images[-1].round()  # pixels on the border of [0, 1]
     labels = torch.randint(2, (train,), generator=generator)
     labels[:2] = torch.tensor([0, 1])
-    features = last_layer.Features(network, "pool")
+    features = influence.Features(network, "pool")
     seen = features.extract(images)
-    head = last_layer.fit(seen[:train], labels, l2=0.05)
+    head = influence.fit(seen[:train], labels, l2=0.05)
     explain = influence.Influence(head, seen[:train], labels)
     return features, explain, images[train:], head(seen[train:]).argmax(1)
 
 
 def attack(name, task, **options):
-    return ia.run(ATTACKS[name], *task, **({"eps": 0.05, "steps": 6} | options))
+    return influence.run(ATTACKS[name], *task, **({"eps": 0.05, "steps": 6} | options))
 
 
 # --- The contract ----------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_no_iterate_that_keeps_the_label_is_a_failure():
 
 def test_an_interrupt_returns_the_best_so_far(monkeypatch):
     task = problem()
-    whole, calls, real = attack("iterated", task, steps=3), [], ia.Best.update
+    whole, calls, real = attack("iterated", task, steps=3), [], module.Best.update
 
     def update(*arguments, **others):
         if len(calls) == 3:
@@ -219,7 +219,7 @@ def test_an_interrupt_returns_the_best_so_far(monkeypatch):
         calls.append(1)
         real(*arguments, **others)
 
-    monkeypatch.setattr(ia.Best, "update", update)
+    monkeypatch.setattr(module.Best, "update", update)
     stopped = attack("iterated", task, steps=100)
     torch.testing.assert_close(stopped.images, whole.images)
 
@@ -234,10 +234,13 @@ BAD = {
     "eps 0": ({"eps": 0.0}, "eps: expected a number above 0"),
     "eps in levels": ({"eps": 8}, "eps: expected at most 1"),
     "half a seed": ({"seed": 0.5}, "seed: expected a whole number"),
-    "a class": ({"attack": ia.GradientSign}, "attack: .* got the class GradientSign, which is still to be called"),
+    "a class": (
+        {"attack": influence.GradientSign},
+        "attack: .* got the class GradientSign, which is still to be called",
+    ),
     "no steps": ({"steps": 0}, "steps: expected a whole number"),
     "step size": ({"step_size": -1.0}, "step_size: expected a number above 0"),
-    "top": ({"attack": ia.GradientSign(top=41)}, "n: expected a whole number from 1 to 40, got 41"),
+    "top": ({"attack": influence.GradientSign(top=41)}, "n: expected a whole number from 1 to 40, got 41"),
     "training mode": ({"features": nn.Sequential(nn.Flatten())}, "training mode"),
 }
 
@@ -245,13 +248,19 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_refused_with_a_message(case):
     change, message = BAD[case]
-    options = {"attack": ia.Iterated(), "features": FEATURES, "images": IMAGES, "labels": LABELS, "eps": 0.1} | change
+    options = {
+        "attack": influence.Iterated(),
+        "features": FEATURES,
+        "images": IMAGES,
+        "labels": LABELS,
+        "eps": 0.1,
+    } | change
     method, features, images, labels = (options.pop(name) for name in ("attack", "features", "images", "labels"))
     with pytest.raises(ValueError, match=message):
-        ia.run(method, features, EXPLAIN, images, labels, **options)
+        influence.run(method, features, EXPLAIN, images, labels, **options)
 
 
 @pytest.mark.parametrize("options", [{"top": 0}, {"top": 2.5}, {"side": "both"}], ids=str)
 def test_an_attack_is_checked_when_it_is_made(options):
     with pytest.raises(ValueError, match="expected"):
-        ia.Iterated(**options)
+        influence.Iterated(**options)

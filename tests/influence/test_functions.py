@@ -6,12 +6,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from classified import examples
 from scipy import stats
 from scipy.sparse import linalg as sparse
-from test_last_layer import examples
 from torch import nn
 
-from fragile_utils import captum_examples, influence, last_layer, solvers
+from fragile_utils import influence
+from fragile_utils.influence import captum, head, solvers
 
 L2 = 0.02
 
@@ -20,7 +21,7 @@ L2 = 0.02
 def trained(classes=3):
     features, labels = examples(n=80, classes=classes, seed=classes)
     test = examples(n=12, classes=classes, seed=classes + 100)
-    return last_layer.fit(features, labels, l2=L2), features, labels, test
+    return influence.fit(features, labels, l2=L2), features, labels, test
 
 
 def flat(factors):
@@ -100,7 +101,7 @@ def test_influence_predicts_leave_one_out_retraining():
 def test_influence_equals_captums(classes):
     """Captum's NaiveInfluenceFunction, rescaled by n and the sign: its Hessian is that of the summed loss."""
     head, features, labels, test = trained(classes)
-    captums = captum_examples.naive_influence(head, features, labels, *test)
+    captums = captum.naive_influence(head, features, labels, *test)
     torch.testing.assert_close(influence.Influence(head, features, labels)(*test), captums, rtol=1e-6, atol=1e-8)
 
 
@@ -108,19 +109,19 @@ def test_captums_tracin_is_the_product_of_the_gradients():
     head, features, labels, test = trained()
     (residuals, inputs), (others, other_inputs) = head.gradients(features, labels), head.gradients(*test)
     expected = -(others @ residuals.T) * (other_inputs[:, :-1] @ inputs[:, :-1].T)
-    torch.testing.assert_close(captum_examples.tracin(head, features, labels, *test), expected)
+    torch.testing.assert_close(captum.tracin(head, features, labels, *test), expected)
 
 
 def test_captums_similarity_is_the_cosine_of_the_features():
     head, features, labels, test = trained()
     a, b = (head.inputs(x)[:, :-1].numpy() for x in (test[0], features))
     expected = -(a @ b.T) / np.linalg.norm(a, axis=1)[:, None] / np.linalg.norm(b, axis=1)
-    np.testing.assert_allclose(captum_examples.similarity(head, features, labels, *test).numpy(), expected)
+    np.testing.assert_allclose(captum.similarity(head, features, labels, *test).numpy(), expected)
 
 
 def test_captum_is_given_checked_examples():
     head, features, labels, (test, test_labels) = trained()
-    for method in (captum_examples.naive_influence, captum_examples.tracin, captum_examples.similarity):
+    for method in (captum.naive_influence, captum.tracin, captum.similarity):
         with pytest.raises(ValueError, match="expected 5 columns"):
             method(head, features, labels, test[:, 1:], test_labels)
 
@@ -172,7 +173,7 @@ def dependent(l2):
     """Two equal columns: directions in which the loss is flat."""
     features, labels = examples(n=300, width=3)
     features = torch.cat([features, features[:, :1]], 1)
-    return last_layer.Head(features.mean(0), features.std(0), torch.zeros(2, 5).double(), l2), features, labels
+    return influence.Head(features.mean(0), features.std(0), torch.zeros(2, 5).double(), l2), features, labels
 
 
 @pytest.mark.parametrize("case", ["equal columns", "more features than examples"])
@@ -180,7 +181,7 @@ def test_a_singular_hessian_is_refused_and_damping_cures_it(case):
     head, features, labels = dependent(l2=0.0)
     if case == "more features than examples":
         features, labels = examples(n=30, width=40)
-        head = last_layer.Head(features.mean(0), features.std(0), torch.zeros(2, 41).double(), 0.0)
+        head = influence.Head(features.mean(0), features.std(0), torch.zeros(2, 41).double(), 0.0)
     with pytest.raises(ValueError, match=r"singular.*damping > 0"):
         influence.Influence(head, features, labels)
     damped = influence.Influence(head, features, labels, influence.Exact(damping=1e-3))
@@ -189,7 +190,7 @@ def test_a_singular_hessian_is_refused_and_damping_cures_it(case):
 
 def test_l2_is_part_of_the_hessian_and_damping_comes_on_top():
     head, features, labels, test = trained()
-    without = last_layer.Head(head.mean, head.scale, head.theta, 0.0)
+    without = influence.Head(head.mean, head.scale, head.theta, 0.0)
     torch.testing.assert_close(
         influence.Influence(without, features, labels, influence.Exact(damping=L2 + 0.1))(*test),
         influence.Influence(head, features, labels, influence.Exact(damping=0.1))(*test),
@@ -200,14 +201,14 @@ def test_a_duplicate_has_the_same_influence_and_shares_it():
     features, labels = examples(n=80)
     twice, twice_labels = torch.cat([features, features[:1]]), torch.cat([labels, labels[:1]])
     test = examples(n=6, seed=9)
-    scores = influence.Influence(last_layer.fit(twice, twice_labels), twice, twice_labels)(*test)
+    scores = influence.Influence(influence.fit(twice, twice_labels), twice, twice_labels)(*test)
     torch.testing.assert_close(scores[:, 0], scores[:, 80])
     order = influence.most(scores, 81)
     assert all(abs(row.index(80) - row.index(0)) == 1 for row in order.tolist())  # neighbours in every ranking
 
 
 def test_too_large_a_hessian_is_refused_before_it_is_written_down():
-    hessian = solvers.Hessian(torch.ones(2, 30_001), torch.ones(2, 2) / 2, last_layer._sum_to_zero(2, None), 0.1)
+    hessian = solvers.Hessian(torch.ones(2, 30_001), torch.ones(2, 2) / 2, head._sum_to_zero(2, None), 0.1)
     with pytest.raises(ValueError, match=r"30,001 parameters takes 7 GB: use ConjugateGradients\(\)"):
         influence.Exact().solver(hessian)
 
@@ -251,9 +252,9 @@ def test_total_is_the_sum_of_the_chosen_influences(scale_free):
 @pytest.mark.parametrize("scale_free", [False, True])
 def test_the_gradient_with_respect_to_the_image_is_exact(scale_free, tiny, tiny_batch):
     tiny, images = tiny.double(), tiny_batch[0].double()
-    features = last_layer.Features(tiny, "pool")
+    features = influence.Features(tiny, "pool")
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
-    head = last_layer.fit(features.extract(images), labels)
+    head = influence.fit(features.extract(images), labels)
     explain = influence.Influence(head, features.extract(images), labels)
     pull = explain.pull(influence.most(explain(features.extract(images), labels), 3))
 

@@ -5,26 +5,18 @@ import time
 import numpy as np
 import pytest
 import torch
+from classified import examples
 from scipy import optimize
 from torch import nn
 
-from fragile_utils import last_layer, models
-
-
-def examples(n=60, width=5, classes=3, seed=0):
-    """Overlapping classes: features (n, D) in float64 whose scale differs between columns, and labels."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(n) % classes
-    centres = torch.randn(classes, width, generator=generator, dtype=torch.float64)
-    features = centres[labels] + 1.5 * torch.randn(n, width, generator=generator, dtype=torch.float64)
-    return features * torch.arange(1, width + 1) + 3, labels
-
+from fragile_utils import influence, models
+from fragile_utils.influence import head
 
 # --- Features --------------------------------------------------------------------------------------------------------
 
 
 def test_features_are_the_average_of_the_layers_output(squeezenet, samples):
-    features = last_layer.Features(squeezenet, "network.features")
+    features = influence.Features(squeezenet, "network.features")
     images = samples.images[:3]
     seen = {}
     hook = squeezenet.network.features[12].register_forward_hook(lambda _, __, out: seen.update(out=out))
@@ -36,16 +28,16 @@ def test_features_are_the_average_of_the_layers_output(squeezenet, samples):
 
 
 def test_features_do_not_compute_what_follows_the_layer(tiny):
-    assert not [name for name, _ in last_layer.Features(tiny, "pool").named_modules() if "last" in name]
+    assert not [name for name, _ in influence.Features(tiny, "pool").named_modules() if "last" in name]
 
 
 def test_features_of_a_flat_layer_are_its_output(tiny, tiny_batch):
-    torch.testing.assert_close(last_layer.Features(tiny, "last").extract(tiny_batch[0]), tiny(tiny_batch[0]))
+    torch.testing.assert_close(influence.Features(tiny, "last").extract(tiny_batch[0]), tiny(tiny_batch[0]))
 
 
 def test_the_gradient_reaches_the_images(tiny, tiny_batch):
     tiny, images = tiny.double(), tiny_batch[0][:2].double().requires_grad_()
-    assert torch.autograd.gradcheck(last_layer.Features(tiny, "pool"), (images,), fast_mode=True)
+    assert torch.autograd.gradcheck(influence.Features(tiny, "pool"), (images,), fast_mode=True)
 
 
 def test_features_of_inception_and_their_gradient():
@@ -58,7 +50,7 @@ def test_features_of_inception_and_their_gradient():
     for norm in norms:
         norm.train().momentum = 1.0
     model(images)
-    features = last_layer.Features(model.eval(), "network.Mixed_7c")
+    features = influence.Features(model.eval(), "network.Mixed_7c")
 
     x = images[:1].clone().requires_grad_()
     start = time.perf_counter()
@@ -76,10 +68,10 @@ def test_features_of_inception_and_their_gradient():
 
 def test_features_leave_the_network_as_it_was(tiny):
     before = [(name, module.training) for name, module in tiny.named_modules()]
-    last_layer.Features(tiny, "pool")
+    influence.Features(tiny, "pool")
     assert [(name, module.training) for name, module in tiny.named_modules()] == before
     tiny.requires_grad_(True)
-    features = last_layer.Features(tiny, "pool")
+    features = influence.Features(tiny, "pool")
     assert all(parameter.requires_grad for parameter in tiny.parameters())
     assert not any(parameter.requires_grad for parameter in features.parameters())
 
@@ -96,25 +88,25 @@ def test_a_network_that_cannot_be_cut_stays_in_evaluation_mode():
 
     model = Branch().eval()
     with pytest.raises(ValueError, match="the network cannot be cut at 'first'"):
-        last_layer.Features(model, "first")
+        influence.Features(model, "first")
     assert not any(module.training for module in model.modules())
 
 
 @pytest.mark.parametrize("layer", ["", "fire13"])
 def test_an_unknown_layer_is_refused(layer, tiny):
     with pytest.raises(ValueError, match="layer: expected the name of a module"):
-        last_layer.Features(tiny, layer)
+        influence.Features(tiny, layer)
 
 
 def test_a_layer_with_an_output_that_is_no_feature_map_is_refused(tiny_batch):
     network = nn.Sequential(nn.Flatten(2)).eval()
     with pytest.raises(ValueError, match=r"got \(6, 3, 256\)"):
-        last_layer.Features(network, "0")(tiny_batch[0])
+        influence.Features(network, "0")(tiny_batch[0])
 
 
 def test_features_refuse_training_mode(tiny):
     with pytest.raises(ValueError, match="training mode"):
-        last_layer.Features(tiny.train(), "pool")
+        influence.Features(tiny.train(), "pool")
 
 
 # --- The head --------------------------------------------------------------------------------------------------------
@@ -122,7 +114,7 @@ def test_features_refuse_training_mode(tiny):
 
 def test_the_basis_is_orthonormal_and_sums_to_zero():
     for classes in (2, 3, 7):
-        basis = last_layer._sum_to_zero(classes, torch.device("cpu"))
+        basis = head._sum_to_zero(classes, torch.device("cpu"))
         torch.testing.assert_close(basis.T @ basis, torch.eye(classes - 1).double())
         torch.testing.assert_close(basis.sum(0), torch.zeros(classes - 1).double())
 
@@ -131,7 +123,7 @@ def test_the_basis_is_orthonormal_and_sums_to_zero():
 def test_fit_finds_the_optimum_of_the_symmetric_parametrisation(classes):
     """The same loss and l2 term in K weight vectors and biases, minimised by SciPy."""
     features, labels = examples(classes=classes)
-    head = last_layer.fit(features, labels, l2=0.03)
+    head = influence.fit(features, labels, l2=0.03)
     standard = (features - features.mean(0)) / features.std(0, correction=0)
     inputs = torch.cat([standard, torch.ones(len(features), 1)], 1).numpy()
     target = np.eye(classes)[labels.numpy()]
@@ -152,20 +144,20 @@ def test_fit_finds_the_optimum_of_the_symmetric_parametrisation(classes):
 
 def test_the_head_as_a_linear_layer_gives_the_same_logits():
     features, labels = examples()
-    head = last_layer.fit(features, labels)
+    head = influence.fit(features, labels)
     torch.testing.assert_close(head.linear()(head.inputs(features)[:, :-1]), head(features))
 
 
 def test_features_of_single_precision_are_computed_in_double():
     features, labels = examples()
-    head = last_layer.fit(features.float(), labels)
+    head = influence.fit(features.float(), labels)
     assert head(features.float()).dtype == torch.float64
     assert head.loss(features.float(), labels).shape == (60,)
 
 
 def test_gradients_are_those_of_autograd():
     features, labels = examples()
-    head = last_layer.fit(features, labels)
+    head = influence.fit(features, labels)
     residuals, inputs = head.gradients(features, labels)
     for i in (0, 1, 17):
         theta = head.theta.clone().requires_grad_()
@@ -176,7 +168,7 @@ def test_gradients_are_those_of_autograd():
 
 def test_the_residual_of_a_very_confident_prediction_is_not_lost_to_rounding():
     features, labels = examples(classes=2)
-    head = last_layer.fit(features, labels, l2=1e-4)
+    head = influence.fit(features, labels, l2=1e-4)
     far = features[:1] + 5 * (features[labels == 0].mean(0) - features[labels == 1].mean(0))
     residuals, _ = head.gradients(far, labels[:1])
     gap = head(far) @ torch.tensor([1.0, -1.0]).double()
@@ -186,12 +178,12 @@ def test_the_residual_of_a_very_confident_prediction_is_not_lost_to_rounding():
 
 def test_refit_with_weight_zero_is_training_without_the_example():
     features, labels = examples()
-    head = last_layer.fit(features, labels, l2=0.02)
+    head = influence.fit(features, labels, l2=0.02)
     weights = torch.ones(60)
     weights[7] = 0
     without = head.refit(features, labels, weights)
     rest = torch.arange(60) != 7
-    shrunk = last_layer.Head(head.mean, head.scale, head.theta, 0.02 * 60 / 59)  # the mean is over 60 in one, 59 here
+    shrunk = influence.Head(head.mean, head.scale, head.theta, 0.02 * 60 / 59)  # the mean is over 60 in one, 59 here
     torch.testing.assert_close(without.theta, shrunk.refit(features[rest], labels[rest]).theta, atol=1e-7, rtol=0)
     assert (without.theta - head.theta).abs().max() > 1e-4
 
@@ -199,17 +191,17 @@ def test_refit_with_weight_zero_is_training_without_the_example():
 def test_a_constant_feature_does_no_harm():
     features, labels = examples()
     with_constant = torch.cat([features, torch.full((60, 1), 0.1)], 1).float()
-    head = last_layer.fit(with_constant, labels)
+    head = influence.fit(with_constant, labels)
     torch.testing.assert_close(head.theta[:, 5], torch.zeros(2).double())
     torch.testing.assert_close(
-        head(with_constant), last_layer.fit(features.float(), labels)(features.float()), atol=1e-6, rtol=0
+        head(with_constant), influence.fit(features.float(), labels)(features.float()), atol=1e-6, rtol=0
     )
 
 
 def test_a_network_and_its_head_are_a_model(tiny, tiny_batch):
-    features = last_layer.Features(tiny, "pool")
+    features = influence.Features(tiny, "pool")
     labels = torch.tensor([0, 1, 0, 1, 0, 1])
-    model = nn.Sequential(features, last_layer.fit(features.extract(tiny_batch[0]), labels))
+    model = nn.Sequential(features, influence.fit(features.extract(tiny_batch[0]), labels))
     assert model.eval()(tiny_batch[0]).shape == (6, 2)
 
 
@@ -234,19 +226,19 @@ BAD = {
 def test_fit_refuses_what_it_cannot_train_on(case):
     features, labels, options, message = BAD[case]
     with pytest.raises(ValueError, match=message):
-        last_layer.fit(features, labels, **options)
+        influence.fit(features, labels, **options)
 
 
 def test_overlapping_classes_need_no_l2():
     features, labels = examples(n=300, width=3)
-    head = last_layer.fit(features, labels, l2=0)
+    head = influence.fit(features, labels, l2=0)
     weights = head.inputs(features).T @ (head(features).softmax(1) - nn.functional.one_hot(labels))
     assert weights.abs().max() / 300 < 1e-8
 
 
 def test_many_parameters_are_trained_by_conjugate_gradients():
     features, labels = examples(n=30, width=1600)  # 3,202 parameters
-    head = last_layer.fit(features, labels, l2=0.1)
+    head = influence.fit(features, labels, l2=0.1)
     inputs, residuals = head.inputs(features), head(features).softmax(1) - nn.functional.one_hot(labels)
     gradient = head.basis.T @ residuals.T @ inputs / 30 + 0.1 * head.theta
     assert gradient.abs().max() < 1e-10
@@ -254,20 +246,20 @@ def test_many_parameters_are_trained_by_conjugate_gradients():
 
 def test_weights_count_as_repetitions():
     features, labels = examples()
-    head = last_layer.fit(features, labels)
+    head = influence.fit(features, labels)
     weights = torch.ones(60)
     weights[:20] = 2
     repeated = torch.cat([features, features[:20]]), torch.cat([labels, labels[:20]])
-    larger = last_layer.Head(head.mean, head.scale, head.theta, head.l2 * 60 / 80)
+    larger = influence.Head(head.mean, head.scale, head.theta, head.l2 * 60 / 80)
     torch.testing.assert_close(head.refit(features, labels, weights).theta, larger.refit(*repeated).theta)
 
 
 @pytest.mark.parametrize("weights", [torch.ones(59), -torch.ones(60), torch.full((60,), torch.nan)])
 def test_bad_weights_are_refused(weights):
     with pytest.raises(ValueError, match="weights: expected 60 finite numbers"):
-        last_layer.fit(GOOD, LABELS).refit(GOOD, LABELS, weights)
+        influence.fit(GOOD, LABELS).refit(GOOD, LABELS, weights)
 
 
 def test_another_number_of_features_is_refused():
     with pytest.raises(ValueError, match="expected 5 columns"):
-        last_layer.fit(GOOD, LABELS).loss(GOOD[:, 1:], LABELS)
+        influence.fit(GOOD, LABELS).loss(GOOD[:, 1:], LABELS)

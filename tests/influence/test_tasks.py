@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fragile_utils import data, influence, models, tasks
+from fragile_utils import data, influence, models
+from fragile_utils.influence import tasks
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,11 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 from fragile_utils import attacks, data, models, saliency
-from fragile_utils.surrogate import softplus_surrogate
+from fragile_utils.models import _ndf, pretrained
+from fragile_utils.models.surrogate import softplus_surrogate
 
 
 def test_squeezenet_gets_12_of_the_20_samples_right(squeezenet, samples):
@@ -18,8 +20,8 @@ def test_squeezenet_gets_12_of_the_20_samples_right(squeezenet, samples):
 
 def test_squeezenet_logits_equal_a_naive_forward_pass(squeezenet, samples):
     """The network written out in NumPy from the package's own arrays: HWIO kernels, valid pooling, BGR in 0..255."""
-    with open(models._ndf_path(), "rb") as file:
-        weights = models._ArraysOnly(file).load()
+    with open(_ndf.weights_path(), "rb") as file:
+        weights = _ndf._ArraysOnly(file).load()
 
     def windows(x, size, stride):
         return np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(0, 1))[::stride, ::stride]
@@ -74,14 +76,14 @@ def test_torchvision_weights_are_loaded_with_their_own_preprocessing(monkeypatch
         torch.manual_seed(0)
         return original(weights=None)
 
-    original = models.torchvision.models.squeezenet1_1
-    monkeypatch.setattr(models.torchvision.models, "squeezenet1_1", build)
+    original = torchvision.models.squeezenet1_1
+    monkeypatch.setattr("torchvision.models.squeezenet1_1", build)
     with torch.random.fork_rng():
         model = models.squeezenet("torchvision")
     assert asked["weights"] == "IMAGENET1K_V1"
     assert all(m.ceil_mode for m in model.modules() if isinstance(m, torch.nn.MaxPool2d))
-    preset = models.torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms()
-    expected = models.torchvision.transforms.functional.normalize(samples.images[:1], preset.mean, preset.std)
+    preset = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms()
+    expected = torchvision.transforms.functional.normalize(samples.images[:1], preset.mean, preset.std)
     torch.testing.assert_close(model.normalize(samples.images[:1]), expected)
 
 
@@ -89,7 +91,7 @@ def test_weights_that_cannot_be_downloaded_are_one_clear_error(monkeypatch):
     def offline(weights=None):
         raise URLError("no route to host")
 
-    monkeypatch.setattr(models.torchvision.models, "squeezenet1_1", offline)
+    monkeypatch.setattr("torchvision.models.squeezenet1_1", offline)
     with pytest.raises(ValueError, match=r"cannot be downloaded: .*no route to host"):
         models.squeezenet("torchvision")
 
@@ -127,15 +129,15 @@ def test_the_weights_file_is_checked_before_it_is_unpickled(tmp_path):
     path = tmp_path / "weights.pkl"
     path.write_bytes(pickle.dumps(Trap()))
     with pytest.raises(ValueError, match="expected SHA-256 f286bb"):
-        models._ndf_state(path)
+        _ndf.weights(path)
     with path.open("rb") as file, pytest.raises(ValueError, match="refused to unpickle"):
-        models._ArraysOnly(file).load()
+        _ndf._ArraysOnly(file).load()
 
 
 @pytest.mark.parametrize(
     ("action", "message"),
     [
-        (lambda folder: models._ndf_state(folder / "none.pkl"), "no such file"),
+        (lambda folder: _ndf.weights(folder / "none.pkl"), "no such file"),
         (lambda folder: models.squeezenet("imagenet"), "'ndf' or 'torchvision'"),
         (
             lambda folder: models.Classifier(torch.nn.Flatten(), (0,) * 3, (1,) * 3, beta=0),
@@ -180,7 +182,7 @@ def test_weights_of_inception_that_cannot_be_downloaded_are_a_clear_error(monkey
 
 # --- The network for CIFAR-10 -----------------------------------------------------------------------------------------
 
-CIFAR10_FILE = resources.files("fragile_utils") / "resources" / models.CIFAR10_NET
+CIFAR10_FILE = resources.files("fragile_utils") / "resources" / pretrained.CIFAR10_NET
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from networks import Tiny
 from torch import nn
 
-from fragile_utils.smoothing import SmoothPooling, smooth_max_pool2d, smooth_surrogate
-from fragile_utils.surrogate import SoftplusSurrogate
+from fragile_utils.models.smooth_pooling import SmoothPooling, smooth_max_pool2d, smooth_surrogate
+from fragile_utils.models.surrogate import SoftplusSurrogate
 
 GEOMETRIES = {
     "plain": {"kernel_size": 2},

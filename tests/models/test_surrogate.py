@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fragile_utils import data, surrogate
-from fragile_utils.smoothing import smooth_surrogate
-from fragile_utils.surrogate import softplus, softplus_surrogate, unchanged
+from fragile_utils import data
+from fragile_utils.models.convolution import convolution
+from fragile_utils.models.smooth_pooling import smooth_surrogate
+from fragile_utils.models.surrogate import softplus, softplus_surrogate, unchanged
 
 BETAS = [0.5, 1.0, 7.0]
 
@@ -216,7 +217,7 @@ def test_frozen_convolution_equals_autograds(options):
     )
     x.requires_grad_()
     results = []
-    for apply in (surrogate.convolution, F.conv2d):
+    for apply in (convolution, F.conv2d):
         out = apply(x, weight, bias, **options)
         (first,) = torch.autograd.grad(out.pow(3).sum(), x, create_graph=True)
         results.append((out, first, torch.autograd.grad(first.pow(2).sum(), x)[0]))

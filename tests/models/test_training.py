@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from fragile_utils import convnet, data, models, training
-from fragile_utils.__main__ import main
-from fragile_utils.training import Training
+from fragile_utils import data, models
+from fragile_utils.cli import main
+from fragile_utils.models import convnet, training
+from fragile_utils.models.training import Training
 
 TINY = Training(width=4, epochs=3, batch_size=16, precision="float32")
 

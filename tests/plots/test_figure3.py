@@ -3,7 +3,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fragile_utils import data, figure3, plots
+from fragile_utils import data, plots
+from fragile_utils.plots import figure3
 
 mpl.use("Agg")
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fragile_utils import data, widgets
+from fragile_utils import data
+from fragile_utils.plots import widgets
 
 
 @pytest.fixture

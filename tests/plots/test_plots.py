@@ -96,14 +96,12 @@ def test_bad_index_is_refused(tiny_batch, result):
 
 
 def test_exemplars_shows_the_images_and_all_influences():
-    from fragile_utils import influence, influence_attack, tasks
+    from fragile_utils import influence
 
-    trained = tasks.digits(train=100).learn()
+    trained = influence.digits(train=100).learn()
     batch = trained.test[:2]
-    attack = influence_attack.GradientSign(side="harmful")
-    result = influence_attack.run(
-        attack, trained.task.features, trained.explain, batch.images, batch.labels, eps=32 / 255
-    )
+    attack = influence.GradientSign(side="harmful")
+    result = influence.run(attack, trained.task.features, trained.explain, batch.images, batch.labels, eps=32 / 255)
     figure = plots.exemplars(batch, result, trained.task.train, 1)
     shown = {axes.get_label(): axes for axes in figure.axes}
     top = influence.most(result.scores, 3, "harmful")[1].tolist()

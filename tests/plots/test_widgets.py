@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fragile_utils import attacks, saliency, widgets
+from fragile_utils import attacks, saliency
+from fragile_utils.plots import widgets
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 BUDGETS = [2 / 255, 8 / 255]

@@ -13,7 +13,9 @@ from captum._utils.gradient import compute_gradients
 from references import SIZE, apart, batch, captum_deep_lift, cifar, relative_error
 from torch import nn
 
-from fragile_utils import attacks, chunks, metrics, models, saliency
+from fragile_utils import attacks, metrics, models, saliency
+from fragile_utils._base import memory
+from fragile_utils.models.surrogate import softplus_surrogate
 from fragile_utils.saliency import (
     LRP,
     METHODS,
@@ -26,8 +28,8 @@ from fragile_utils.saliency import (
     InputXGradient,
     IntegratedGradients,
     SmoothGrad,
+    _sums,
 )
-from fragile_utils.surrogate import softplus_surrogate
 
 EXACT = {
     "gradient": Gradient(),
@@ -407,7 +409,7 @@ def _reachable(node):
 def test_blocks_cover_each_pair_of_image_and_point_once():
     for rows, points, at_once in [(1, 100, 8), (3, 5, 7), (10, 4, 3), (8, 1, 8), (2, 3, 100)]:
         count = torch.zeros(rows, points, dtype=torch.long)
-        for row, point in chunks.blocks(rows, points, at_once):
+        for row, point in _sums.blocks(rows, points, at_once):
             count[row, point] += 1
             assert count[row, point].numel() <= at_once
         assert (count == 1).all()
@@ -415,16 +417,16 @@ def test_blocks_cover_each_pair_of_image_and_point_once():
 
 def test_the_number_at_once_follows_the_free_memory(monkeypatch):
     model, (images, _) = cifar(), batch()
-    one = chunks.saved_bytes(model, images[:1])
-    assert chunks.saved_bytes(model, images) == pytest.approx(2 * one, rel=0.01)
+    one = memory.saved_bytes(model, images[:1])
+    assert memory.saved_bytes(model, images) == pytest.approx(2 * one, rel=0.01)
     assert one > images[0].nbytes
-    most = chunks.BLOCK_ON_CPU // one
+    most = memory.BLOCK_ON_CPU // one
     for free, plain, graph in [(10**12, most // 2, most // 4), (4 * 12 * one, 6, 3), (0, 1, 1)]:
-        monkeypatch.setattr(chunks, "free_bytes", lambda device, free=free: free)
-        assert chunks.images_at_once(model, images, create_graph=False) == plain
-        assert chunks.images_at_once(model, images, create_graph=True) == graph
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        assert memory.images_at_once(model, images, create_graph=False) == plain
+        assert memory.images_at_once(model, images, create_graph=True) == graph
     monkeypatch.undo()
-    assert 10**7 < chunks.free_bytes(torch.device("cpu")) < 10**14
+    assert 10**7 < memory.free_bytes(torch.device("cpu")) < 10**14
 
 
 # --- Baselines -------------------------------------------------------------------------------------------------------

@@ -10,9 +10,15 @@ import torchvision
 from references import CLASSES, Functional, batch, cifar, relative_error
 from torch import nn
 
-from fragile_utils import models, propagation, tracing
-from fragile_utils.propagation import AlphaBetaRule, DeepTaylorRule, EpsilonRule, LocalDerivatives, Rescale, propagate
-from fragile_utils.surrogate import softplus_surrogate
+from fragile_utils import models
+from fragile_utils.models import pretrained
+from fragile_utils.models.surrogate import softplus_surrogate
+from fragile_utils.saliency import deeplift
+from fragile_utils.saliency.deeplift import Rescale
+from fragile_utils.saliency.lrp import AlphaBetaRule, DeepTaylorRule, EpsilonRule
+from fragile_utils.saliency.propagation import trace as tracing
+from fragile_utils.saliency.propagation.propagate import propagate
+from fragile_utils.saliency.propagation.rule import LocalDerivatives
 
 RULES = {
     "gradient": LocalDerivatives(),
@@ -335,7 +341,7 @@ def test_the_slope_between_close_points_has_an_accurate_derivative_in_float32():
         a, b = x.to(dtype).requires_grad_(), x0.to(dtype).requires_grad_()
         y, y0 = F.softplus(a), F.softplus(b)
         slopes = [torch.autograd.grad(v.sum(), u, retain_graph=True)[0] for u, v in ((a, y), (b, y0))]
-        secant = propagation._Secant.apply(a, y, b, y0, *slopes)
+        secant = deeplift._Secant.apply(a, y, b, y0, *slopes)
         derivatives.append(torch.autograd.grad(secant.sum(), a)[0].double())
     assert (derivatives[0] - derivatives[1]).abs().max() < 0.05  # of 0.11; the plain quotient is off by thousands
     exact = torch.sigmoid(x0.double()) * torch.sigmoid(-x0.double()) / 2  # f''/2, the limit
@@ -362,7 +368,12 @@ def test_published_networks_are_explained_completely(name):
             if isinstance(module, nn.BatchNorm2d):  # as after training: not the identity
                 module.running_mean.uniform_(-0.1, 0.1)
                 module.running_var.uniform_(0.5, 1.5)
-    model = models.Classifier(network, models.IMAGENET_MEAN, models.IMAGENET_STD).double().eval().requires_grad_(False)
+    model = (
+        models.Classifier(network, pretrained.IMAGENET_MEAN, pretrained.IMAGENET_STD)
+        .double()
+        .eval()
+        .requires_grad_(False)
+    )
     images, targets = batch(1, size=size)
     reference = model.normalize.mean.expand(1, 3, size, size).contiguous()
     multipliers, logits = propagate(model, images, targets, Rescale(), reference)

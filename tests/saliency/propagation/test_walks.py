@@ -10,9 +10,13 @@ import torch.nn.functional as F
 from networks import Tiny
 from torch import nn
 
-from fragile_utils import saliency, tangents, tracing
-from fragile_utils.propagation import AlphaBetaRule, DeepTaylorRule, EpsilonRule, LocalDerivatives, Rescale, propagate
-from fragile_utils.surrogate import softplus_surrogate, unchanged
+from fragile_utils import saliency
+from fragile_utils.models.surrogate import softplus_surrogate, unchanged
+from fragile_utils.saliency.deeplift import Rescale
+from fragile_utils.saliency.lrp import AlphaBetaRule, DeepTaylorRule, EpsilonRule
+from fragile_utils.saliency.propagation import trace, walks
+from fragile_utils.saliency.propagation.propagate import propagate
+from fragile_utils.saliency.propagation.rule import LocalDerivatives
 
 
 class Residual(nn.Module):
@@ -96,7 +100,7 @@ def by_autograd(model, images, targets):
 
 def test_gradient_and_products_equal_the_full_hessian(case):
     model, images, targets, vectors = case
-    made = tangents.Pass(model, images, targets)
+    made = walks.Pass(model, images, targets)
     gradients, hessians = by_autograd(model, images, targets)
     wanted = (hessians @ vectors.flatten(1)[:, :, None]).view_as(vectors)
     assert wanted.abs().amax() > 1e-4
@@ -108,8 +112,8 @@ def test_gradient_and_products_equal_the_full_hessian(case):
 
 def test_channels_last_makes_no_difference(case):
     model, images, targets, vectors = case
-    plain = tangents.Pass(model, images, targets)
-    last = tangents.Pass(model, images.contiguous(memory_format=torch.channels_last), targets)
+    plain = walks.Pass(model, images, targets)
+    last = walks.Pass(model, images.contiguous(memory_format=torch.channels_last), targets)
     torch.testing.assert_close(last.multipliers, plain.multipliers)
     torch.testing.assert_close(last.product(vectors), plain.product(vectors))
 
@@ -117,7 +121,7 @@ def test_channels_last_makes_no_difference(case):
 def test_the_function_differentiates_gradient_and_logits(case):
     model, images, targets, vectors = case
     x = images.clone().requires_grad_()
-    gradient, logits = tangents.multipliers(model, x, targets)
+    gradient, logits = walks.multipliers(model, x, targets)
     weights = torch.linspace(-1, 1, logits.numel(), dtype=torch.float64).view_as(logits)
     (found,) = torch.autograd.grad((gradient * vectors).sum() + (logits * weights).sum(), x)
     y = images.clone().requires_grad_()
@@ -201,17 +205,17 @@ def test_a_pass_is_freed_with_its_gradient(case, monkeypatch):
     model, images, targets, vectors = case
     made = []
 
-    class Noted(tangents.Pass):
+    class Noted(walks.Pass):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             made.append(weakref.ref(self))
 
-    monkeypatch.setattr(tangents, "Pass", Noted)
+    monkeypatch.setattr(walks, "Pass", Noted)
     gc.disable()
     try:
         for used in (False, True):
             x = images.clone().requires_grad_()
-            gradient, logits = tangents.multipliers(model, x, targets)
+            gradient, logits = walks.multipliers(model, x, targets)
             if used:
                 torch.autograd.grad((gradient * vectors).sum(), x)
             assert made[-1]() is not None
@@ -224,14 +228,14 @@ def test_a_pass_is_freed_with_its_gradient(case, monkeypatch):
 def test_images_come_out_as_they_went_in(case):
     model, images, targets, vectors = case
     copies = images.clone(), vectors.clone()
-    tangents.Pass(model, images, targets).product(vectors)
+    walks.Pass(model, images, targets).product(vectors)
     assert torch.equal(images, copies[0])
     assert torch.equal(vectors, copies[1])
 
 
 def test_a_max_pool_after_relu_comes_first_unless_others_read_the_relu():
     def order(model, size):
-        steps = tangents.program_of(softplus_surrogate(model.eval(), 1.0), torch.rand(1, 3, size, size)).operations
+        steps = walks.program_of(softplus_surrogate(model.eval(), 1.0), torch.rand(1, 3, size, size)).operations
         return [type(operation).__name__ for operation in steps]
 
     assert order(Tiny(), 16)[-4:] == ["MaxPool", "SoftplusOfReLU", "Operation", "Weighted"]
@@ -246,7 +250,7 @@ def test_the_program_follows_the_model(tiny, tiny_batch):
 
     def check():
         wanted, _ = by_autograd(surrogate, images[:1], targets[:1])
-        torch.testing.assert_close(tangents.Pass(surrogate, images[:1], targets[:1]).multipliers, wanted)
+        torch.testing.assert_close(walks.Pass(surrogate, images[:1], targets[:1]).multipliers, wanted)
 
     check()
     tiny.first.weight.mul_(2)
@@ -261,8 +265,8 @@ def test_few_programs_are_kept(tiny, tiny_batch):
     images, targets = tiny_batch
     surrogate = softplus_surrogate(tiny, 8.0)
     for count in range(1, 7):
-        tangents.Pass(surrogate, images[:count], targets[:count])
-    assert len(surrogate.programs) == tangents.KEPT
+        walks.Pass(surrogate, images[:count], targets[:count])
+    assert len(surrogate.programs) == walks.KEPT
 
 
 class Square(nn.Module):
@@ -279,11 +283,11 @@ class Square(nn.Module):
 def test_what_cannot_be_traced_is_left_to_autograd(tiny_batch):
     images, targets = tiny_batch
     surrogate = softplus_surrogate(Square().eval().requires_grad_(False), 8.0)
-    with pytest.raises(tracing.Untraceable, match="square"):
-        tangents.Pass(surrogate, images, targets)
+    with pytest.raises(trace.Untraceable, match="square"):
+        walks.Pass(surrogate, images, targets)
     x = images.clone().requires_grad_()
     gradient, _ = saliency.Gradient().explain(surrogate, x, targets, create_graph=True)
-    assert not tangents.applicable(surrogate)
+    assert not walks.applicable(surrogate)
     assert torch.autograd.grad(gradient.square().sum(), x)[0].abs().amax() > 0
 
 
@@ -291,15 +295,15 @@ def test_parameters_that_learn_keep_their_gradients(tiny, tiny_batch):
     """A regulariser of the gradient needs derivatives by the parameters, which only autograd gives."""
     images, targets = tiny_batch
     surrogate = softplus_surrogate(tiny.requires_grad_(True), 8.0)
-    assert not tangents.applicable(surrogate)
+    assert not walks.applicable(surrogate)
     gradient, _ = saliency.Gradient().explain(surrogate, images.clone().requires_grad_(), targets, create_graph=True)
     assert torch.autograd.grad(gradient.square().sum(), tiny.first.weight)[0].abs().amax() > 0
     surrogate.constant = True
-    assert tangents.applicable(surrogate)
+    assert walks.applicable(surrogate)
 
 
 def test_a_linear_score_has_no_curvature():
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 2)).eval().requires_grad_(False)
     images = torch.rand(2, 3, 4, 4)
-    made = tangents.Pass(softplus_surrogate(model, 1.0), images, torch.tensor([0, 1]))
+    made = walks.Pass(softplus_surrogate(model, 1.0), images, torch.tensor([0, 1]))
     assert torch.equal(made.product(torch.rand_like(images)), torch.zeros_like(images))

@@ -10,9 +10,9 @@ The reference describes things where they are defined, and readers write them ot
 docstring it is, in its room or in the package; and each function and class is shown under the name that one writes.
 """
 
+import importlib
 import pkgutil
 import re
-import sys
 from types import ModuleType
 
 from sphinx import addnodes
@@ -111,5 +111,5 @@ def show_as_written(app, doctree):
 def written(module, name):
     """What one writes before a name: its room, where that has it among its public names, else its module."""
     room, _, file = module.rpartition(".")
-    public = getattr(sys.modules[room], "__all__", ())
+    public = getattr(importlib.import_module(room), "__all__", ())
     return room.rpartition(".")[2] if name in public else file

@@ -9,18 +9,11 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 FRONT_AND_BACK = sorted((ROOT / "book").rglob("*.md"))
 PAGES = CHAPTERS + FRONT_AND_BACK
-MODULES = sorted((ROOT / "fragile_utils").glob("*.py"))
-THROUGH_OTHERS = {  # the reference shows their contents in the module that readers import
-    "saliency": {"method", "gradients", "relevance"},
-    "attacks": {"objectives"},
-    "data": {"batch", "samples", "folders", "stored", "cifar10"},
-    "experiments": {"grid", "subjects", "plan", "computing"},
-}
-NOT_IN_THE_REFERENCE = {"__init__", "__main__"}.union(*THROUGH_OTHERS.values())
+PACKAGE = ROOT / "fragile_utils"
 LONGEST_CELL = 25  # lines
 
 
@@ -202,15 +195,28 @@ def test_a_page_is_in_the_table_of_contents(path):
 # --- The reference ----------------------------------------------------------------------------------------------------
 
 
-def test_the_reference_has_every_module_once():
-    documented = re.findall(
-        r"^\.\. automodule:: fragile_utils\.(\w+)$", "\n".join(map(source, FRONT_AND_BACK)), flags=re.MULTILINE
-    )
-    assert sorted(documented) == sorted({path.stem for path in MODULES} - NOT_IN_THE_REFERENCE)
+def modules():
+    """The names of rooms and of the files in them, but for private ones and the command line."""
+    for path in PACKAGE.rglob("*.py"):
+        parts = [part for part in path.relative_to(PACKAGE).with_suffix("").parts if part != "__init__"]
+        private = any(part.startswith("_") for part in parts if part != "_base")
+        if parts and not private and parts[0] != "cli":
+            yield ".".join(parts)
+
+
+def test_the_reference_has_every_module_once_on_the_page_of_its_room():
+    documented = [
+        (name, path.stem)
+        for path in FRONT_AND_BACK
+        for name in re.findall(r"^\.\. automodule:: fragile_utils\.([\w.]+)$", source(path), flags=re.MULTILINE)
+    ]
+    machinery = ("_base", "saliency.propagation")
+    pages = {name: "machinery" if name.startswith(machinery) else name.split(".")[0] for name in modules()}
+    assert sorted(documented) == sorted(pages.items())
 
 
 def test_the_reference_shows_the_help_of_every_command():
-    commands = {path.stem for path in (ROOT / "fragile_utils" / "commands").glob("*.py")} - {"__init__", "common"}
+    commands = {path.stem for path in (PACKAGE / "cli").glob("[!_]*.py")}
     page = source(ROOT / "book" / "api" / "command_line.md")
     assert sorted(re.findall(r'^show_help\("(\w+)"\)$', page, flags=re.MULTILINE)) == sorted(commands)
 
@@ -237,6 +243,30 @@ def test_formulas_in_docstrings_are_kept_as_they_are(extension):
     assert (literal.tagname, literal.astext()) == ("literal_block", "a = |b|\n  + c_")
     assert last.astext() == "Parameters"
     assert not list(document.findall(lambda node: node.tagname in ("system_message", "problematic")))
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "leads_to"),
+    [
+        ("attacks.run", "fragile_utils.plots.attack", "fragile_utils.attacks.algorithm.run"),
+        ("TopK", "fragile_utils.attacks", "fragile_utils.attacks.objectives.TopK"),
+        ("Batch.label_names", "fragile_utils.data.sources", "fragile_utils.data.batch.Batch.label_names"),
+        ("fragile_utils.experiments.Sweep", None, "fragile_utils.experiments.sweep.Sweep"),
+        ("plots.widgets", "fragile_utils.plots", "fragile_utils.plots.widgets"),
+        ("data", "fragile_utils.experiments.sweep", None),  # the module there, but a parameter in docstrings
+        ("attacks.nothing", "fragile_utils.attacks", None),
+    ],
+)
+def test_a_name_in_a_docstring_leads_to_where_it_is_defined(extension, name, where, leads_to):
+    found = [full for full in extension("plain_docstrings").meanings(name, where) if full.startswith("fragile_utils")]
+    assert found[:1] == ([] if leads_to is None else [leads_to])
+
+
+def test_a_name_stands_in_the_reference_as_one_writes_it(extension):
+    written = extension("plain_docstrings").written
+    assert written("fragile_utils.attacks.algorithm", "run") == "attacks"
+    assert written("fragile_utils.attacks.regions", "rectangle") == "regions"
+    assert written("fragile_utils.metrics", "compare") == "metrics"
 
 
 def test_the_role_finds_the_chapter_of_a_number(extension):

@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError:  # Python 3.10; pytest brings tomli there
     import tomli as tomllib
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
 
 if not (SITE / "searchindex.js").exists():

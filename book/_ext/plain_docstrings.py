@@ -76,12 +76,13 @@ class FollowNames(SphinxPostTransform):
 
 
 def meanings(name, module=None, of=None):
-    """Yield what a name may stand for in a class, its module, the packages around it, and by itself; see `defined`."""
+    """Yield what a name of the package may stand for in a class, in its module, and in those around it; see `defined`."""
+    if name.startswith(PACKAGE):
+        yield from defined(name)
     place = f"{module or PACKAGE}.{of}" if of else module or PACKAGE
     while place:
         yield from defined(f"{place}.{name}", modules="." in name)  # `data` alone is a parameter, and no module
         place = place.rpartition(".")[0]
-    yield from defined(name)
 
 
 def defined(name, modules=True):
@@ -102,7 +103,7 @@ def defined(name, modules=True):
 def show_as_written(app, doctree):
     """Put before the name of each function and class what one writes before it."""
     for signature in doctree.findall(addnodes.desc_signature):
-        if signature.get("module", "").startswith(PACKAGE) and not signature["class"]:
+        if (signature.get("module") or "").startswith(PACKAGE) and not signature["class"]:
             name = next(signature.findall(addnodes.desc_name))
             before = f"{written(signature['module'], signature['fullname'])}."
             name.parent.insert(name.parent.index(name), addnodes.desc_addname(before, before))

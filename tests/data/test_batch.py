@@ -1,0 +1,60 @@
+"""Images, labels and names, which stay together."""
+
+import numpy as np
+import pytest
+import torch
+
+from fragile_utils import data
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        *[(2, [2]), (slice(1, 3), [1, 2]), ([4, 0], [4, 0]), (torch.tensor([True] + [False] * 4), [0]), (-1, [4])],
+        *[(np.int64(3), [3]), (torch.tensor(3), [3])],
+    ],
+    ids=["number", "slice", "list", "mask", "from the end", "NumPy's number", "a tensor's number"],
+)
+def test_batch_indexing_keeps_images_labels_and_names_together(index, expected):
+    images = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 3, 2, 2) / 5
+    part = data.Batch(images, torch.arange(5), names=tuple("abcde"))[index]
+    assert part.labels.tolist() == expected
+    assert part.names == tuple("abcde"[i] for i in expected)
+    assert torch.equal(part.images, images[expected])
+
+
+def test_correct_keeps_what_the_model_gets_right(tiny, tiny_batch):
+    images, predicted = tiny_batch
+    labels = predicted.clone()
+    labels[1] = (labels[1] + 1) % 5
+    labels[4] = data.UNKNOWN
+    batch = data.Batch(images, labels)
+    assert batch.correct(tiny).names == ("image 0", "image 2", "image 3", "image 5")
+    assert torch.equal(batch.labelled_by(tiny).labels, torch.where(torch.arange(6) == 1, labels, predicted))
+
+
+def test_a_batch_without_correct_images_is_empty(tiny, tiny_batch):
+    images, predicted = tiny_batch
+    assert len(data.Batch(images, (predicted + 1) % 5).correct(tiny)) == 0
+
+
+def test_to_moves_everything(tiny_batch):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    moved = data.Batch(*tiny_batch).to(device)
+    assert moved.images.device.type == moved.labels.device.type == device
+    assert torch.equal(moved.images.cpu(), tiny_batch[0])
+
+
+def test_split_deals_out_every_image_once(tiny_batch):
+    batch = data.Batch(*tiny_batch)
+    first, rest = batch.split(4, seed=1)
+    assert sorted(first.names + rest.names) == sorted(batch.names)
+    assert (len(first), len(rest)) == (4, 2)
+    assert batch.split(4, seed=1)[0].names == first.names != batch.split(4, seed=2)[0].names
+    with pytest.raises(ValueError, match="first: expected a whole number from 1 to 6, got 7"):
+        batch.split(7)
+
+
+def test_an_image_without_a_label_is_refused():
+    with pytest.raises(ValueError, match=r"shape \(2,\)"):
+        data.Batch(torch.rand(2, 3, 4, 4), torch.tensor([0]))

@@ -1,0 +1,28 @@
+"""What a user names on the command line."""
+
+import pytest
+import torch
+from pictures import RED, save
+
+from fragile_utils import data
+
+
+def test_load_labels_what_it_can(tmp_path):
+    save(tmp_path / "a.png", RED)
+    assert data.load(tmp_path, size=8).labels.tolist() == [data.UNKNOWN]
+    assert data.load(tmp_path / "a.png", size=8).label_names == ("unknown",)
+    save(tmp_path / "wn" / "0001_n01443537_goldfish.png", RED)
+    assert data.load(tmp_path / "wn", size=8).label_names == ("goldfish",)
+    assert len(data.load("cifar10-samples", limit=3)) == 3
+    assert data.load("cifar10-samples").images.shape[-2:] == (32, 32)
+
+
+def test_load_brings_the_imagenet_samples_to_a_size():
+    small = data.load("imagenet-samples", size=64)
+    assert torch.equal(small.images, data.imagenet_samples(64).images)
+    assert data.load("imagenet-samples", size=None, limit=1).images.shape == (1, 3, 227, 227)
+
+
+def test_an_unknown_source_is_refused_with_the_names_of_the_samples(tmp_path):
+    with pytest.raises(ValueError, match="embedded samples are imagenet-samples"):
+        data.load(tmp_path / "none")

@@ -76,7 +76,7 @@ class FollowNames(SphinxPostTransform):
 
 
 def meanings(name, module=None, of=None):
-    """Yield what a name of the package may stand for in a class, in its module, and in those around it; see `defined`."""
+    """Yield what a name of the package may stand for in a class, its module and those around it; see `defined`."""
     if name.startswith(PACKAGE):
         yield from defined(name)
     place = f"{module or PACKAGE}.{of}" if of else module or PACKAGE

@@ -19,3 +19,17 @@ class Tiny(nn.Module):
         x = torch.relu(self.first(images * 2 - 1))
         x = self.pool(torch.relu(self.second(x)))
         return self.last(x.flatten(1))
+
+
+def network(layout, batch_norm, seed=0):
+    """A network for CIFAR-10 of this layout, random but for its seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        built = layout.build(batch_norm)
+        for layer in built:
+            if isinstance(layer, torch.nn.BatchNorm2d):  # as after training, in no respect the identity
+                for value in (layer.weight, layer.running_var):
+                    torch.nn.init.uniform_(value, 0.5, 2)
+                for value in (layer.bias, layer.running_mean):
+                    torch.nn.init.normal_(value)
+    return built.eval()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from captum.attr._core import deep_lift
 from torch import nn
 
+from fragile_utils import saliency
 from fragile_utils.models import Classifier
 
 MEAN, STD = (0.48, 0.45, 0.41), (0.25, 0.24, 0.26)
@@ -130,3 +131,23 @@ class _SummingUnpool:
     def unpool(values, indices, kernel_size, stride, padding, shape):
         plane = torch.zeros(shape, dtype=values.dtype).flatten(2)
         return plane.scatter_add(2, indices.flatten(2), values.flatten(2)).view(shape)
+
+
+def functional_of(attributions, seed=7):
+    """A function of the maps that no method is made for: linear plus quadratic, with random coefficients."""
+    generator = torch.Generator().manual_seed(seed)
+    maps = saliency.normalize(attributions)
+    pixels = maps.shape[1] * maps.shape[2]
+    linear = torch.randn(maps.shape[1:], generator=generator, dtype=maps.dtype)
+    mixed = torch.randn(maps.shape[1:], generator=generator, dtype=maps.dtype)
+    return (maps * linear).sum() + pixels * (maps * maps.roll((1, 2), (1, 2)) * mixed).sum()
+
+
+def gradient_of(explain, images):
+    x = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(functional_of(explain(x)), x)
+    return gradient
+
+
+def score_difference(model, images, reference, targets):
+    return (model(images) - model(reference)).gather(1, targets[:, None]).squeeze(1)

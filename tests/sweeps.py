@@ -13,6 +13,8 @@ from networks import Tiny
 from fragile_utils import data, experiments, models
 
 COUNT = 12  # images
+CELL = ["model", "data", "method", "attack", "eps"]
+PYTHONPATH = os.pathsep.join(map(str, Path(__file__).resolve().parents[:2]))  # what a new process needs
 SMALL = {
     "models": "sweeps:network",
     "data": "sweeps:images",
@@ -59,6 +61,14 @@ def many_images(size: int | None, fit: str, limit: int | None) -> data.Batch:
 
 def small(**changes) -> experiments.Sweep:
     return experiments.Sweep.from_dict(SMALL | {"data": "sweeps:many_images"} | changes)
+
+
+def same(a: pd.DataFrame, b: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(a, b, check_exact=True)
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted((folder / "shards").iterdir())
 
 
 def rows(folder: Path) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Tiny
+from small_attacks import ATTACKS, GRADIENT, attack
 
 from fragile_utils import attacks, data, metrics, saliency
 from fragile_utils._base import precision
@@ -16,20 +17,7 @@ from fragile_utils.attacks import algorithm, regions
 from fragile_utils.models.surrogate import choose_beta, softplus_surrogate
 from fragile_utils.saliency.integrated_gradients import GUIDE_STEPS
 
-GRADIENT = saliency.Gradient()
-REGION = regions.rectangle(16, 16, top=2, left=8, bottom=8, right=14)
-ATTACKS = {
-    "topk": attacks.TopK(20),
-    "mass-center": attacks.MassCenter(),
-    "targeted": attacks.Targeted(REGION),
-    "random": attacks.RandomSign(),
-}
 TENSORS = [f.name for f in dataclasses.fields(attacks.Result) if f.type is torch.Tensor]
-
-
-def attack(name, tiny, images, labels, **options):
-    options = {"eps": 0.05, "steps": 15, "step_size": 0.01, "beta": 8.0} | options
-    return attacks.run(ATTACKS[name], tiny, images, labels, GRADIENT, **options)
 
 
 # --- The contract ----------------------------------------------------------------------------------------------------
@@ -116,33 +104,6 @@ def test_the_loop_is_algorithm_1(tiny, tiny_batch):
     torch.testing.assert_close(result.images[0], kept, atol=1e-12, rtol=0)
 
 
-def test_topk_lowers_the_mass_of_the_top_pixels(tiny, tiny_batch):
-    result = attack("topk", tiny, *tiny_batch)
-    top = metrics.top_mask(result.maps_before, 20)
-    before, after = ((m * top).sum(dim=(1, 2)) for m in (result.maps_before, result.maps))
-    torch.testing.assert_close(-after, result.dissimilarity)
-    assert result.success.any()
-    assert (after[result.success] < 0.8 * before[result.success]).all()
-
-
-def test_the_curve_holds_the_dissimilarity_of_each_iterate(tiny, tiny_batch):
-    result = attack("topk", tiny, *tiny_batch)
-    assert result.curve.shape == (15, 6)
-    for i in result.success.nonzero().flatten().tolist():
-        assert result.curve[result.iteration[i] - 1, i] == result.dissimilarity[i]
-
-
-def test_random_sign_moves_every_value_by_eps_with_even_odds(tiny, tiny_batch):
-    images = tiny_batch[0].repeat(4, 1, 1, 1)
-    images = images * 0.9 + 0.05  # so that no pixel is cut off at 0 or 1
-    result = attack("random", tiny, images, data.predict(tiny, images), eps=8 / 255)
-    change = (result.images - images)[result.success]
-    assert len(change) > 12
-    torch.testing.assert_close(change.abs(), torch.full_like(change, 8 / 255), atol=1e-6, rtol=0)
-    assert (change > 0).double().mean().item() == pytest.approx(0.5, abs=0.02)
-    assert result.steps == 1
-
-
 def test_a_linear_model_cannot_be_attacked():
     """Its gradient is the same everywhere: H = 0."""
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 3)).eval().requires_grad_(False)
@@ -150,65 +111,6 @@ def test_a_linear_model_cannot_be_attacked():
     result = attacks.run(attacks.TopK(5), model, images, data.predict(model, images), GRADIENT, eps=0.1, steps=5)
     assert result.reasons == ("no iterate moved the map",) * 2
     np.testing.assert_allclose(metrics.compare(GRADIENT(model, images, result.labels), result.maps, 5), [[1, 1, 0]] * 2)
-
-
-# --- Mass centre and target -----------------------------------------------------------------------------------------
-
-
-def test_mass_center_moves_the_centre_by_what_it_says(tiny, tiny_batch):
-    result = attack("mass-center", tiny, *tiny_batch)
-    shift = metrics.center_shift(result.maps_before, result.maps)
-    torch.testing.assert_close(shift, result.dissimilarity)
-    noise = attack("random", tiny, *tiny_batch)
-    assert shift.mean() > 2 * metrics.center_shift(noise.maps_before, noise.maps).mean()
-
-
-def test_a_distance_of_zero_has_a_direction(tiny, tiny_batch):
-    """On a smooth network the first map is the reference itself; the attack must not stand still there."""
-    smooth = softplus_surrogate(tiny, 8.0)
-    maps = GRADIENT(smooth, *tiny_batch).requires_grad_()
-    distance = attacks.MassCenter().dissimilarity(maps, metrics.center_of_mass(maps.detach()))
-    assert torch.equal(distance, torch.zeros(6))
-    assert (torch.autograd.grad(distance.sum(), maps)[0].flatten(1).abs().amax(1) > 0).all()
-
-
-def test_a_targeted_attack_gathers_mass_in_the_region(tiny, tiny_batch):
-    result = attack("targeted", tiny, *tiny_batch)
-    before, after = (m[:, REGION].sum(1) for m in (result.maps_before, result.maps))
-    torch.testing.assert_close(result.dissimilarity_before, before)
-    torch.testing.assert_close(result.dissimilarity, after)
-    assert (after[result.success] > 1.3 * before[result.success]).all()
-    assert result.success.sum() >= 5
-
-
-def test_each_image_can_have_a_region_of_its_own(tiny, tiny_batch):
-    images, labels = tiny_batch
-    masks = torch.stack([REGION.roll(i, dims=0) for i in range(6)])
-    options = {"eps": 0.05, "steps": 5, "step_size": 0.01, "beta": 8.0}
-    both = attacks.run(attacks.Targeted(masks), tiny, images, labels, GRADIENT, **options)
-    third = attacks.run(attacks.Targeted(masks[2]), tiny, images, labels, GRADIENT, **options)
-    torch.testing.assert_close(both.dissimilarity[2], third.dissimilarity[2])
-    assert attacks.Targeted(masks) == attacks.Targeted(masks.clone()) != attacks.Targeted(REGION)
-    assert repr(attacks.Targeted(REGION)) == "Targeted(region of 36 pixels)"
-
-
-@pytest.mark.parametrize(
-    ("region", "message"),
-    [
-        (torch.ones(16, 16), "dtype torch.float32"),
-        (torch.zeros(16, 16, dtype=torch.bool), "at least one pixel"),
-        (torch.ones(16, dtype=torch.bool), r"got \(16,\)"),
-        ([[True]], "got list"),
-    ],
-)
-def test_bad_regions_are_refused(region, message):
-    with pytest.raises(ValueError, match=message):
-        attacks.Targeted(region)
-
-
-def test_a_region_of_another_size_is_refused(tiny, tiny_batch):
-    with pytest.raises(ValueError, match=r"region: expected a mask for maps of shape \(6, 16, 16\), got \(8, 8\)"):
-        attacks.run(attacks.Targeted(torch.ones(8, 8, dtype=torch.bool)), tiny, *tiny_batch, GRADIENT, eps=0.1, steps=1)
 
 
 # --- Options of the loop ---------------------------------------------------------------------------------------------
@@ -314,12 +216,6 @@ def test_a_network_smoothed_by_the_surrogate_can_be_attacked(method, tiny, tiny_
     assert found.success.any()
     for field in ("images", "maps_before", "maps", "confidence", "curve"):
         torch.testing.assert_close(getattr(found, field), getattr(expected, field))
-
-
-def test_confidence_is_the_probability_of_the_label(tiny, tiny_batch):
-    result = attack("topk", tiny, *tiny_batch)
-    for images, found in ((tiny_batch[0], result.confidence_before), (result.images, result.confidence)):
-        torch.testing.assert_close(found, tiny(images).softmax(1).gather(1, result.labels[:, None])[:, 0])
 
 
 def test_beta_is_chosen_for_a_model_that_has_none(tiny, tiny_batch):
@@ -445,6 +341,7 @@ def test_nothing_global_changes(tiny, tiny_batch, allowed):
 
 # --- Bad input -------------------------------------------------------------------------------------------------------
 
+
 IMAGES, LABELS = torch.rand(2, 3, 16, 16), torch.tensor([0, 1])
 BAD = {
     "NaN image": ({"images": IMAGES * torch.nan}, "not finite"),
@@ -493,12 +390,6 @@ def test_training_mode_is_refused(tiny):
     tiny.pool.train()
     with pytest.raises(ValueError, match="training mode in pool"):
         attack("topk", tiny, IMAGES, LABELS)
-
-
-@pytest.mark.parametrize("k", [0, -3, 2.5, True], ids=repr)
-def test_k_is_checked_when_the_attack_is_made(k):
-    with pytest.raises(ValueError, match="k: expected a whole number"):
-        attacks.TopK(k)
 
 
 # --- The paper's figures ---------------------------------------------------------------------------------------------

@@ -1,17 +1,12 @@
-"""The command line as a user meets it: output, exit status, files."""
-
-import json
-import subprocess
-import sys
+"""`fragile attack` as a user meets it: output, exit status, files."""
 
 import numpy as np
 import pytest
-import torch
 from command_line import assert_refused, records
 from PIL import Image
 
 from fragile_utils import attacks
-from fragile_utils.cli import main, parser
+from fragile_utils.cli import parser
 
 KEYS = {"image", "label", "label_after", "linf", "success", "topk_intersection", "rank_correlation", "center_shift"}
 
@@ -105,16 +100,6 @@ def test_an_image_of_another_class_is_reported_and_left_out_of_the_means(fragile
     assert (summary["successes"], summary["failures"], summary["topk_intersection"]) == (0, 1, None)
 
 
-def test_info_says_what_is_there(fragile):
-    status, out, _ = fragile("info", "--json")
-    facts = json.loads(out)
-    assert status == 0
-    assert facts["torch"] == torch.__version__.split("+")[0]
-    assert facts["imagenet-samples"] == "20 images"
-    assert facts["FRAGILE_DATA"].startswith("missing")
-    assert fragile("info")[1].count("\n") == len(facts)
-
-
 BAD = {
     "eps 0": (["--eps", 0], "--eps: expected a number above 0, got 0.0"),
     "eps negative": (["--eps", -1], "--eps: expected a number above 0, got -1.0"),
@@ -152,31 +137,3 @@ def test_wrong_input_is_one_clear_line_and_exit_status_2(case, fragile, tmp_path
     arguments, message = BAD[case]
     assert_refused(fragile("attack", "--steps", 1, "--images", 1, "--out", "pictures", *arguments), message)
     assert not (tmp_path / "pictures").exists()
-
-
-@pytest.mark.parametrize("arguments", [[], ["attack", "--eps", "small"], ["attack", "--method", "tea-leaves"]], ids=str)
-def test_wrong_usage_ends_with_status_2(arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    assert stop.value.code == 2
-    assert "fragile" in capsys.readouterr().err
-
-
-def test_a_picture_that_cannot_be_written_leaves_nothing_half_done(fragile, tmp_path, monkeypatch):
-    from pathlib import Path
-
-    def full(path, content):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    status, _, err = fragile("attack", "--steps", 1, "--images", 1, "--out", tmp_path / "pictures")
-    assert status == 2
-    assert "No space left on device" in err
-    assert list((tmp_path / "pictures").iterdir()) == []
-
-
-def test_it_runs_as_a_module():
-    done = subprocess.run(
-        [sys.executable, "-m", "fragile_utils", "--version"], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "fragile 0.1.0\n"

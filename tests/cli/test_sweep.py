@@ -1,4 +1,4 @@
-"""`fragile sweep` and `fragile report` as a user meets them: output, exit status, files."""
+"""`fragile sweep` as a user meets it: output, exit status, files."""
 
 import json
 import os
@@ -8,20 +8,11 @@ import sys
 import threading
 import time
 
-import pandas as pd
 import pytest
 import sweeps
 from command_line import assert_refused
 
-from fragile_utils import attacks, experiments
-from fragile_utils.data import stored
-from fragile_utils.experiments import _compute, report
-from fragile_utils.plots import sweeps as figures
-
-
-@pytest.fixture(autouse=True)
-def forget():
-    _compute._loaded.cache_clear()
+from fragile_utils import attacks
 
 
 @pytest.fixture
@@ -29,17 +20,6 @@ def config(tmp_path):
     path = tmp_path / "sweep.json"
     path.write_text(json.dumps(sweeps.small().to_dict()))
     return path
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The folder of a finished sweep."""
-    folder = tmp_path_factory.mktemp("finished")
-    experiments.run(sweeps.small(about="a small sweep"), folder, shard_size=4)
-    return folder
-
-
-# --- fragile sweep ---------------------------------------------------------------------------------------------------
 
 
 def test_a_sweep_is_run_resumed_and_looked_at(fragile, config, tmp_path):
@@ -133,111 +113,14 @@ def test_other_settings_are_refused_by_name(fragile, folder, tmp_path):
     )
 
 
-# --- fragile report --------------------------------------------------------------------------------------------------
-
-
-def test_the_report_is_a_table_a_figure_and_files(fragile, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "linesep", "\r\n")  # as on Windows
-    status, out, err = fragile("report", folder, "--out", tmp_path / "report")
-    assert (status, err) == (0, "")
-    lines = out.splitlines()
-    assert lines[0] == "7 images of sweeps:many_images (sweeps:network)"
-    assert lines[1].startswith("torch ")
-    assert len(lines) == 2 + 1 + 8 + 1
-    assert {path.name for path in (tmp_path / "report").iterdir()} == {
-        "summary.csv",
-        "figure.png",
-        "rows.csv",
-        "rows.json",
-    }
-    assert (tmp_path / "report" / "figure.png").read_bytes()[:4] == b"\x89PNG"
-    for name in ("summary.csv", "rows.csv"):
-        assert b"\r" not in (tmp_path / "report" / name).read_bytes()
-    found = pd.read_csv(tmp_path / "report" / "summary.csv")
-    expected = experiments.summary(sweeps.rows(folder))
-    pd.testing.assert_frame_equal(found, expected, check_exact=False, check_dtype=False, rtol=1e-5)
-    row = expected.iloc[0]
-    assert f"{row['mean']:.3g} [{row.low:.3g}, {row.high:.3g}] {row['median']:.3g}" in lines[3]
-
-
-def test_the_report_for_programs(fragile, folder, tmp_path):
-    _, out, _ = fragile("report", folder, "--out", tmp_path, "--json")
-    records = [json.loads(line) for line in out.splitlines()]
-    assert len(records) == 24
-    assert records[0].keys() == set(experiments.summary(sweeps.rows(folder)).columns)
-
-
-def test_collected_results_are_what_the_book_reads(fragile, folder, tmp_path, monkeypatch):
-    status, out, _ = fragile("report", folder, "--collect", tmp_path / "results" / "small")
-    assert status == 0
-    assert out.split() == [f"{tmp_path}/results/small.csv", f"{tmp_path}/results/small.json"]
-    monkeypatch.setattr(stored.resources, "files", lambda _: tmp_path)
-    settings, table = stored.results("small")
-    assert settings["about"] == "a small sweep"
-    assert settings["sweep"]["steps"] == 3
-    expected = sweeps.rows(folder).drop(columns=["model", "data"])
-    expected["reason"] = expected["reason"].replace("", float("nan"))
-    pd.testing.assert_frame_equal(table, expected, check_exact=False, rtol=1e-5, check_dtype=False)
-
-
-def test_an_incomplete_sweep_is_reported_as_such(fragile, folder, tmp_path):
-    copy = tmp_path / "copy"
-    (copy / "shards").mkdir(parents=True)
-    (copy / "settings.json").write_bytes((folder / "settings.json").read_bytes())
-    for path in sorted((folder / "shards").iterdir())[:5]:
-        (copy / "shards" / path.name).write_bytes(path.read_bytes())
-    status, out, err = fragile("report", copy)
-    assert status == 0
-    assert err == "fragile: incomplete: 5 of 16 shards; fragile sweep computes the others\n"
-    assert "incomplete: 5 of 16 shards" in out
-    assert (copy / "report" / "figure.png").exists()
-
-
-def test_a_report_of_nothing_is_refused(fragile, tmp_path):
-    assert_refused(fragile("report", tmp_path), "expected the folder of a sweep")
-
-
-# --- The figure ------------------------------------------------------------------------------------------------------
-
-
-def test_the_figure_shows_the_summary(folder):
-    summary = experiments.summary(sweeps.rows(folder))
-    drawn = figures.figure(summary, "a note")
-    assert len(drawn.axes) == 3 * 2
-    assert drawn.get_suptitle() == "a note"
-    assert [axes.get_title() for axes in drawn.axes[:2]] == ["gradient", "integrated gradients"]
-    panel = drawn.axes[3]  # rank correlation of integrated gradients
-    rows = summary[(summary.method == "integrated-gradients") & (summary.measure == "rank_correlation")]
-    for container, attack in zip(panel.containers, ("random-sign", "topk"), strict=True):
-        line = container.lines[0]
-        assert line.get_xdata().tolist() == [4, 16]
-        assert line.get_ydata().tolist() == rows[rows.attack == attack]["mean"].tolist()
-    assert [text.get_text() for text in drawn.axes[1].get_legend().get_texts()] == ["random signs", "top-k"]
-
-
-def test_the_figure_names_networks_and_data_where_there_are_several(folder):
-    summary = experiments.summary(sweeps.rows(folder))
-    both = pd.concat(
-        [summary, summary.assign(model="another", attack=summary.attack.replace("topk", "mine"))], ignore_index=True
-    )
-    drawn = figures.figure(both)
-    assert [axes.get_title() for axes in drawn.axes[:4]] == [
-        f"{model}\n{method}"
-        for model in ("sweeps:network", "another")
-        for method in ("gradient", "integrated gradients")
-    ]
-    assert "another" in report.text(both)
-
-
 @pytest.mark.slow
 def test_ctrl_c_ends_a_sweep_on_local_processes_quietly(tmp_path, config):
     """As a terminal sends it: to every process of the group."""
-    here = os.path.dirname(os.path.abspath(__file__))
     config.write_text(json.dumps(sweeps.small(images=24, steps=200).to_dict()))
     command = [sys.executable, "-m", "fragile_utils", "sweep", config, "--out", tmp_path / "out", "--shard-size", "3"]
     process = subprocess.Popen(
         [*map(str, command), "--scheduler", "local:2"],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([here, os.path.dirname(here)])},
+        env=os.environ | {"PYTHONPATH": sweeps.PYTHONPATH},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,

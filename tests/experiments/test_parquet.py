@@ -1,8 +1,7 @@
-"""Tables on disk: whole or not there, and refused when they are not what was written."""
+"""Tables on disk: whole or not there, and refused when they are damaged."""
 
 import errno
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fragile_utils._base import files
 from fragile_utils.experiments import _parquet
 
 TABLE = pd.DataFrame(
@@ -128,13 +126,3 @@ def test_an_interrupt_while_writing_leaves_nothing_half_done(path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         _parquet.write(path, TABLE[:1], ABOUT)
     assert [entry.name for entry in path.parent.iterdir()] == ["shard.parquet"]
-
-
-def test_what_killed_processes_left_behind_is_removed_and_what_is_being_written_is_not(tmp_path):
-    old, new, other = (tmp_path / name for name in (".a.parquet.1.part", ".b.parquet.2.part", "c.part"))
-    for path in (old, new, other):
-        path.write_bytes(b"")
-    for path in (old, other):
-        os.utime(path, (time.time() - 2 * files.LEFT_BEHIND,) * 2)
-    files.sweep_up(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {new.name, other.name}

@@ -1,33 +1,15 @@
-"""Influence against its definition, retraining, and Captum."""
+"""Influence against its definition and retraining."""
 
-import functools
 import warnings
 
 import numpy as np
 import pytest
 import torch
-from classified import examples
+from classified import L2, examples, flat, trained
 from scipy import stats
-from scipy.sparse import linalg as sparse
 from torch import nn
 
 from fragile_utils import influence
-from fragile_utils.influence import captum, head, solvers
-
-L2 = 0.02
-
-
-@functools.cache
-def trained(classes=3):
-    features, labels = examples(n=80, classes=classes, seed=classes)
-    test = examples(n=12, classes=classes, seed=classes + 100)
-    return influence.fit(features, labels, l2=L2), features, labels, test
-
-
-def flat(factors):
-    residuals, inputs = factors
-    return (residuals[:, :, None] * inputs[:, None, :]).flatten(1)
-
 
 # --- The Hessian -----------------------------------------------------------------------------------------------------
 
@@ -46,6 +28,15 @@ def test_the_hessian_is_that_of_the_training_objective(classes):
     torch.testing.assert_close(hessian.matrix(), expected.reshape(hessian.size, hessian.size))
     vectors = torch.randn(7, *head.theta.shape, generator=torch.Generator().manual_seed(0)).double()
     torch.testing.assert_close(hessian.product(vectors).flatten(1), vectors.flatten(1) @ hessian.matrix())
+
+
+def test_l2_is_part_of_the_hessian_and_damping_comes_on_top():
+    head, features, labels, test = trained()
+    without = influence.Head(head.mean, head.scale, head.theta, 0.0)
+    torch.testing.assert_close(
+        influence.Influence(without, features, labels, influence.Exact(damping=L2 + 0.1))(*test),
+        influence.Influence(head, features, labels, influence.Exact(damping=0.1))(*test),
+    )
 
 
 # --- The sign and the definition -------------------------------------------------------------------------------------
@@ -94,109 +85,6 @@ def test_influence_predicts_leave_one_out_retraining():
     assert (torch.stack(changes).T / predicted).median().item() == pytest.approx(1, abs=0.15)  # the scale and the sign
 
 
-# --- Captum ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("classes", [2, 3])
-def test_influence_equals_captums(classes):
-    """Captum's NaiveInfluenceFunction, rescaled by n and the sign: its Hessian is that of the summed loss."""
-    head, features, labels, test = trained(classes)
-    captums = captum.naive_influence(head, features, labels, *test)
-    torch.testing.assert_close(influence.Influence(head, features, labels)(*test), captums, rtol=1e-6, atol=1e-8)
-
-
-def test_captums_tracin_is_the_product_of_the_gradients():
-    head, features, labels, test = trained()
-    (residuals, inputs), (others, other_inputs) = head.gradients(features, labels), head.gradients(*test)
-    expected = -(others @ residuals.T) * (other_inputs[:, :-1] @ inputs[:, :-1].T)
-    torch.testing.assert_close(captum.tracin(head, features, labels, *test), expected)
-
-
-def test_captums_similarity_is_the_cosine_of_the_features():
-    head, features, labels, test = trained()
-    a, b = (head.inputs(x)[:, :-1].numpy() for x in (test[0], features))
-    expected = -(a @ b.T) / np.linalg.norm(a, axis=1)[:, None] / np.linalg.norm(b, axis=1)
-    np.testing.assert_allclose(captum.similarity(head, features, labels, *test).numpy(), expected)
-
-
-def test_captum_is_given_checked_examples():
-    head, features, labels, (test, test_labels) = trained()
-    for method in (captum.naive_influence, captum.tracin, captum.similarity):
-        with pytest.raises(ValueError, match="expected 5 columns"):
-            method(head, features, labels, test[:, 1:], test_labels)
-
-
-# --- Conjugate gradients ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("classes", [2, 4])
-def test_conjugate_gradients_equal_exact(classes):
-    head, features, labels, test = trained(classes)
-    exact, iterative = (
-        influence.Influence(head, features, labels, solver)(*test)
-        for solver in (influence.Exact(damping=0.01), influence.ConjugateGradients(damping=0.01))
-    )
-    torch.testing.assert_close(iterative, exact, rtol=1e-7, atol=1e-9)
-
-
-def test_conjugate_gradients_equal_scipys():
-    head, features, labels, test = trained()
-    explain = influence.Influence(head, features, labels, influence.ConjugateGradients())
-    sides = flat(head.gradients(*test)).view(-1, *head.theta.shape)
-    ours = explain.divide(sides).flatten(1).numpy()
-    for side, found in zip(sides.flatten(1).numpy(), ours, strict=True):
-        solution, failed = sparse.cg(explain.hessian.matrix().numpy(), side, rtol=1e-12)
-        assert not failed
-        np.testing.assert_allclose(found, solution, atol=1e-8)
-
-
-def test_a_right_hand_side_of_zero_gives_zero():
-    head, features, labels, _ = trained()
-    divide = influence.Influence(head, features, labels, influence.ConjugateGradients()).divide
-    sides = torch.zeros(2, *head.theta.shape, dtype=torch.float64)
-    sides[1, 0, 0] = 1
-    assert (divide(sides)[0] == 0).all()
-    assert torch.isfinite(divide(sides)).all()
-
-
-def test_conjugate_gradients_that_do_not_converge_say_so():
-    head, features, labels, test = trained()
-    explain = influence.Influence(head, features, labels, influence.ConjugateGradients(steps=2))
-    with pytest.raises(ValueError, match="did not converge in 2 steps"):
-        explain(*test)
-
-
-# --- Degenerate cases ------------------------------------------------------------------------------------------------
-
-
-def dependent(l2):
-    """Two equal columns: directions in which the loss is flat."""
-    features, labels = examples(n=300, width=3)
-    features = torch.cat([features, features[:, :1]], 1)
-    return influence.Head(features.mean(0), features.std(0), torch.zeros(2, 5).double(), l2), features, labels
-
-
-@pytest.mark.parametrize("case", ["equal columns", "more features than examples"])
-def test_a_singular_hessian_is_refused_and_damping_cures_it(case):
-    head, features, labels = dependent(l2=0.0)
-    if case == "more features than examples":
-        features, labels = examples(n=30, width=40)
-        head = influence.Head(features.mean(0), features.std(0), torch.zeros(2, 41).double(), 0.0)
-    with pytest.raises(ValueError, match=r"singular.*damping > 0"):
-        influence.Influence(head, features, labels)
-    damped = influence.Influence(head, features, labels, influence.Exact(damping=1e-3))
-    assert torch.isfinite(damped(features, labels)).all()
-
-
-def test_l2_is_part_of_the_hessian_and_damping_comes_on_top():
-    head, features, labels, test = trained()
-    without = influence.Head(head.mean, head.scale, head.theta, 0.0)
-    torch.testing.assert_close(
-        influence.Influence(without, features, labels, influence.Exact(damping=L2 + 0.1))(*test),
-        influence.Influence(head, features, labels, influence.Exact(damping=0.1))(*test),
-    )
-
-
 def test_a_duplicate_has_the_same_influence_and_shares_it():
     features, labels = examples(n=80)
     twice, twice_labels = torch.cat([features, features[:1]]), torch.cat([labels, labels[:1]])
@@ -205,12 +93,6 @@ def test_a_duplicate_has_the_same_influence_and_shares_it():
     torch.testing.assert_close(scores[:, 0], scores[:, 80])
     order = influence.most(scores, 81)
     assert all(abs(row.index(80) - row.index(0)) == 1 for row in order.tolist())  # neighbours in every ranking
-
-
-def test_too_large_a_hessian_is_refused_before_it_is_written_down():
-    hessian = solvers.Hessian(torch.ones(2, 30_001), torch.ones(2, 2) / 2, head._sum_to_zero(2, None), 0.1)
-    with pytest.raises(ValueError, match=r"30,001 parameters takes 7 GB: use ConjugateGradients\(\)"):
-        influence.Exact().solver(hessian)
 
 
 def test_nan_features_are_refused():
@@ -225,13 +107,6 @@ def test_labels_out_of_range_are_refused():
     head, features, labels, _ = trained(2)
     with pytest.raises(ValueError, match="expected classes from 0 to 1, got 2"):
         influence.Influence(head, features, labels + 1)
-
-
-@pytest.mark.parametrize("damping", [-1.0, float("nan"), True])
-def test_damping_is_checked_when_the_solver_is_made(damping):
-    for solver in (influence.Exact, influence.ConjugateGradients):
-        with pytest.raises(ValueError, match="damping: expected a number, 0 or above"):
-            solver(damping=damping)
 
 
 # --- The pull on a test image ----------------------------------------------------------------------------------------
@@ -265,6 +140,7 @@ def test_the_gradient_with_respect_to_the_image_is_exact(scale_free, tiny, tiny_
 
 
 # --- Rankings --------------------------------------------------------------------------------------------------------
+
 
 SCORES = torch.tensor([[0.5, -3.0, 2.0, -1.0, 0.0, 2.0]])
 

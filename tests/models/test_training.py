@@ -1,104 +1,23 @@
-"""Training: the network and its files, the augmentation, the loop, and the command that runs it."""
+"""Training: the augmentation, the loop against one written out by hand, interrupts, settings."""
 
-import hashlib
-import json
 import math
-import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from networks import network
 
 from fragile_utils import data, models
-from fragile_utils.cli import main
-from fragile_utils.models import convnet, training
+from fragile_utils.models import training
 from fragile_utils.models.training import Training
 
 TINY = Training(width=4, epochs=3, batch_size=16, precision="float32")
 
 
-@pytest.fixture(scope="module")
-def noise():
-    """32 images of noise with a class each: nothing to learn but the images themselves."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (32, 3, 32, 32), generator=generator) / 255
-    return data.Batch(images, torch.arange(32) % 10)
-
-
-def network(layout, batch_norm, seed=0):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        built = layout.build(batch_norm)
-        for layer in built:
-            if isinstance(layer, torch.nn.BatchNorm2d):  # as after training, in no respect the identity
-                for value in (layer.weight, layer.running_var):
-                    torch.nn.init.uniform_(value, 0.5, 2)
-                for value in (layer.bias, layer.running_mean):
-                    torch.nn.init.normal_(value)
-    return built.eval()
-
-
 def same_weights(a, b):
     return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
-
-
-# --- The network -----------------------------------------------------------------------------------------------------
-
-
-def test_the_papers_network_has_the_papers_size():
-    """Convolutions of 9 ab + b weights, a dense layer on 8 x 8 x 192 values: 13.6 million, 12.6 of them dense."""
-    with torch.device("meta"):
-        built = convnet.ConvNet(width=96, hidden=1024).build()
-    sizes = [sum(p.numel() for p in layer.parameters()) for layer in built]
-    convolutions = [(3, 96), (96, 96), (96, 96), (96, 192), (192, 192), (192, 192)]
-    expected = [9 * a * b + b for a, b in convolutions] + [12288 * 1024 + 1024, 1024 * 10 + 10]
-    assert [size for size in sizes if size] == expected
-    assert built(torch.empty(2, 3, 32, 32, device="meta")).shape == (2, 10)
-
-
-@pytest.mark.parametrize("layout", [convnet.ConvNet(4), convnet.ConvNet(4, 7, "softplus", 2.0)], ids=["relu", "dense"])
-def test_folding_changes_nothing(layout, noise):
-    before = network(layout, batch_norm=True).double()
-    x = noise.images.double()
-    after = convnet.fold(before)
-    torch.testing.assert_close(after(x), before(x), rtol=1e-10, atol=1e-10)
-    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in after)
-    assert any(isinstance(layer, torch.nn.BatchNorm2d) for layer in before)
-    assert len(after.state_dict()) == len(layout.build().state_dict())
-
-
-def test_a_file_gives_back_the_network_in_half_precision(tmp_path, noise):
-    layout = convnet.ConvNet(4, 7, "softplus", 2.0)
-    built = network(layout, batch_norm=False)
-    mean, std = noise.images.mean(0), torch.tensor([0.2, 0.25, 0.3])
-    path = tmp_path / "weights.safetensors"
-    convnet.Stored(layout, built, mean, std).save(path)
-    found = convnet.load(path)
-    assert [p.name for p in tmp_path.iterdir()] == ["weights.safetensors"]
-    assert found.layout == layout
-    for a, b in zip(found.network.parameters(), built.parameters(), strict=True):
-        assert a.dtype == torch.float32
-        torch.testing.assert_close(a, b, rtol=2**-11, atol=1e-7)
-    model = models.cifar10_net(path)
-    x = noise.images[:4]
-    by_hand = found.network((x - mean.half().float()) / std.half().float().view(-1, 1, 1))
-    torch.testing.assert_close(model(x), by_hand)
-    assert not any(p.requires_grad for p in model.parameters())
-
-
-def test_what_is_no_such_file_is_refused(tmp_path):
-    path = tmp_path / "weights.safetensors"
-    with pytest.raises(ValueError, match="no such file"):
-        convnet.load(path)
-    path.write_bytes(b"\x08\0\0\0\0\0\0\0nonsense")
-    with pytest.raises(ValueError, match="expected a network written by `fragile train`"):
-        convnet.load(path)
-    convnet.safetensors.torch.save_file({"mean": torch.zeros(3)}, path)
-    with pytest.raises(ValueError, match="expected a network written by `fragile train`: 'layout'"):
-        convnet.load(path)
 
 
 # --- Augmentation ----------------------------------------------------------------------------------------------------
@@ -268,78 +187,3 @@ def test_bad_images_and_labels_are_refused(noise):
     wrong = data.Batch(noise.images, noise.labels + 1)
     with pytest.raises(ValueError, match="learnt: labels: expected classes from 0 to 9, got 10"):
         training.train(TINY, wrong, noise)
-
-
-# --- fragile train ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    """A data folder with two training images and one test image of each class."""
-    generator = np.random.default_rng(0)
-    for split, count in (("train", 2), ("test", 1)):
-        for name in data.CIFAR10_CLASSES:
-            folder = tmp_path / "data" / "cifar10" / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                Image.fromarray(generator.integers(256, size=(32, 32, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-    monkeypatch.setenv("FRAGILE_DATA", str(tmp_path / "data"))
-    return tmp_path
-
-
-SHORT = ("train", "cifar10", "--width", "4", "--epochs", "2", "--batch-size", "10", "--precision", "float32")
-
-
-def test_the_command_writes_weights_settings_and_curve(root, capsys):
-    out = root / "new" / "net"
-    assert main([*SHORT, "--weight-decay", "0.01", "--out", str(out), "--json"]) == 0
-    *epochs, summary = map(json.loads, capsys.readouterr().out.splitlines())
-    assert [row["epoch"] for row in epochs] == [1, 2]
-    assert sorted(path.name for path in out.iterdir()) == ["log.csv", "training.json", "weights.safetensors"]
-    about = json.loads((out / "training.json").read_text())
-    expected = Training(width=4, epochs=2, batch_size=10, precision="float32", weight_decay=0.01)
-    assert Training(**about["settings"]) == expected
-    assert (about["train_images"], about["test_images"]) == (20, 10)
-    assert summary["test_accuracy"] == about["test_accuracy"] == epochs[-1]["test_accuracy"]
-    model = models.cifar10_net(out / "weights.safetensors")
-    assert hashlib.sha256((out / "weights.safetensors").read_bytes()).hexdigest() == about["sha256"]
-    test = data.cifar10_folder("test")
-    assert (data.predict(model, test.images) == test.labels).double().mean() == about["test_accuracy"]
-
-    weights = (out / "weights.safetensors").stat().st_mtime_ns
-    assert main([*SHORT, "--weight-decay", "0.01", "--out", str(out)]) == 0  # it is there already
-    assert "test images right" in capsys.readouterr().out
-    assert (out / "weights.safetensors").stat().st_mtime_ns == weights
-    for other in (["--weight-decay", "0.02"], ["--weight-decay", "0.01", "--limit", "5"]):
-        assert main([*SHORT, *other, "--out", str(out)]) == 2
-        assert "is of a training with other settings" in capsys.readouterr().err
-
-
-def test_options_of_zero_are_recorded_and_another_file_is_no_finished_training(root, capsys, monkeypatch):
-    monkeypatch.setattr(os, "linesep", "\r\n")  # as on Windows
-    out = root / "net"
-    assert main([*SHORT, "--weight-decay", "0", "--seed", "0", "--epochs", "1", "--out", str(out)]) == 0
-    command = json.loads((out / "training.json").read_text())["command"]
-    assert "--weight-decay 0.0" in command
-    assert "--seed 0" in command
-    assert b"\r" not in (out / "log.csv").read_bytes()
-    for text in ("{", "{}", "[]"):
-        (out / "training.json").write_text(text)
-        assert main([*SHORT, "--out", str(out)]) == 2
-        assert "training.json is not what `fragile train` writes" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--epochs", "0"), "epochs: expected a whole number at least 1, got 0"),
-        (("--root", "nowhere"), "no such folder: nowhere"),
-        (("--out", "{root}/data/cifar10/test/cat/0.png"), "--out: expected a folder, got the file"),
-        (("--device", "abacus"), "--device: 'abacus' is not available here"),
-    ],
-)
-def test_the_command_refuses_bad_options(root, capsys, options, message):
-    options = [option.format(root=root) for option in options]
-    assert main([*SHORT, "--out", str(root / "out"), *options]) == 2
-    assert message in capsys.readouterr().err
-    assert not (root / "out").exists()

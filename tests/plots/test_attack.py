@@ -1,11 +1,11 @@
+"""Before and after an attack."""
+
 import dataclasses
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
 from fragile_utils import attacks, plots, saliency
 
@@ -37,20 +37,6 @@ def test_before_after_draws_both_maps_on_one_scale(tiny_batch, result):
     np.testing.assert_allclose(new.get_array(), result.maps[0])
 
 
-def test_the_change_is_drawn_around_grey():
-    axes = Figure().subplots()
-    image = torch.full((3, 2, 2), 0.5)
-    change = torch.tensor([[0.01, -0.01], [0.0, 0.005]]).expand(3, 2, 2)
-    picture = plots.show_change(axes, image, image + change).get_array()
-    np.testing.assert_allclose(picture[..., 0], [[1, 0], [0.5, 0.75]], atol=1e-5)
-    assert axes.get_title() == "the change, 50 times amplified"
-
-
-def test_no_change_is_drawn_grey():
-    picture = plots.show_change(Figure().subplots(), *[torch.rand(1, 3, 2, 2)[0]] * 2).get_array()
-    np.testing.assert_allclose(picture, 0.5)
-
-
 class OnGPU(torch.Tensor):
     """A tensor that cannot be combined with those of the CPU, nor be drawn, before it is brought there."""
 
@@ -72,14 +58,6 @@ def test_originals_on_the_cpu_and_a_result_on_a_gpu_are_drawn_together(tiny_batc
         np.testing.assert_array_equal(drawn.images[0].get_array(), expected.images[0].get_array())
 
 
-def test_top_pixels_are_marked_by_where_they_are():
-    before = torch.tensor([[4.0, 3.0], [1.0, 0.0]])
-    after = torch.tensor([[4.0, 1.0], [3.0, 0.0]])
-    marks = plots.show_top(Figure().subplots(), before, after, 2).get_array()
-    colors = [[plots.BLACK, plots.BLUE], [plots.ORANGE, "#ffffff"]]  # both, before; after, neither
-    np.testing.assert_allclose(marks, [[to_rgb(color) for color in row] for row in colors], atol=1e-6)
-
-
 def test_a_figure_is_shown_once(tiny_batch, result):
     import matplotlib.pyplot as plt
 
@@ -90,26 +68,3 @@ def test_a_figure_is_shown_once(tiny_batch, result):
 def test_bad_index_is_refused(tiny_batch, result):
     with pytest.raises(ValueError, match="index: expected one of 6 images, got 6"):
         plots.before_after(tiny_batch[0], result, 6, k=20)
-
-
-# --- Explanations by example -----------------------------------------------------------------------------------------
-
-
-def test_exemplars_shows_the_images_and_all_influences():
-    from fragile_utils import influence
-
-    trained = influence.digits(train=100).learn()
-    batch = trained.test[:2]
-    attack = influence.GradientSign(side="harmful")
-    result = influence.run(attack, trained.task.features, trained.explain, batch.images, batch.labels, eps=32 / 255)
-    figure = plots.exemplars(batch, result, trained.task.train, 1)
-    shown = {axes.get_label(): axes for axes in figure.axes}
-    top = influence.most(result.scores, 3, "harmful")[1].tolist()
-    for place, i in enumerate(top, 1):
-        pixels = np.asarray(shown[f"perturbed {place}"].get_images()[0].get_array())
-        np.testing.assert_allclose(pixels, trained.task.train.images[i].permute(1, 2, 0))
-    points = shown["influences"].collections[0].get_offsets()
-    np.testing.assert_allclose(points[:, 0], -result.scores_before[1])
-    np.testing.assert_allclose(points[:, 1], -result.scores[1])
-    with pytest.raises(ValueError, match="index: expected one of 2 images, got 2"):
-        plots.exemplars(batch, result, trained.task.train, 2)

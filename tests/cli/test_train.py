@@ -1,0 +1,85 @@
+"""`fragile train` as a user meets it: output, exit status, files."""
+
+import hashlib
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fragile_utils import data, models
+from fragile_utils.cli import main
+from fragile_utils.models.training import Training
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A data folder with two training images and one test image of each class."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 2), ("test", 1)):
+        for name in data.CIFAR10_CLASSES:
+            folder = tmp_path / "data" / "cifar10" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(generator.integers(256, size=(32, 32, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    monkeypatch.setenv("FRAGILE_DATA", str(tmp_path / "data"))
+    return tmp_path
+
+
+SHORT = ("train", "cifar10", "--width", "4", "--epochs", "2", "--batch-size", "10", "--precision", "float32")
+
+
+def test_the_command_writes_weights_settings_and_curve(root, capsys):
+    out = root / "new" / "net"
+    assert main([*SHORT, "--weight-decay", "0.01", "--out", str(out), "--json"]) == 0
+    *epochs, summary = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [row["epoch"] for row in epochs] == [1, 2]
+    assert sorted(path.name for path in out.iterdir()) == ["log.csv", "training.json", "weights.safetensors"]
+    about = json.loads((out / "training.json").read_text())
+    expected = Training(width=4, epochs=2, batch_size=10, precision="float32", weight_decay=0.01)
+    assert Training(**about["settings"]) == expected
+    assert (about["train_images"], about["test_images"]) == (20, 10)
+    assert summary["test_accuracy"] == about["test_accuracy"] == epochs[-1]["test_accuracy"]
+    model = models.cifar10_net(out / "weights.safetensors")
+    assert hashlib.sha256((out / "weights.safetensors").read_bytes()).hexdigest() == about["sha256"]
+    test = data.cifar10_folder("test")
+    assert (data.predict(model, test.images) == test.labels).double().mean() == about["test_accuracy"]
+
+    weights = (out / "weights.safetensors").stat().st_mtime_ns
+    assert main([*SHORT, "--weight-decay", "0.01", "--out", str(out)]) == 0  # it is there already
+    assert "test images right" in capsys.readouterr().out
+    assert (out / "weights.safetensors").stat().st_mtime_ns == weights
+    for other in (["--weight-decay", "0.02"], ["--weight-decay", "0.01", "--limit", "5"]):
+        assert main([*SHORT, *other, "--out", str(out)]) == 2
+        assert "is of a training with other settings" in capsys.readouterr().err
+
+
+def test_options_of_zero_are_recorded_and_another_file_is_no_finished_training(root, capsys, monkeypatch):
+    monkeypatch.setattr(os, "linesep", "\r\n")  # as on Windows
+    out = root / "net"
+    assert main([*SHORT, "--weight-decay", "0", "--seed", "0", "--epochs", "1", "--out", str(out)]) == 0
+    command = json.loads((out / "training.json").read_text())["command"]
+    assert "--weight-decay 0.0" in command
+    assert "--seed 0" in command
+    assert b"\r" not in (out / "log.csv").read_bytes()
+    for text in ("{", "{}", "[]"):
+        (out / "training.json").write_text(text)
+        assert main([*SHORT, "--out", str(out)]) == 2
+        assert "training.json is not what `fragile train` writes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--epochs", "0"), "epochs: expected a whole number at least 1, got 0"),
+        (("--root", "nowhere"), "no such folder: nowhere"),
+        (("--out", "{root}/data/cifar10/test/cat/0.png"), "--out: expected a folder, got the file"),
+        (("--device", "abacus"), "--device: 'abacus' is not available here"),
+    ],
+)
+def test_the_command_refuses_bad_options(root, capsys, options, message):
+    options = [option.format(root=root) for option in options]
+    assert main([*SHORT, "--out", str(root / "out"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (root / "out").exists()

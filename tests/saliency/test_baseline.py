@@ -1,0 +1,68 @@
+"""Baselines."""
+
+import numpy as np
+import pytest
+import torch
+from references import SIZE, batch, cifar
+
+from fragile_utils.models.surrogate import softplus_surrogate
+from fragile_utils.saliency import Baseline, DeepLift, IntegratedGradients
+
+
+def test_the_mean_baseline_is_zero_after_the_normalisation(squeezenet):
+    images = torch.rand(2, 3, 8, 8)
+    for model in (squeezenet, softplus_surrogate(squeezenet), cifar().float()):
+        image = Baseline().image(model, images)
+        inner = getattr(model, "model", model)
+        assert image.shape == (1, 3, 8, 8)
+        assert inner.normalize(image).abs().max() < 1e-4
+    mean = torch.tensor([123.68, 116.779, 103.939]) / 255  # red, green, blue
+    torch.testing.assert_close(Baseline().image(squeezenet, images)[0, :, 0, 0], mean)
+
+
+def test_baselines_are_values():
+    a = torch.rand(3, 4, 4)
+    assert Baseline(a) == Baseline(a.clone())
+    assert hash(Baseline(a)) == hash(Baseline(a.clone()))
+    assert Baseline(a) != Baseline(a.double())
+    assert Baseline(a) != Baseline(a + 0.001 * (1 - a))
+    assert Baseline("mean") != Baseline(0.5)
+    assert DeepLift(a) == DeepLift(Baseline(a)) != DeepLift()
+    assert len({IntegratedGradients(), IntegratedGradients(baseline="mean"), IntegratedGradients(baseline=a)}) == 2
+    assert repr(Baseline(0.5)) == "Baseline(0.5)"
+    assert repr(Baseline(a)).startswith("Baseline(tensor (3, 4, 4), sha256 ")
+    baseline = Baseline(a)
+    a.zero_()
+    assert baseline.value.max() > 0  # a copy
+
+
+def test_baselines_of_a_batch_belong_to_its_images():
+    model, (images, targets) = cifar(), batch(5)
+    references, _ = batch(5, seed=9)
+    for make in (DeepLift, lambda baseline: IntegratedGradients(5, baseline, chunk=3)):
+        together = make(references).attribute(model, images, targets)
+        alone = [make(references[i]).attribute(model, images[i : i + 1], targets[i : i + 1]) for i in range(5)]
+        torch.testing.assert_close(together, torch.cat(alone), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("black", -0.1, 127, True, None, np.full((3, 4, 4), 0.5)),
+        *(torch.rand(4, 4), torch.rand(1, 4, 4), 255 * torch.rand(3, 4, 4)),
+    ],
+    ids=lambda value: f"{type(value).__name__} {getattr(value, 'shape', value)}",
+)
+def test_what_is_no_baseline_is_refused(value):
+    with pytest.raises(ValueError, match="baseline"):
+        DeepLift(value)
+
+
+def test_a_baseline_must_fit_the_images_and_the_model():
+    model, (images, targets) = cifar(), batch(3)
+    for value in (torch.rand(3, 8, 8), torch.rand(2, 3, SIZE, SIZE)):
+        with pytest.raises(ValueError, match=r"baseline: expected one for images of shape \(3, 3, 16, 16\)"):
+            DeepLift(value).attribute(model, images, targets)
+    with pytest.raises(ValueError, match=r"baseline 'mean': .*models\.Classifier"):
+        DeepLift().attribute(model.network, images, targets)
+    assert DeepLift(0.5).attribute(model.network, images, targets).isfinite().all()

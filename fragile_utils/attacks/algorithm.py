@@ -1,20 +1,19 @@
-"""Algorithm 1 of the paper, on a whole batch."""
+"""Attacks on saliency maps: Algorithm 1 of the paper, on a whole batch."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from fragile_utils import saliency
 from fragile_utils._base import checks, precision
-from fragile_utils.attacks.base import LEVEL, Attack, Problem
-from fragile_utils.attacks.iterates import Best, attackable, confidence, wrong_predictions
-from fragile_utils.attacks.result import Result
-from fragile_utils.models.surrogate import choose_beta, softplus_surrogate, unchanged
-
-LOOK = 5  # with `patience`, how many steps to take before looking which images are done: a look waits for the device
+from fragile_utils.attacks.base import Attack, MapProblem, confidence
+from fragile_utils.attacks.climb import Best, climb
+from fragile_utils.attacks.result import MapResult, Outcome
+from fragile_utils.attacks.settings import LEVEL, Settings
+from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, softplus_surrogate
 
 
 def run(
@@ -35,7 +34,7 @@ def run(
     patience: int | None = None,
     tf32: bool = False,
     progress: bool | Callable[[int], None] = False,
-) -> Result:
+) -> MapResult:
     """Attack the explanation of each image: Algorithm 1 of the paper, on a whole batch.
 
     Parameters
@@ -51,41 +50,18 @@ def run(
         Their classes. An image on which the model predicts another is not attacked, and reported as such.
     method : Method
         The attribution method whose maps are attacked.
-    eps : float
-        The largest allowed change of a pixel, in units of images in [0, 1]: ``8 / 255``.
-    steps : int
-        P, the number of iterates. `RandomSign` takes one step of size eps, whatever is given.
-    step_size : float
-        The size of a step, in units of images in [0, 1].
-    seed : int
-        Image i draws what is random from ``seed + i`` alone, the same on any device and in any batch. On a GPU some
-        sums have no fixed order, so that two runs agree in their measures, not in every bit of the image.
-    beta : float, optional
-        Sharpness of the surrogate. By default that of the model (`models.Classifier.beta`); for a model that has none,
-        the smallest power of two from 1 on with which the surrogate predicts as the network does on 19 of 20 images
-        (`surrogate.choose_beta`). `Result.beta` and `Result.surrogate_agrees` say what it was and did.
+    eps, steps, step_size, seed, beta, random_start, measure_every, patience, tf32
+        See `Settings`.
     guide : Method, optional
         The method that directions are taken from. By default ``method.guide()``: the method itself, but integrated
         gradients with fewer points.
-    random_start : bool
-        Set out from a random point of the eps-ball instead of the original.
-    measure_every : int
-        Of how many iterates one is measured, and may be kept; the last always is. For a method whose maps take longer
-        than its directions, such as integrated gradients, this saves most of the time, and gives little away: after its
-        first steps an attack improves slowly.
-    patience : int, optional
-        An image is done when so many iterates in a row brought nothing better. By default all take all steps, as in the
-        paper.
-    tf32 : bool
-        On an NVIDIA GPU, compute in TensorFloat-32: faster, with 10 bits of mantissa. Refused where the first direction
-        then has other signs than in float32 on more than 1 % of the pixels.
     progress : bool or callable
         Show a progress bar, or call this with the number of each step that is done. An interrupt (Ctrl-C, or a
         KeyboardInterrupt that the callable raises) ends the loop and returns the best so far.
 
     Returns
     -------
-    Result
+    MapResult
         For each image, of all iterates with the prediction unchanged, the one with the largest D.
 
     Raises
@@ -95,87 +71,56 @@ def run(
 
     References
     ----------
-    Ghorbani, Abid, Zou, *Interpretation of Neural Networks is Fragile*, AAAI 2019, Algorithm 1.
+    Ghorbani, Abid, Zou, *Interpretation of Neural Networks is Fragile*, AAAI 2019, Algorithm 1; the loop is `climb`.
     """
-    checks.instance(attack, Attack, "attack", "TopK(k=1000)")
-    checks.instance(method, saliency.Method, "method", "Gradient()")
-    if guide is not None:
-        checks.instance(guide, saliency.Method, "guide", "Gradient()")
-    checks.evaluation_mode(model)
-    checks.images(images)
-    checks.labels(labels, len(images), device=images.device)
-    eps, step_size, seed = checks.budget(eps), checks.positive(step_size, "step_size"), checks.seed(seed)
-    steps, step_size = attack.schedule(eps, checks.count(steps, "steps"), step_size)
-    checks.count(measure_every, "measure_every")
-    if patience is not None:
-        checks.count(patience, "patience")
+    _check(attack, model, images, labels, method, guide)
+    moves = {"random_start": random_start, "measure_every": measure_every, "patience": patience, "tf32": tf32}
+    settings = Settings(eps=eps, steps=steps, step_size=step_size, seed=seed, beta=beta, **moves)
     images = images.detach().clamp(0, 1)
     if images.device.type == "cpu":  # where convolutions are up to a half faster in this layout
         images = images.contiguous(memory_format=torch.channels_last)
-    if beta is None and not hasattr(model, "beta"):
-        beta = choose_beta(model, images)
-    surrogate = softplus_surrogate(model, beta)
-    surrogate.constant = True
+    surrogate = _surrogate(model, images, settings.beta)
+    steps, step_size = attack.schedule(settings.eps, settings.steps, settings.step_size)
+    settings = replace(settings, steps=steps, step_size=step_size, beta=surrogate.beta)
     guide = method.guide() if guide is None else guide
 
-    with precision.float32(tf32):
-        attributions, logits = method.explain(model, images, labels)
-        checks.labels(labels, len(images), checks.logits(logits, len(images)).shape[1])
-        before, predicted = saliency.normalize(attributions), logits.argmax(1)
+    with precision.float32(settings.tf32):
+        before, reference, reasons = _originals(attack, model, images, labels, method)
         with torch.no_grad():
-            agrees = surrogate(images).argmax(1) == predicted
-        reference = attack.reference(before)
-        reasons = _reasons_not_to_attack(before, labels, predicted)
-        rows = attackable(reasons, images.device)
-        unperturbed = {
-            "images": images,
-            "maps": before,
-            "dissimilarity": attack.dissimilarity(before, reference),
-            "confidence": confidence(logits, labels),
-        }
-
-        seeds = tuple(seed + i for i in rows.tolist())
-        given = (images[rows], labels[rows], reference[rows], eps, seeds)
-        problem = Problem(unchanged(model), surrogate, method, guide, *given)
-        best = Best({name: value[rows] for name, value in unperturbed.items()})
-        x = problem.start(random_start)
-        if tf32 and len(rows):
-            _check_signs(attack, problem, x)
-        steps_taken = steps if len(rows) else 0
-        curve = _climb(attack, problem, x, best, steps_taken, step_size, measure_every, patience, progress)
-    kept = best.iteration > 0
-    success = kept & (best.found["dissimilarity"] > best.originals["dissimilarity"])
-    best.fall_back(success)
-    for i, same_label, moved in zip(rows.tolist(), kept.tolist(), success.tolist(), strict=True):
-        reasons[i] = "" if moved else "no iterate moved the map" if same_label else "no iterate kept the label"
-
-    found = {name: value.index_copy(0, rows, best.found[name]) for name, value in unperturbed.items()}
-    perturbed = found["images"].contiguous()
-    return Result(
+            agrees = surrogate(images).argmax(1) == before.labels
+        rows = torch.tensor([i for i, reason in enumerate(reasons) if not reason], device=images.device).long()
+        problem = MapProblem(
+            images=images[rows],
+            labels=labels[rows],
+            eps=settings.eps,
+            seeds=tuple(settings.seed + i for i in rows.tolist()),
+            attack=attack,
+            model=model,
+            surrogate=surrogate,
+            method=method,
+            guide=guide,
+            reference=reference[rows],
+        )
+        if settings.tf32 and len(rows):
+            _check_signs(problem, problem.start(settings.random_start))
+        best = Best(before[rows])
+        curve = climb(problem, settings, best, progress)
+    for i, reason in zip(rows.tolist(), best.reasons(must_grow=True), strict=True):
+        reasons[i] = reason
+    success = torch.tensor([not reasons[i] for i in rows.tolist()], dtype=torch.bool, device=images.device)
+    after = before.put(rows, best.outcome(success))
+    return MapResult(
         attack=attack,
         method=method,
         guide=guide,
-        eps=eps,
-        steps=steps,
-        step_size=step_size,
-        measure_every=measure_every,
-        seed=seed,
-        beta=surrogate.beta,
-        images=perturbed,
-        maps_before=before,
-        maps=found["maps"],
+        settings=settings,
         labels=labels,
-        labels_after=predicted,
-        confidence_before=unperturbed["confidence"],
-        confidence=found["confidence"],
-        surrogate_agrees=agrees,
-        linf=(perturbed - images).abs().amax(dim=(1, 2, 3)),
-        success=torch.zeros_like(labels, dtype=torch.bool).index_copy(0, rows, success),
+        before=before,
+        after=replace(after, images=after.images.contiguous()),
         reasons=tuple(reasons),
-        dissimilarity_before=unperturbed["dissimilarity"],
-        dissimilarity=found["dissimilarity"],
         iteration=torch.zeros_like(labels).index_copy(0, rows, best.iteration),
-        curve=found["dissimilarity"].new_full((len(curve), len(images)), torch.nan).index_copy(1, rows, curve),
+        curve=curve.new_full((len(curve), len(images)), torch.nan).index_copy(1, rows, curve),
+        surrogate_agrees=agrees,
     )
 
 
@@ -188,7 +133,7 @@ def run_budgets(
     *,
     budgets: Sequence[float],
     **options: Any,
-) -> list[Result]:
+) -> list[MapResult]:
     """Return `run` for each of `budgets`, in units of images in [0, 1]; other arguments and errors as there.
 
     Each budget starts from the original, as in the paper.
@@ -199,57 +144,60 @@ def run_budgets(
     return [run(attack, model, images, labels, method, eps=eps, **options) for eps in budgets]
 
 
-def _check_signs(attack: Attack, problem: Problem, x: Tensor) -> None:
+def _check(
+    attack: Attack,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    method: saliency.Method,
+    guide: saliency.Method | None,
+) -> None:
+    """Check the arguments of `run` that are no settings."""
+    checks.instance(attack, Attack, "attack", "TopK(k=1000)")
+    checks.instance(method, saliency.Method, "method", "Gradient()")
+    if guide is not None:
+        checks.instance(guide, saliency.Method, "guide", "Gradient()")
+    checks.evaluation_mode(model)
+    checks.images(images)
+    checks.labels(labels, len(images), device=images.device)
+
+
+def _surrogate(model: nn.Module, images: Tensor, beta: float | None) -> SoftplusSurrogate:
+    """Return the network on which directions are taken; its parameters count as constants."""
+    if beta is None and not hasattr(model, "beta"):
+        beta = choose_beta(model, images)
+    surrogate = softplus_surrogate(model, beta)
+    surrogate.constant = True
+    return surrogate
+
+
+def _originals(
+    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, method: saliency.Method
+) -> tuple[Outcome, Any, list[str]]:
+    """Return the outcome of the original images, what the attack remembers of them, and why it cannot attack some."""
+    attributions, logits = method.explain(model, images, labels)
+    checks.labels(labels, len(images), checks.logits(logits, len(images)).shape[1])
+    maps, predicted = saliency.normalize(attributions), logits.argmax(1)
+    reference = attack.reference(maps)
+    before = Outcome(images, maps, predicted, confidence(logits, labels), attack.dissimilarity(maps, reference))
+    empty = (maps.sum(dim=(1, 2)) == 0).tolist()
+    reasons = [
+        wrong or ("its map is zero everywhere" if nothing else "")
+        for wrong, nothing in zip(wrong_predictions(labels, predicted), empty, strict=True)
+    ]
+    return before, reference, reasons
+
+
+def wrong_predictions(labels: Tensor, predicted: Tensor) -> list[str]:
+    """Return "" for each image that is predicted as its label, else why it is not attacked."""
+    pairs = zip(labels.tolist(), predicted.tolist(), strict=True)
+    return ["" if got == label else f"predicted as class {got}, not {label}" for label, got in pairs]
+
+
+def _check_signs(problem: MapProblem, x: Tensor) -> None:
     """Refuse a precision in which the first direction is not that of float32."""
-    found = attack.direction(problem, x)
+    found = problem.direction(x)
     with precision.float32():
-        agreement = (found == attack.direction(problem, x)).double().mean().item()
+        agreement = (found == problem.direction(x)).double().mean().item()
     if agreement < 0.99:
         raise ValueError(f"tf32: expected the signs of float32 on at least 99 % of the pixels, got {agreement:.1%}")
-
-
-def _climb(
-    attack: Attack,
-    problem: Problem,
-    x: Tensor,
-    best: Best,
-    steps: int,
-    step_size: float,
-    measure_every: int,
-    patience: int | None,
-    progress: bool | Callable[[int], None],
-) -> Tensor:
-    """Run Algorithm 1 from `x`, note the best iterates in `best`, and return D at each iterate (P, N)."""
-    rows = torch.arange(len(x), device=x.device)  # those that are not done
-    start = best.originals["dissimilarity"]
-    curve: list[Tensor] = []
-    try:
-        for p in tqdm(range(1, steps + 1), desc="attack", unit="step", disable=progress is not True, leave=False):
-            x = problem.clip(x + step_size * attack.direction(problem, x))
-            measured = torch.full_like(start, torch.nan)
-            if p % measure_every == 0 or p == steps:
-                maps, logits = problem.evaluate(x)
-                dissimilarity = attack.dissimilarity(maps, problem.reference)
-                measured.index_copy_(0, rows, dissimilarity)
-                # A map that vanished, or is not finite, is a failure of the method and no explanation to compare with.
-                allowed = (logits.argmax(1) == problem.labels) & (maps.sum(dim=(1, 2)) > 0)
-                found = {"images": x, "maps": maps, "confidence": confidence(logits, problem.labels)}
-                best.update(p, rows, found | {"dissimilarity": dissimilarity}, allowed)
-            curve.append(measured)
-            if callable(progress):
-                progress(p)
-            if patience is not None and p % LOOK == 0 and p < steps:
-                going = p - best.iteration[rows] < patience
-                if not going.all():
-                    rows, x, problem = rows[going], x[going], problem[going]
-                if not len(rows):
-                    break
-    except KeyboardInterrupt:
-        pass  # the best so far is an answer
-    return torch.stack(curve) if curve else start.new_empty(0, len(start))
-
-
-def _reasons_not_to_attack(maps: Tensor, labels: Tensor, predicted: Tensor) -> list[str]:
-    """Return "" for each image that can be attacked, else the reason why not."""
-    pairs = zip(wrong_predictions(labels, predicted), (maps.sum(dim=(1, 2)) == 0).tolist(), strict=True)
-    return [wrong or ("its map is zero everywhere" if empty else "") for wrong, empty in pairs]

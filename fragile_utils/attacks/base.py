@@ -1,4 +1,4 @@
-"""What an attack on saliency maps is: the problem, and how one attack differs from another."""
+"""What an attack is: the problem that it solves, and how one attack on saliency maps differs from another."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,30 +8,37 @@ from torch import Tensor, nn
 
 from fragile_utils import saliency
 from fragile_utils._base.seeds import uniform
-from fragile_utils.attacks.iterates import project
+from fragile_utils.attacks.result import Outcome
+from fragile_utils.models.surrogate import SoftplusSurrogate
 
-LEVEL = 1 / 255  # one step of an 8-bit pixel, in units of images in [0, 1]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
-    """The images under attack and everything that stays fixed while they are."""
+    """The images under attack and everything that stays fixed while they are.
 
-    model: nn.Module
-    surrogate: nn.Module
-    method: saliency.Method
-    guide: saliency.Method  # the method, or one that is cheaper, for directions
-    images: Tensor  # (N, 3, H, W), the originals
-    labels: Tensor  # (N,), predicted on the originals, and to be kept
-    reference: Any  # what the attack remembers of the original maps
+    Parameters
+    ----------
+    images : Tensor (N, 3, H, W)
+        The originals.
+    labels : Tensor (N,)
+        Predicted on the originals, and to be kept.
+    eps : float
+    seeds : tuple of int
+        One for each image.
+    """
+
+    images: Tensor
+    labels: Tensor
     eps: float
-    seeds: tuple[int, ...]  # one for each image
+    seeds: tuple[int, ...]
 
-    def __getitem__(self, rows: Tensor) -> "Problem":
-        """Return the same of some of the images; `rows` is boolean (N,)."""
-        seeds = tuple(seed for seed, kept in zip(self.seeds, rows.tolist(), strict=True) if kept)
-        some = {name: getattr(self, name)[rows] for name in ("images", "labels", "reference")}
-        return replace(self, **some, seeds=seeds)
+    def direction(self, x: Tensor) -> Tensor:
+        """Return the sign (N, 3, H, W) of the gradient of D at `x`."""
+        raise NotImplementedError
+
+    def evaluate(self, x: Tensor) -> tuple[Outcome, Tensor]:
+        """Return what there is to say of `x`, and whether each image may be kept (N,), bool."""
+        raise NotImplementedError
 
     def clip(self, x: Tensor) -> Tensor:
         """Return the nearest images within eps of the originals and within [0, 1]."""
@@ -44,10 +51,49 @@ class Problem:
         noise = torch.stack([uniform(image, seed) for image, seed in zip(self.images, self.seeds, strict=True)])
         return self.clip(self.images + self.eps * noise)
 
-    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the maps (N, H, W) and the logits (N, classes) of the network itself, from one forward pass."""
+    def __getitem__(self, rows: Tensor) -> "Problem":
+        """Return the same of some of the images; `rows` is boolean (N,)."""
+        seeds = tuple(seed for seed, kept in zip(self.seeds, rows.tolist(), strict=True) if kept)
+        return replace(self, images=self.images[rows], labels=self.labels[rows], seeds=seeds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapProblem(Problem):
+    """The problem of an attack on saliency maps.
+
+    Parameters
+    ----------
+    attack : Attack
+    model : Module
+        On which everything is measured.
+    surrogate : SoftplusSurrogate
+        On which directions are taken.
+    method, guide : Method
+        Whose maps are attacked, and whose directions are taken: the same, or one that is cheaper.
+    reference
+        What the attack remembers of the original maps.
+    """
+
+    attack: "Attack"
+    model: nn.Module
+    surrogate: SoftplusSurrogate
+    method: saliency.Method
+    guide: saliency.Method
+    reference: Any
+
+    def __getitem__(self, rows: Tensor) -> "MapProblem":
+        return replace(super().__getitem__(rows), reference=self.reference[rows])
+
+    def direction(self, x: Tensor) -> Tensor:
+        return self.attack.direction(self, x)
+
+    def evaluate(self, x: Tensor) -> tuple[Outcome, Tensor]:
         attributions, logits = self.method.explain(self.model, x, self.labels)
-        return saliency.normalize(attributions), logits
+        maps, predicted = saliency.normalize(attributions), logits.argmax(1)
+        # A map that vanished, or is not finite, is a failure of the method and no explanation to compare with.
+        allowed = (predicted == self.labels) & (maps.sum(dim=(1, 2)) > 0)
+        dissimilarity = self.attack.dissimilarity(maps, self.reference)
+        return Outcome(x, maps, predicted, confidence(logits, self.labels), dissimilarity), allowed
 
 
 class Attack:
@@ -62,7 +108,7 @@ class Attack:
         raise TypeError(f"{type(self).__name__} does not say what it climbs: expected it to define dissimilarity()")
 
     @torch.enable_grad()
-    def direction(self, problem: Problem, x: Tensor) -> Tensor:
+    def direction(self, problem: MapProblem, x: Tensor) -> Tensor:
         """Return the sign (N, 3, H, W) of the gradient of D with respect to the images, on the surrogate."""
         x = x.detach().requires_grad_()
         attributions, _ = problem.guide.explain(problem.surrogate, x, problem.labels, create_graph=True)
@@ -75,3 +121,14 @@ class Attack:
     def schedule(self, eps: float, steps: int, step_size: float) -> tuple[int, float]:
         """Return the number of steps and their size."""
         return steps, step_size
+
+
+def project(x: Tensor, originals: Tensor, eps: float) -> Tensor:
+    """Return the nearest images to `x` within eps of `originals` and within [0, 1]."""
+    eps = max(0.0, eps - torch.finfo(x.dtype).eps / 2)  # so that rounding never leaves the ball
+    return x.clamp(originals - eps, originals + eps).clamp_(0, 1)
+
+
+def confidence(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the probability (N,) of each image's label."""
+    return logits.softmax(1).gather(1, labels[:, None]).squeeze(1)

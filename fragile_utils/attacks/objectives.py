@@ -10,7 +10,7 @@ from fragile_utils import metrics
 from fragile_utils._base import checks
 from fragile_utils._base.contents import by_content
 from fragile_utils._base.seeds import random_signs
-from fragile_utils.attacks.base import Attack, Problem
+from fragile_utils.attacks.base import Attack, MapProblem
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class RandomSign(Attack):
     def dissimilarity(self, maps: Tensor, reference: Tensor) -> Tensor:
         return (maps - reference).abs().sum(dim=(1, 2)) / 2
 
-    def direction(self, problem: Problem, x: Tensor) -> Tensor:
+    def direction(self, problem: MapProblem, x: Tensor) -> Tensor:
         return torch.stack([random_signs(image, seed) for image, seed in zip(x, problem.seeds, strict=True)])
 
     def schedule(self, eps: float, steps: int, step_size: float) -> tuple[int, float]:

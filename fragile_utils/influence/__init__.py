@@ -4,7 +4,15 @@
 two classes, are in `influence.tasks`; the same by Captum, to compare with, in `influence.captum`.
 """
 
-from fragile_utils.influence.attack import ATTACKS, Attack, GradientSign, Iterated, RandomSign, Result, run
+from fragile_utils.influence.attack import (
+    ATTACKS,
+    GradientSign,
+    InfluenceAttack,
+    InfluenceResult,
+    Iterated,
+    RandomSign,
+    run,
+)
 from fragile_utils.influence.functions import Influence, most, rank_correlation, top_overlap
 from fragile_utils.influence.head import Features, Head, fit
 from fragile_utils.influence.solvers import ConjugateGradients, Exact
@@ -13,16 +21,16 @@ from fragile_utils.influence.tasks import BACKBONES, Task, Trained, digits, flow
 __all__ = [
     "ATTACKS",
     "BACKBONES",
-    "Attack",
     "ConjugateGradients",
     "Exact",
     "Features",
     "GradientSign",
     "Head",
     "Influence",
+    "InfluenceAttack",
+    "InfluenceResult",
     "Iterated",
     "RandomSign",
-    "Result",
     "Task",
     "Trained",
     "digits",

@@ -5,25 +5,26 @@ takes one signed step of size eps against it,
 
     d = -eps sign(grad_x sum_i s(z_i, x)),    s = -I,
 
-with s the helpfulness, positive for an example that supports the prediction (`influence.functions` has the signs).
+with s the helpfulness, positive for an example that supports the prediction (module ``functions`` has the signs). The
+loop is that of the attacks on saliency maps, `attacks.climb`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from fragile_utils._base import checks, precision
 from fragile_utils._base.seeds import random_signs
-from fragile_utils.attacks.iterates import Best, attackable, confidence, project, wrong_predictions
+from fragile_utils.attacks import Best, Outcome, Problem, Result, Settings, climb, confidence, wrong_predictions
 from fragile_utils.influence.functions import Influence, Side, most, rank_correlation, top_overlap
 from fragile_utils.influence.head import Features
 
 
 @dataclass(frozen=True)
-class Attack:
+class InfluenceAttack:
     """What distinguishes one attack from another.
 
     Each records D, what it climbs: by how much the influence of the `top` most influential examples of the original has
@@ -50,18 +51,23 @@ class Attack:
         if self.side not in ("helpful", "harmful"):
             raise ValueError(f"side: expected 'helpful' or 'harmful', got {self.side!r}")
 
+    def dissimilarity(self, explain: Influence, features: Tensor, labels: Tensor, pull: Tensor) -> Tensor:
+        """Return D (T,) of features (T, D); differentiable. `pull` is that of the examples (`Influence.pull`)."""
+        total = explain.total(features, labels, pull, self.scale_free)
+        return total if self.side == "helpful" else -total
+
     def schedule(self, eps: float, steps: int, step_size: float | None) -> tuple[int, float]:
         """Return the number of steps and their size."""
         return steps, eps / 4 if step_size is None else step_size
 
 
 @dataclass(frozen=True)
-class Iterated(Attack):
+class Iterated(InfluenceAttack):
     """Signed gradient steps, each followed by projection on the eps-ball and [0, 1]; the best iterate is kept."""
 
 
 @dataclass(frozen=True)
-class GradientSign(Attack):
+class GradientSign(InfluenceAttack):
     """The paper's attack: one signed step of size eps."""
 
     def schedule(self, eps: float, steps: int, step_size: float | None) -> tuple[int, float]:
@@ -69,61 +75,33 @@ class GradientSign(Attack):
 
 
 @dataclass(frozen=True)
-class RandomSign(Attack):
+class RandomSign(InfluenceAttack):
     """The baseline: move each pixel and channel up or down by eps, at random, once. Nothing is climbed."""
 
     def schedule(self, eps: float, steps: int, step_size: float | None) -> tuple[int, float]:
         return 1, eps
 
 
-ATTACKS: dict[str, type[Attack]] = {"gradient-sign": GradientSign, "iterated": Iterated, "random-sign": RandomSign}
+ATTACKS: dict[str, type[InfluenceAttack]] = {
+    "gradient-sign": GradientSign,
+    "iterated": Iterated,
+    "random-sign": RandomSign,
+}
 
 
 @dataclass(frozen=True)
-class Result:
-    """What an attack found, image by image.
+class InfluenceResult(Result):
+    """What an attack on influences found; ``explanation`` is the influence of each training example (T, n), float64."""
 
-    Attributes
-    ----------
-    images : Tensor (T, 3, H, W)
-        The perturbed images; the original where the attack did not succeed.
-    scores_before, scores : Tensor (T, n)
-        The influence of each training example, before and after (float64).
-    labels, labels_after : Tensor (T,)
-        The class, and the prediction on `images`. They differ only on an image that the model gets wrong to begin with,
-        which is not attacked.
-    confidence_before, confidence : Tensor (T,)
-        The probability that the head gives to the class.
-    linf : Tensor (T,)
-        The largest change of any pixel, in units of images in [0, 1].
-    success : Tensor (T,), bool
-        Whether some iterate kept the label.
-    reasons : tuple of str
-        "" where the attack succeeded, else why it did not.
-    dissimilarity_before, dissimilarity : Tensor (T,)
-        D at the originals and at `images`; see `Attack`.
-    iteration : Tensor (T,)
-        Which iterate was kept, counted from 1; 0 for the original.
-    """
+    @property
+    def scores_before(self) -> Tensor:
+        """The influence (T, n) of each training example on the originals."""
+        return self.before.explanation
 
-    attack: Attack
-    eps: float
-    steps: int
-    step_size: float
-    seed: int
-    images: Tensor = field(repr=False)
-    scores_before: Tensor = field(repr=False)
-    scores: Tensor = field(repr=False)
-    labels: Tensor = field(repr=False)
-    labels_after: Tensor = field(repr=False)
-    confidence_before: Tensor = field(repr=False)
-    confidence: Tensor = field(repr=False)
-    linf: Tensor = field(repr=False)
-    success: Tensor = field(repr=False)
-    reasons: tuple[str, ...] = field(repr=False)
-    dissimilarity_before: Tensor = field(repr=False)
-    dissimilarity: Tensor = field(repr=False)
-    iteration: Tensor = field(repr=False)
+    @property
+    def scores(self) -> Tensor:
+        """The influence (T, n) of each training example on the perturbed images."""
+        return self.after.explanation
 
     def compare(self, n: int = 5) -> pd.DataFrame:
         """Return a table with one row for each image.
@@ -132,22 +110,18 @@ class Result:
         ``success``, ``rank_correlation`` of all influences, ``top_overlap``: the share of the `n` most influential
         examples, on the attack's side, that still are.
         """
-        columns = {
-            "label": self.labels,
-            "label_after": self.labels_after,
-            "confidence_before": self.confidence_before,
-            "confidence": self.confidence,
-            "linf": self.linf,
-            "success": self.success,
+        measures = {
             "rank_correlation": rank_correlation(self.scores_before, self.scores),
             "top_overlap": top_overlap(self.scores_before, self.scores, n, self.attack.side),
         }
-        return pd.DataFrame({name: values.tolist() for name, values in columns.items()})
+        return self.table("confidence_before", "confidence").join(
+            pd.DataFrame({name: values.tolist() for name, values in measures.items()})
+        )
 
 
 @precision.float32()
 def run(
-    attack: Attack,
+    attack: InfluenceAttack,
     features: Features,
     explain: Influence,
     images: Tensor,
@@ -158,12 +132,12 @@ def run(
     step_size: float | None = None,
     seed: int = 0,
     progress: bool = False,
-) -> Result:
+) -> InfluenceResult:
     """Attack the explanation by example of each test image, on a whole batch.
 
     Parameters
     ----------
-    attack : Attack
+    attack : InfluenceAttack
         `GradientSign`, the paper's; `Iterated`; or the baseline `RandomSign`.
     features : Features
         The frozen network: images to features. Any differentiable module in evaluation mode will do.
@@ -184,7 +158,7 @@ def run(
 
     Returns
     -------
-    Result
+    InfluenceResult
         For each image, of all iterates with the prediction unchanged, the one with the largest D.
 
     Raises
@@ -196,98 +170,89 @@ def run(
     ----------
     Ghorbani, Abid, Zou, *Interpretation of Neural Networks is Fragile*, AAAI 2019, section on influence functions.
     """
-    checks.instance(attack, Attack, "attack", "GradientSign()")
+    checks.instance(attack, InfluenceAttack, "attack", "GradientSign()")
     checks.evaluation_mode(features)
     checks.images(images)
     checks.labels(labels, len(images), explain.head.classes, device=images.device)
-    eps, seed = checks.budget(eps), checks.seed(seed)
+    eps = checks.budget(eps)
     step_size = None if step_size is None else checks.positive(step_size, "step_size")
     steps, step_size = attack.schedule(eps, checks.count(steps, "steps"), step_size)
+    settings = Settings(eps=eps, steps=steps, step_size=step_size, seed=seed)
     images = images.detach().clamp(0, 1)
 
     with torch.no_grad():
-        before = features(images)
-        logits = explain.head(before)
-    scores = explain(before, labels)
+        seen = features(images)
+        logits = explain.head(seen)
+    scores, predicted = explain(seen, labels), logits.argmax(1)
     pull = explain.pull(most(scores, attack.top, attack.side))
-    start = _dissimilarity(attack, explain, before, labels, pull)
-    reasons = wrong_predictions(labels, logits.argmax(1))
-    rows = attackable(reasons, images.device)
-    seeds = [seed + i for i in rows.tolist()]
-    best = Best({"images": images[rows], "features": before[rows], "dissimilarity": start[rows]})
-    if len(rows):
-        _climb(attack, features, explain, labels[rows], pull[rows], seeds, eps, steps, step_size, best, progress)
-    kept = best.iteration > 0
-    for i, same_label in zip(rows.tolist(), kept.tolist(), strict=True):
-        reasons[i] = "" if same_label else "no iterate kept the label"
-
-    done = rows[kept]
-    found = {name: value[kept] for name, value in best.found.items()}
-    perturbed = images.index_copy(0, done, found["images"])
-    with torch.no_grad():
-        logits_after = logits.index_copy(0, done, explain.head(found["features"]))
-    after = explain(found["features"], labels[done]) if len(done) else scores[:0]
-    return Result(
+    start = attack.dissimilarity(explain, seen, labels, pull)
+    before = Outcome(images, scores, predicted, confidence(logits, labels), start)
+    reasons = wrong_predictions(labels, predicted)
+    rows = torch.tensor([i for i, reason in enumerate(reasons) if not reason], device=images.device).long()
+    problem = InfluenceProblem(
+        images=images[rows],
+        labels=labels[rows],
+        eps=settings.eps,
+        seeds=tuple(settings.seed + i for i in rows.tolist()),
         attack=attack,
-        eps=eps,
-        steps=steps,
-        step_size=step_size,
-        seed=seed,
-        images=perturbed,
-        scores_before=scores,
-        scores=scores.index_copy(0, done, after),
+        features=features,
+        explain=explain,
+        pull=pull[rows],
+    )
+    best = Best(replace(before[rows], explanation=seen[rows]))
+    curve = climb(problem, settings, best, progress)
+    for i, reason in zip(rows.tolist(), best.reasons(must_grow=False), strict=True):
+        reasons[i] = reason
+    done = best.iteration > 0
+    found = best.outcome(done)[done]
+    if len(found):
+        found = replace(found, explanation=explain(found.explanation, labels[rows[done]]))
+    return InfluenceResult(
+        attack=attack,
+        settings=settings,
         labels=labels,
-        labels_after=logits_after.argmax(1),
-        confidence_before=confidence(logits, labels),
-        confidence=confidence(logits_after, labels),
-        linf=(perturbed - images).abs().amax(dim=(1, 2, 3)),
-        success=torch.zeros_like(labels, dtype=torch.bool).index_fill(0, done, True),
+        before=before,
+        after=before.put(rows[done], found) if len(found) else before,
         reasons=tuple(reasons),
-        dissimilarity_before=start,
-        dissimilarity=start.index_copy(0, done, found["dissimilarity"]),
         iteration=torch.zeros_like(labels).index_copy(0, rows, best.iteration),
+        curve=curve.new_full((len(curve), len(images)), torch.nan).index_copy(1, rows, curve),
     )
 
 
-def _climb(
-    attack: Attack,
-    features: Features,
-    explain: Influence,
-    labels: Tensor,
-    pull: Tensor,
-    seeds: list[int],
-    eps: float,
-    steps: int,
-    step_size: float,
-    best: Best,
-    progress: bool,
-) -> None:
-    """Take the steps and note the best in `best`; the pass that looks at an iterate also gives the next direction."""
-    random = isinstance(attack, RandomSign)
-    x = images = best.originals["images"]
-    rows = torch.arange(len(x), device=x.device)
-    try:
-        for p in tqdm(range(steps + 1), desc="attack", unit="step", disable=not progress, leave=False):
-            climbing = p < steps and not random
-            x = x.detach().requires_grad_(climbing)
-            with torch.set_grad_enabled(climbing):
-                seen = features(x)
-                dissimilarity = _dissimilarity(attack, explain, seen, labels, pull)
-            if p > 0:
-                new = {"images": x, "features": seen, "dissimilarity": dissimilarity}
-                best.update(p, rows, new, allowed=explain.head(seen).argmax(1) == labels)
-            if p == steps:
-                break
-            if climbing:
-                (direction,) = torch.autograd.grad(dissimilarity.sum(), x)
-                direction = direction.sign()
-            else:
-                direction = torch.stack([random_signs(image, s) for image, s in zip(x, seeds, strict=True)])
-            x = project(x.detach() + step_size * direction, images, eps)
-    except KeyboardInterrupt:
-        pass  # the best so far is an answer
+@dataclass(frozen=True, kw_only=True)
+class InfluenceProblem(Problem):
+    """The problem of an attack on influences. While it is climbed, an outcome's explanation is the image's features."""
 
+    attack: InfluenceAttack
+    features: Features
+    explain: Influence
+    pull: Tensor  # of the examples under attack (N, K - 1, D + 1)
+    last: list[Any] = field(default_factory=list)  # the pass that looked at an iterate also gives the next direction
 
-def _dissimilarity(attack: Attack, explain: Influence, seen: Tensor, labels: Tensor, pull: Tensor) -> Tensor:
-    total = explain.total(seen, labels, pull, attack.scale_free)
-    return total if attack.side == "helpful" else -total
+    def __getitem__(self, rows: Tensor) -> "InfluenceProblem":
+        return replace(super().__getitem__(rows), pull=self.pull[rows], last=[])
+
+    def direction(self, x: Tensor) -> Tensor:
+        if isinstance(self.attack, RandomSign):
+            return torch.stack([random_signs(image, seed) for image, seed in zip(x, self.seeds, strict=True)])
+        leaf, _, dissimilarity = self._look(x)
+        (gradient,) = torch.autograd.grad(dissimilarity.sum(), leaf)
+        return gradient.sign()
+
+    def evaluate(self, x: Tensor) -> tuple[Outcome, Tensor]:
+        _, seen, dissimilarity = self._look(x)
+        with torch.no_grad():
+            logits = self.explain.head(seen)
+        predicted = logits.argmax(1)
+        found = Outcome(x, seen.detach(), predicted, confidence(logits, self.labels), dissimilarity.detach())
+        return found, predicted == self.labels
+
+    def _look(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `x` as a leaf of a graph, the features (N, D) and D (N,) in it; for the last `x`, what is known."""
+        if not self.last or self.last[0] is not x:
+            with torch.set_grad_enabled(not isinstance(self.attack, RandomSign)):
+                leaf = x.detach().requires_grad_(torch.is_grad_enabled())
+                seen = self.features(leaf)
+                dissimilarity = self.attack.dissimilarity(self.explain, seen, self.labels, self.pull)
+            self.last[:] = [x, leaf, seen, dissimilarity]
+        return tuple(self.last[1:])

@@ -25,7 +25,7 @@ from torch import Tensor
 from fragile_utils import metrics
 from fragile_utils._base import checks
 from fragile_utils.influence.head import Head, check_examples
-from fragile_utils.influence.solvers import ConjugateGradients, Exact, Hessian
+from fragile_utils.influence.solvers import ConjugateGradients, Exact, TrainingHessian
 
 Side = Literal["helpful", "harmful"]
 
@@ -62,7 +62,7 @@ class Influence:
         self.head, self.solver = head, solver
         self.residuals, self.inputs = head.gradients(features, labels)
         probabilities = head(features).softmax(1)
-        self.hessian = Hessian(self.inputs, probabilities, head.basis, head.l2 + solver.damping)
+        self.hessian = TrainingHessian(self.inputs, probabilities, head.basis, head.l2 + solver.damping)
         self.divide = solver.solver(self.hessian)
 
     def __call__(self, features: Tensor, labels: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from fragile_utils._base import checks, precision
-from fragile_utils.influence.solvers import ConjugateGradients, Exact, Hessian
+from fragile_utils.influence.solvers import ConjugateGradients, Exact, TrainingHessian
 
 
 class Features(nn.Module):
@@ -184,7 +184,7 @@ def _minimise(inputs: Tensor, labels: Tensor, weights: Tensor, basis: Tensor, l2
             return theta
         if l2 == 0 and ((probabilities.argmax(1) == labels) | (weights == 0)).all():
             raise ValueError("l2: the classes are separable, so that without l2 the weights grow for ever; give l2 > 0")
-        hessian = Hessian(inputs, probabilities, basis, l2 + damping, weights)
+        hessian = TrainingHessian(inputs, probabilities, basis, l2 + damping, weights)
         step = solver.solver(hessian)(gradient[None])[0]
         slope, length = (step * gradient).sum().item(), 1.0
         while length > 1e-6 and not (found := objective(theta - length * step))[0] <= value - 1e-4 * length * slope:

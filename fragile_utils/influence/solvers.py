@@ -10,7 +10,7 @@ from fragile_utils._base import checks
 
 
 @dataclass(frozen=True, eq=False)
-class Hessian:
+class TrainingHessian:
     """The Hessian of the mean training loss plus (ridge / 2) |theta|^2, in the coordinates of `influence.Head`.
 
     Attributes
@@ -79,7 +79,7 @@ class Exact:
     def __post_init__(self) -> None:
         checks.non_negative(self.damping, "damping")
 
-    def solver(self, hessian: Hessian) -> Solve:
+    def solver(self, hessian: TrainingHessian) -> Solve:
         """Return the function that divides vectors (B, K - 1, D + 1) by the Hessian.
 
         Raises
@@ -125,11 +125,11 @@ class ConjugateGradients:
         checks.positive(self.tolerance, "tolerance")
         checks.count(self.steps, "steps")
 
-    def solver(self, hessian: Hessian) -> Solve:
+    def solver(self, hessian: TrainingHessian) -> Solve:
         """Return the function that divides vectors (B, K - 1, D + 1) by the Hessian."""
         return lambda vectors: self._solve(hessian, vectors)
 
-    def _solve(self, hessian: Hessian, vectors: Tensor) -> Tensor:
+    def _solve(self, hessian: TrainingHessian, vectors: Tensor) -> Tensor:
         solution = torch.zeros_like(vectors)
         residual = direction = vectors
         squared = _inner(residual, residual)

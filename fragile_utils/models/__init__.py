@@ -7,7 +7,7 @@ for every network. `softplus_surrogate` makes the network that the attacks diffe
 from fragile_utils.models.classifier import Classifier, Normalize
 from fragile_utils.models.pretrained import MODELS, cifar10_net, inception, squeezenet
 from fragile_utils.models.smooth_pooling import SmoothPooling, smooth_surrogate
-from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, softplus_surrogate, unchanged
+from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, softplus_surrogate
 
 __all__ = [
     "MODELS",
@@ -21,5 +21,4 @@ __all__ = [
     "smooth_surrogate",
     "softplus_surrogate",
     "squeezenet",
-    "unchanged",
 ]

@@ -6,9 +6,7 @@ function, so that it holds for modules, functional calls and reused activations 
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -91,35 +89,18 @@ class _SoftplusSlope(torch.autograd.Function):
 
 
 class SoftplusSurrogate(nn.Module):
-    """The same network, the same parameters, with softplus wherever it computes ReLU; see `softplus_surrogate`.
-
-    In the limit of an infinite beta it is the network itself; see `unchanged`.
-    """
+    """The same network, the same parameters, with softplus wherever it computes ReLU; see `softplus_surrogate`."""
 
     def __init__(self, model: nn.Module, beta: float) -> None:
         super().__init__()
         self.model = model
         self.beta = beta
         self.constant = False  # whether its parameters are constants, though they may require gradients
-        self.programs: OrderedDict[Any, Any] | None = OrderedDict()  # see ``tangents``; None if it cannot be traced
         self.training = model.training  # without train(), which would set every module of the model
 
     def forward(self, images: Tensor) -> Tensor:
-        if math.isinf(self.beta):
-            return self.model(images)
         with Smooth(self.beta):
             return self.model(images)
-
-
-def unchanged(model: nn.Module) -> SoftplusSurrogate:
-    """Return the surrogate of `model` with an infinite beta, or of a surrogate itself, its parameters constants.
-
-    It computes what the model does, but what is handed down layer by layer is then traced once, and not at each call.
-    """
-    is_surrogate = isinstance(model, SoftplusSurrogate)
-    network = SoftplusSurrogate(*((model.model, model.beta) if is_surrogate else (model, math.inf)))
-    network.constant = True
-    return network
 
 
 def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusSurrogate:
@@ -148,7 +129,7 @@ def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusS
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise ValueError("model: expected a plain module, got TorchScript, in which ReLU cannot be replaced")
     beta = checks.positive(getattr(model, "beta", 1.0) if beta is None else beta, "beta")
-    if isinstance(model, SoftplusSurrogate) and not math.isinf(model.beta):
+    if isinstance(model, SoftplusSurrogate):
         return SoftplusSurrogate(model.model, model.beta)
     return SoftplusSurrogate(model, beta)
 

@@ -11,7 +11,7 @@ from fragile_utils.plots.maps import ceiling, panels, show_change, show_image, s
 
 
 def before_after(
-    before: Tensor, result: attacks.Result, index: int = 0, *, k: int, classes: Sequence[str] = ()
+    before: Tensor, result: attacks.MapResult, index: int = 0, *, k: int, classes: Sequence[str] = ()
 ) -> Figure:
     """Return the figure of one attack: image, map and change in the first row, what became of them in the second.
 

@@ -12,7 +12,7 @@ from fragile_utils.plots.maps import BLUE, DPI, ORANGE, WIDTH, show_image
 
 
 def exemplars(
-    before: data.Batch, result: influence.Result, train: data.Batch, index: int = 0, *, count: int = 3
+    before: data.Batch, result: influence.InfluenceResult, train: data.Batch, index: int = 0, *, count: int = 3
 ) -> Figure:
     """Return the paper's figure of an attack on influence.
 

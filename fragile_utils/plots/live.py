@@ -69,7 +69,7 @@ class LiveAttack(ipw.VBox):
                 batch.names, batch.label_names, batch.images, batch.labels, strict=True
             )
         }
-        self.result: attacks.Result | None = None
+        self.result: attacks.MapResult | None = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._make_controls()

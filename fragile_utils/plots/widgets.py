@@ -117,7 +117,7 @@ class EpsilonSlider(FrameSlider):
     def __init__(
         self,
         images: Tensor,
-        results: Sequence[attacks.Result],
+        results: Sequence[attacks.MapResult],
         index: int = 0,
         *,
         k: int,
@@ -144,7 +144,7 @@ class EpsilonSlider(FrameSlider):
 def _frame(
     image: Tensor,
     before: Tensor,
-    result: attacks.Result | None,
+    result: attacks.MapResult | None,
     index: int,
     k: int,
     classes: Sequence[str],
@@ -172,7 +172,7 @@ def _frame(
 
 
 def _facts(
-    result: attacks.Result, index: int, k: int, classes: Sequence[str], original: bool = False
+    result: attacks.MapResult, index: int, k: int, classes: Sequence[str], original: bool = False
 ) -> dict[str, str]:
     """Return the table of one frame."""
     label = int(result.labels[index] if original else result.labels_after[index])

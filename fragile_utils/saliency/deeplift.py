@@ -1,7 +1,7 @@
-"""DeepLIFT: the method and its rescale rule."""
+"""DeepLIFT: the method, its rescale rule, and what the rule makes of activations and max pools."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,23 +9,24 @@ from torch import Tensor, nn
 from fragile_utils.saliency.baseline import Baseline
 from fragile_utils.saliency.method import Method
 from fragile_utils.saliency.propagation.operations import (
+    Bends,
+    Elementwise,
+    MaxPool,
     Operation,
-    RescaledMaxPool,
-    SecantOfSoftplus,
-    close,
-    slope,
+    Setting,
+    derivative,
     taken,
 )
 from fragile_utils.saliency.propagation.propagate import propagate
-from fragile_utils.saliency.propagation.rule import LocalDerivatives
-from fragile_utils.saliency.propagation.trace import MAX_POOL, RELU, Step
+from fragile_utils.saliency.propagation.rule import Rule
+from fragile_utils.saliency.propagation.trace import Kind, Step, Untraceable
 
 
 @dataclass(frozen=True)
 class DeepLift(Method):
     """DeepLIFT with the rescale rule: contributions to the difference of the scores of image and reference.
 
-    They sum to that difference exactly. A network of layers without a rule is refused; see `tracing`.
+    They sum to that difference exactly. A network of layers without a rule is refused; see `Rescale`.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ class DeepLift(Method):
     References
     ----------
     Shrikumar, Greenside, Kundaje, *Learning Important Features Through Propagating Activation Differences*, ICML 2017,
-    arXiv:1704.02685, section 3.5.1; see `propagation.Rescale`.
+    arXiv:1704.02685, section 3.5.1; see `Rescale`.
     """
 
     baseline: Baseline | str | float | Tensor = "mean"
@@ -47,13 +48,15 @@ class DeepLift(Method):
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
         reference = self.baseline.image(model, images)
-        rules = Rescale()
-        multipliers, logits = propagate(model, images, targets, rules, reference, create_graph)
+        multipliers, logits = propagate(model, images, targets, Rescale(), reference, create_graph)
         return multipliers * ((images if create_graph else images.detach()) - reference), logits
 
 
+# --- The rule --------------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
-class Rescale(LocalDerivatives):
+class Rescale(Rule):
     """DeepLIFT's rescale rule: the slope of an activation is (f(x) - f(x0)) / (x - x0), x0 from the reference.
 
     The contributions (x - x0) m of the pixels sum to the difference of the scores. So do those at each step: in a max
@@ -68,45 +71,127 @@ class Rescale(LocalDerivatives):
 
     compares = True
 
-    def operation(self, step: Step, given: tuple[Any, ...]) -> Operation:
-        if step.function in RELU:
-            return SecantOfSoftplus(*given)
-        return RescaledMaxPool(*given) if step.kind == MAX_POOL else super().operation(step, given)
+    def is_derivative(self, step: Step) -> bool:
+        return step.kind in (Kind.REARRANGE, Kind.CONSTANT, Kind.COMBINE, Kind.WEIGHTED)
 
-    def activation(self, step: Step, m: Tensor) -> list[Tensor]:
-        reference = step.reference
-        slopes = (LocalDerivatives.derivative(self, s, torch.ones_like(s.output.value))[0] for s in (step, reference))
-        pairs = ((s.arguments[0], s.output.value) for s in (step, reference))
-        return [m * _Secant.apply(*next(pairs), *next(pairs), *slopes)]
-
-    homogeneous = activation
-
-    def max_pool(self, step: Step, m: Tensor) -> list[Tensor]:
-        (x,), y, before = step.arguments, step.output.value, step.reference
-        (x0,), y0 = before.arguments, before.output.value
-        gained = y >= y0
-        places = torch.where(gained, step.indices, before.indices)
-        share = m * slope(y - y0, taken(x - x0, places), gained.to(y.dtype))
-        return [torch.zeros_like(x).flatten(2).scatter_add(2, places.flatten(2), share.flatten(2)).view_as(x)]
+    def operation(self, step: Step, setting: Setting) -> Operation:
+        if self.is_derivative(step):
+            return derivative(step, setting)
+        if step.kind in (Kind.HOMOGENEOUS, Kind.ACTIVATION):
+            return Secant(step, setting)
+        if step.kind is Kind.MAX_POOL:
+            return RescaledMaxPool(step, setting)
+        raise Untraceable(f"{step} has no propagation rule of DeepLIFT: {step.kind.value}")
 
 
-class _Secant(torch.autograd.Function):
-    """The slope between two points, (y - y0) / (x - x0), as a function of x.
+TINY = 1e-10  # below this difference of inputs, Captum's and ours, the slope between two points is the derivative
 
-    Its derivative is (f'(x) - slope) / (x - x0). Where the points are close, that is a small difference of large
-    numbers over a small number: in float32, noise that drowns the rest. There the slope is (f'(x) + f'(x0)) / 2.
+
+def slope(rise: Tensor, run: Tensor, otherwise: Tensor | float) -> Tensor:
+    """Return rise / run, or `otherwise` where the run is all but zero."""
+    small = run.abs() < TINY
+    return torch.where(small, otherwise, rise / torch.where(small, 1, run))
+
+
+def close(run: Tensor) -> Tensor:
+    """Return where two points are so close that (f'(x) - slope) / run would be noise: 0.02 in float32, 1e-4 in float64.
+
+    A small difference of large numbers, over a small number.
+    """
+    return run.abs() < torch.finfo(run.dtype).eps ** 0.25
+
+
+class AtReference(NamedTuple):
+    """Input and value of an activation at the reference."""
+
+    z: Tensor
+    value: Tensor
+
+
+class Between(NamedTuple):
+    """An activation between the reference and the image."""
+
+    of_derivative: Any  # what the derivative keeps
+    secant: Tensor
+    run: Tensor  # z - z0
+
+
+class Secant(Operation):
+    """An activation that hands down by the slope to the reference, s = (f(z) - f(z0)) / (z - z0).
+
+    The slope bends by ds/dz = (f'(z) - s) / (z - z0). Where the points are close, that is a small difference of large
+    numbers over a small number: in float32, noise that drowns the rest. There it is the limit, f''(z) / 2.
     """
 
-    @staticmethod
-    def forward(ctx, x: Tensor, y: Tensor, x0: Tensor, y0: Tensor, slope: Tensor, slope0: Tensor) -> Tensor:
-        run = x - x0
-        secant = slope(y - y0, run, slope)
-        ctx.save_for_backward(run, secant, slope, slope0)
-        return secant
+    def __init__(self, step: Step, setting: Setting) -> None:
+        super().__init__(step, setting)
+        self.activation: Elementwise = derivative(step, setting._replace(over=False, back=False))
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor):
-        run, secant, slope, slope0 = ctx.saved_tensors
-        rise = torch.where(close(run), (slope - slope0) / 2, slope - secant)
-        return grad * slope(rise, run, 0), None, None, None, None, None
+    def forward(self, inputs: list[Tensor], at_reference: AtReference | None = None) -> tuple[Tensor, Any]:
+        (z,) = inputs
+        value, kept = self.activation.forward([z])
+        if at_reference is None:  # this is the reference
+            return value, AtReference(z, value)
+        run = z.sub_(at_reference.z) if self.setting.over else z - at_reference.z
+        near = run.abs() < TINY
+        secant = torch.where(near, self.activation.slope(kept), (value - at_reference.value).div_(run))
+        return value, Between(kept, secant, run)
+
+    def transposed(self, m: Tensor, kept: Between) -> list[Tensor | None]:
+        slope = self.activation.slope(kept.of_derivative)
+        return [m.mul_(slope) if self.setting.back else m * slope]
+
+    def propagate(self, m: Tensor, kept: Between, keep: bool) -> tuple[list[Tensor | None], Tensor | None]:
+        bend = None
+        if keep:
+            half = self.activation.curvature(m, kept.of_derivative) / 2
+            bend = (self.activation.slope(kept.of_derivative) - kept.secant).div_(kept.run).mul_(m)
+            bend = torch.where(close(kept.run), half, bend)
+        return [m.mul_(kept.secant) if self.setting.back else m * kept.secant], bend
+
+    def differentiate(self, tangents: list[Tensor], kept: Between, propagated: Tensor) -> tuple[Tensor, Bends]:
+        (t,) = tangents
+        bend = propagated * t
+        return t.mul_(kept.secant) if self.setting.over else t * kept.secant, Bends([bend])
+
+
+class PoolAtReference(NamedTuple):
+    """Where the maxima of the reference are, its input and its value."""
+
+    indices: Tensor
+    x: Tensor
+    value: Tensor
+
+
+class PoolBetween(NamedTuple):
+    """A max pool between the reference and the image."""
+
+    indices: Tensor  # of the maxima
+    places: Tensor  # to which each window hands its multipliers
+    change: Tensor  # of the input at these places
+    ratio: Tensor  # of the change of the value to that
+
+
+class RescaledMaxPool(MaxPool):
+    """A max pool that hands what it gained to the pixel that is the maximum, and what it lost to the one that was."""
+
+    def forward(self, inputs: list[Tensor], at_reference: PoolAtReference | None = None) -> tuple[Tensor, Any]:
+        (x,) = inputs
+        y, indices = self.step.call(x)
+        if at_reference is None:  # this is the reference
+            return y, PoolAtReference(indices, x, y)
+        indices0, x0, y0 = at_reference
+        indices0, x0 = indices0.expand_as(indices), x0.expand_as(x)
+        gained = y >= y0
+        change = torch.where(gained, y - taken(x0, indices), taken(x, indices0) - y0)
+        ratio = slope(y - y0, change, gained.to(y.dtype))
+        return y, PoolBetween(indices, torch.where(gained, indices, indices0), change, ratio)
+
+    def propagate(self, m: Tensor, kept: PoolBetween, keep: bool) -> tuple[list[Tensor | None], Tensor | None]:
+        return [self.put_back(m * kept.ratio, kept.places)], slope(m, kept.change, 0) if keep else None
+
+    def differentiate(self, tangents: list[Tensor], kept: PoolBetween, propagated: Tensor) -> tuple[Tensor, Bends]:
+        t = taken(tangents[0], kept.places)
+        by_gain = propagated * t
+        of_change = self.put_back((by_gain * kept.ratio).neg_(), kept.places)
+        return t.mul_(kept.ratio), Bends([of_change], of_value=by_gain)

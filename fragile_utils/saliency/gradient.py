@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fragile_utils.saliency.method import Method, class_scores
 from fragile_utils.saliency.propagation.trace import Untraceable
-from fragile_utils.saliency.propagation.walks import applicable, multipliers
+from fragile_utils.saliency.propagation.walks import multipliers, stands_in_for_autograd
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,10 @@ class Gradient(Method):
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
-        if create_graph and applicable(model):
+        if create_graph and stands_in_for_autograd(model):
             with contextlib.suppress(Untraceable):
                 return multipliers(model, images, targets)
-        with torch.enable_grad():
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the other kernels have no second derivative
             images = images if create_graph and images.requires_grad else images.detach().requires_grad_()
             logits = model(images)
             scores = class_scores(logits, targets)

@@ -1,19 +1,27 @@
-"""Layer-wise relevance propagation and deep Taylor decomposition: the methods and their rules."""
+"""Layer-wise relevance propagation and deep Taylor decomposition: the methods, their rules, and what these compute."""
 
 import math
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fragile_utils._base import checks
 from fragile_utils.saliency.method import Method
-from fragile_utils.saliency.propagation.operations import Operation, ZPlus
+from fragile_utils.saliency.propagation.operations import (
+    Bends,
+    Elementwise,
+    Linear,
+    Operation,
+    Setting,
+    Weighted,
+    derivative,
+)
 from fragile_utils.saliency.propagation.propagate import propagate
-from fragile_utils.saliency.propagation.rule import LocalDerivatives
-from fragile_utils.saliency.propagation.trace import REARRANGE, WEIGHTED, Node, Step
+from fragile_utils.saliency.propagation.rule import Rule
+from fragile_utils.saliency.propagation.trace import Kind, Node, Step, Untraceable
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class LRP(Method):
     References
     ----------
     Bach et al., *On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance Propagation*,
-    PLoS ONE 2015; see `propagation.EpsilonRule` and `propagation.AlphaBetaRule` for the equations.
+    PLoS ONE 2015; see `EpsilonRule` and `AlphaBetaRule` for the equations.
     """
 
     rule: Literal["epsilon", "zplus", "alphabeta"] = "epsilon"
@@ -65,10 +73,15 @@ class LRP(Method):
 class DeepTaylor(Method):
     """Deep Taylor decomposition: the z-box rule in the layer that sees the pixels, the z-plus rule after it.
 
+    Parameters
+    ----------
+    epsilon : float
+        Added to each denominator, away from zero.
+
     References
     ----------
     Montavon et al., *Explaining Nonlinear Classification Decisions with Deep Taylor Decomposition*, Pattern Recognition
-    2017, arXiv:1512.02479; see `propagation.DeepTaylorRule`.
+    2017, arXiv:1512.02479; see `DeepTaylorRule`.
     """
 
     epsilon: float = 1e-9
@@ -79,12 +92,14 @@ class DeepTaylor(Method):
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
-        rules = DeepTaylorRule(self.epsilon)
-        return propagate(model, images, targets, rules, create_graph=create_graph)
+        return propagate(model, images, targets, DeepTaylorRule(self.epsilon), create_graph=create_graph)
+
+
+# --- The rules -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class EpsilonRule(LocalDerivatives):
+class EpsilonRule(Rule):
     """LRP-epsilon: a value passes its relevance R to its inputs in proportion to their share in the sum.
 
     With z = sum_i w_i x_i + b, R_i = x_i w_i R / (z + epsilon sign z). In multipliers, R = x m, this is
@@ -103,34 +118,25 @@ class EpsilonRule(LocalDerivatives):
     epsilon: float = 1e-9
 
     def is_derivative(self, step: Step) -> bool:
-        return super().is_derivative(step) and not any(node.pixels for node in step.inputs)
+        kinds = (Kind.REARRANGE, Kind.HOMOGENEOUS, Kind.MAX_POOL)
+        return step.kind in kinds and not any(node.pixels for node in step.inputs)
 
-    def __call__(self, step: Step, m: Tensor) -> list[Tensor]:
-        """Return the multipliers m of the inputs; from the first layer on, for pixels, their relevances."""
-        if not step.output.pixels:
-            shares = super().__call__(step, m)
-            return [
-                node.value * share if node.pixels else share for node, share in zip(step.inputs, shares, strict=True)
-            ]
-        if step.kind == REARRANGE:
-            return self.derivative(step, m)
-        if step.arguments[0].shape != m.shape:
-            raise ValueError(
-                f"{step}: expected a normalisation that keeps the shape of the image, got {tuple(m.shape)}"
-            )
-        return [m]
+    def operation(self, step: Step, setting: Setting) -> Operation:
+        if step.kind in (Kind.GENERAL, Kind.DETACHED):
+            raise Untraceable(f"{step} has no propagation rule of LRP: {step.kind.value}")
+        if step.output.pixels:
+            return derivative(step, setting) if step.kind is Kind.REARRANGE else OnItsPixel(step, setting)
+        if any(node.pixels for node in step.inputs):
+            return Relevances(self.of_layer(step, setting._replace(over=False, back=False)))
+        return self.of_layer(step, setting)
 
-    def constant(self, step: Step, m: Tensor) -> list[Tensor]:
-        return self.derivative(step, m * (1 - self.epsilon / (step.output.value.abs() + self.epsilon)))
-
-    combine = weighted = constant
-
-    def activation(self, step: Step, m: Tensor) -> list[Tensor]:
-        (z,) = step.arguments
-        return [m * step.output.value / torch.where(z == 0, 1, z)]
-
-    def stable(self, z: Tensor) -> Tensor:
-        return torch.where(z >= 0, z + self.epsilon, z - self.epsilon)
+    def of_layer(self, step: Step, setting: Setting) -> Operation:
+        """Return the operation of a step that is more than a normalisation of pixels, in multipliers."""
+        if step.kind is Kind.ACTIVATION:
+            return Ratio(step, setting)
+        if step.kind in (Kind.CONSTANT, Kind.COMBINE, Kind.WEIGHTED):
+            return Absorbing(derivative(step, setting), self.epsilon)
+        return derivative(step, setting)
 
 
 @dataclass(frozen=True)
@@ -152,31 +158,10 @@ class AlphaBetaRule(EpsilonRule):
     alpha: float = 1.0
     beta: float = 0.0
 
-    def operation(self, step: Step, given: tuple[Any, ...]) -> Operation:
-        positive = step.kind == WEIGHTED and step.inputs[0].positive and not step.inputs[0].pixels
-        if positive and (self.alpha, self.beta) == (1, 0) and not isinstance(step.options.get("padding"), str):
-            return ZPlus(*given, self.epsilon)
-        return super().operation(step, given)
-
-    def weighted(self, step: Step, m: Tensor) -> list[Tensor]:
-        (x,) = step.arguments
-        weight, bias = step.weights
-        relevance = m * step.output.value
-        up, down = _signs(weight)
-        bias_up, bias_down = _signs(bias)
-        parts = [(self.alpha, up, down, bias_up), (-self.beta, down, up, bias_down)]
-        above = below = 0
-        for factor, of_positive, of_negative, constant in parts:
-            if factor == 0:
-                continue
-            with torch.enable_grad():
-                inputs, z = [x], step.call(x, of_positive, constant)
-                if not step.inputs[0].positive:
-                    inputs = list(_signs(x))
-                    z = step.call(inputs[0], of_positive, constant) + step.call(inputs[1], of_negative, None)
-            back = _transpose(z, inputs, factor * relevance / self.stable(z))
-            above, below = above + back[0], below + back[-1]
-        return [torch.where(x >= 0, above, below)]
+    def of_layer(self, step: Step, setting: Setting) -> Operation:
+        if step.kind is Kind.WEIGHTED:
+            return RaisedAndLowered(step, setting, self)
+        return super().of_layer(step, setting)
 
 
 @dataclass(frozen=True)
@@ -191,27 +176,271 @@ class DeepTaylorRule(AlphaBetaRule):
     Montavon et al., as above, section 4.1 and equation 14 (z-box).
     """
 
-    def __call__(self, step: Step, m: Tensor) -> list[Tensor]:
+    def operation(self, step: Step, setting: Setting) -> Operation:
         if step.output.pixels or not any(node.pixels for node in step.inputs):
-            return super().__call__(step, m)
-        if step.kind != WEIGHTED:
-            raise ValueError(f"{step}: expected a convolution or linear layer to be the first to see the pixels")
-        (pixels,), (x,) = step.inputs, step.arguments
-        weight, _ = step.weights
-        black, white = (_replayed(pixels, value) for value in (0, 1))
-        bounds = torch.minimum(black, white), torch.maximum(black, white)
-        with torch.enable_grad():
-            terms = [x, *(bound.detach().requires_grad_() for bound in bounds)]
-            kernels = [weight, *_signs(weight)]
-            of_terms = [step.call(term, kernel, None) for term, kernel in zip(terms, kernels, strict=True)]
-            z = of_terms[0] - of_terms[1] - of_terms[2]
-        back = _transpose(z, terms, m * step.output.value / self.stable(z))
-        return [sum(term * share for term, share in zip(terms, back, strict=True))]
+            return super().operation(step, setting)
+        if step.kind is not Kind.WEIGHTED:
+            raise Untraceable(f"{step}: expected a convolution or linear layer to be the first to see the pixels")
+        return Box(step, setting, self.epsilon)
 
 
-def _transpose(z: Tensor, inputs: list[Tensor], m: Tensor) -> tuple[Tensor, ...]:
-    """Return the transpose of the linear map from each of `inputs` to `z`, applied to `m`."""
-    return torch.autograd.grad(z, inputs, m, create_graph=torch.is_grad_enabled())
+# --- What the rules compute ------------------------------------------------------------------------------------------
+
+
+def _away_from_zero(z: Tensor, epsilon: float) -> Tensor:
+    return torch.where(z >= 0, z + epsilon, z - epsilon)
+
+
+class OnItsPixel(Linear):
+    """Normalisation by constants: relevance stays on its pixel."""
+
+    def __init__(self, step: Step, setting: Setting) -> None:
+        super().__init__(step, setting)
+        if step.inputs[0].shape != step.output.shape:
+            got = tuple(step.output.shape)
+            raise Untraceable(f"{step}: expected a normalisation that keeps the shape of the image, got {got}")
+        self.normalisation = derivative(step, setting)
+
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Any]:
+        return self.normalisation.forward(inputs)
+
+    def transposed(self, m: Tensor, kept: Any) -> list[Tensor | None]:
+        return self.normalisation.transposed(m, kept)
+
+    def propagate(self, m: Tensor, kept: Any, keep: bool) -> tuple[list[Tensor | None], Any]:
+        return [m], None
+
+    def tangent(self, tangents: list[Tensor], kept: Any) -> Tensor:
+        return tangents[0]
+
+
+class Weighed(NamedTuple):
+    """The inputs of a layer, and what the layer keeps."""
+
+    inputs: list[Tensor]
+    of_layer: Any
+
+
+class HandedDown(NamedTuple):
+    """The multipliers of the inputs of a layer, and what the layer needs to differentiate them."""
+
+    shares: list[Tensor]
+    of_layer: Any
+
+
+class Relevances(Operation):
+    """The layer that sees the pixels: it hands down relevances, x m, in place of multipliers m."""
+
+    def __init__(self, layer: Operation) -> None:
+        super().__init__(layer.step, layer.setting)
+        self.layer = layer
+
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Weighed]:
+        value, kept = self.layer.forward(inputs)
+        return value, Weighed(inputs, kept)
+
+    def transposed(self, m: Tensor, kept: Weighed) -> list[Tensor | None]:
+        return self.layer.transposed(m, kept.of_layer)
+
+    def propagate(self, m: Tensor, kept: Weighed, keep: bool) -> tuple[list[Tensor | None], HandedDown]:
+        shares, propagated = self.layer.propagate(m, kept.of_layer, keep)
+        weighed = [self._weigh(i, x, share) for i, (x, share) in enumerate(zip(kept.inputs, shares, strict=True))]
+        return weighed, HandedDown(shares, propagated)
+
+    def differentiate(self, tangents: list[Tensor], kept: Weighed, propagated: HandedDown) -> tuple[Tensor, Bends]:
+        weighed = [self._weigh(i, x, t) for i, (x, t) in enumerate(zip(kept.inputs, tangents, strict=True))]
+        tangent, bends = self.layer.differentiate(weighed, kept.of_layer, propagated.of_layer)
+        of_inputs = list(bends.of_inputs) or [None] * len(tangents)
+        for i, (t, share) in enumerate(zip(tangents, propagated.shares, strict=True)):
+            if self.step.inputs[i].pixels:
+                of_inputs[i] = t * share if of_inputs[i] is None else of_inputs[i] + t * share
+        return tangent, Bends(of_inputs, bends.of_value)
+
+    def _weigh(self, i: int, x: Tensor, m: Tensor) -> Tensor:
+        return x * m if self.step.inputs[i].pixels else m
+
+
+class Ratio(Operation):
+    """An activation that passes on its relevance: m f(z) / z."""
+
+    def __init__(self, step: Step, setting: Setting) -> None:
+        super().__init__(step, setting)
+        self.activation: Elementwise = derivative(step, setting._replace(over=False, back=False))
+
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, tuple[Any, Tensor, Tensor]]:
+        (z,) = inputs
+        value, kept = self.activation.forward([z])
+        z = torch.where(z == 0, 1, z)
+        return value, (kept, value / z, z)
+
+    def transposed(self, m: Tensor, kept: tuple[Any, Tensor, Tensor]) -> list[Tensor | None]:
+        return self.activation.transposed(m, kept[0])
+
+    def propagate(
+        self, m: Tensor, kept: tuple[Any, Tensor, Tensor], keep: bool
+    ) -> tuple[list[Tensor | None], Tensor | None]:
+        of_derivative, ratio, z = kept
+        bend = m * (self.activation.slope(of_derivative) - ratio) / z if keep else None
+        return [m * ratio], bend
+
+    def differentiate(
+        self, tangents: list[Tensor], kept: tuple[Any, Tensor, Tensor], propagated: Tensor
+    ) -> tuple[Tensor, Bends]:
+        (t,) = tangents
+        return t * kept[1], Bends([propagated * t])
+
+
+class Absorbed(NamedTuple):
+    """The value of a layer, and what the layer keeps."""
+
+    value: Tensor
+    of_layer: Any
+
+
+class Absorbing(Operation):
+    """A linear layer by the epsilon rule: of its multipliers, |z| / (|z| + epsilon) is handed down."""
+
+    def __init__(self, layer: Linear, epsilon: float) -> None:
+        super().__init__(layer.step, layer.setting)
+        self.layer, self.epsilon = layer, epsilon
+
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Absorbed]:
+        value, kept = self.layer.forward(inputs)
+        return value, Absorbed(value.clone(), kept)  # a copy: what follows may overwrite it
+
+    def transposed(self, m: Tensor, kept: Absorbed) -> list[Tensor | None]:
+        return self.layer.transposed(m, kept.of_layer)
+
+    def propagate(self, m: Tensor, kept: Absorbed, keep: bool) -> tuple[list[Tensor | None], Tensor | None]:
+        share = 1 - self.epsilon / (kept.value.abs() + self.epsilon)
+        return self.layer.transposed(m * share, kept.of_layer), m if keep else None
+
+    def differentiate(self, tangents: list[Tensor], kept: Absorbed, propagated: Tensor) -> tuple[Tensor, Bends]:
+        t = self.layer.tangent(tangents, kept.of_layer)
+        away = kept.value.abs() + self.epsilon
+        bend = t * propagated * self.epsilon * kept.value.sign() / away.square()
+        return t * (1 - self.epsilon / away), Bends(of_value=bend)
+
+
+class Part(NamedTuple):
+    """What raises the values of a layer, or what lowers them: p = W x+ + V x- + b."""
+
+    factor: float
+    of_positive: Tensor  # W: the weights of inputs at or above 0
+    of_negative: Tensor  # V: of those below
+    away: Tensor  # p, away from zero
+    ratio: Tensor  # z / p
+
+
+class Parts(NamedTuple):
+    """The two parts, or one; and where the inputs are at or above 0, None if everywhere."""
+
+    parts: list[Part]
+    positive: Tensor | None
+
+
+class RaisedAndLowered(Weighted):
+    """A convolution or a linear layer by the alpha-beta rule; z-plus, if beta is 0.
+
+    With p = W+ x+ + W- x- + b+, the sum of what raises z, multipliers m of z become W+^T (m z / p) for inputs at or
+    above 0 and W-^T (m z / p) for those below; with what lowers z, the other way round.
+    """
+
+    def __init__(self, step: Step, setting: Setting, rule: AlphaBetaRule) -> None:
+        super().__init__(step, setting)
+        self.rule = rule
+
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Parts]:
+        (x,) = inputs
+        weight, bias = self.step.weights
+        z = self.step.call(x, weight, bias)
+        positive = None if self.step.inputs[0].positive and not self.step.inputs[0].pixels else x >= 0
+        (up, down), (bias_up, bias_down) = _signs(weight), _signs(bias)
+        parts = []
+        for factor, w, v, b in ((self.rule.alpha, up, down, bias_up), (-self.rule.beta, down, up, bias_down)):
+            if factor != 0:
+                away = _away_from_zero(self._sum(x, positive, w, v, b), self.rule.epsilon)
+                parts.append(Part(factor, w, v, away, z / away))
+        return z, Parts(parts, positive)
+
+    def propagate(self, m: Tensor, kept: Parts, keep: bool) -> tuple[list[Tensor | None], Tensor | None]:
+        shares = [self._back(part.factor * m * part.ratio, part, kept.positive) for part in kept.parts]
+        return [sum(shares[1:], shares[0])], m if keep else None
+
+    def differentiate(self, tangents: list[Tensor], kept: Parts, propagated: Tensor) -> tuple[Tensor, Bends]:
+        tangent = of_x = of_z = None
+        for part in kept.parts:
+            t = part.factor * self._sum(tangents[0], kept.positive, part.of_positive, part.of_negative, None)
+            by_z = t * propagated / part.away
+            by_x = self._back((by_z * part.ratio).neg_(), part, kept.positive)
+            tangent = t * part.ratio if tangent is None else tangent + t * part.ratio
+            of_x, of_z = (by_x, by_z) if of_x is None else (of_x + by_x, of_z + by_z)
+        return tangent, Bends([of_x], of_value=of_z)
+
+    def _sum(self, x: Tensor, positive: Tensor | None, w: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """Return W x + b, or W x + V x + b with W for the inputs where the image's are `positive`, V for the others."""
+        if positive is None:
+            return self.step.call(x, w, bias)
+        return self.step.call(x * positive, w, bias) + self.step.call(x * ~positive, v, None)
+
+    def _back(self, m: Tensor, part: Part, positive: Tensor | None) -> Tensor:
+        """Return the transpose of that, applied to `m`."""
+        above = self.transpose(m, part.of_positive)
+        return above if positive is None else torch.where(positive, above, self.transpose(m, part.of_negative))
+
+
+class Boxed(NamedTuple):
+    """What the layer that sees the pixels needs for z-box."""
+
+    x: Tensor
+    value: Tensor
+    away: Tensor  # sum_i z_i, away from zero
+    low: Tensor  # the bounds of the pixels
+    high: Tensor
+
+
+class Box(Weighted):
+    """The layer that sees the pixels by the z-box rule: it hands down relevances.
+
+    With z = W x - W+ low - W- high and s = m y / z, y being the value of the layer,
+    R = x W^T s - low W+^T s - high W-^T s.
+    """
+
+    def __init__(self, step: Step, setting: Setting, epsilon: float) -> None:
+        super().__init__(step, setting)
+        self.epsilon = epsilon
+
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Boxed]:
+        (x,) = inputs
+        weight, bias = self.step.weights
+        black, white = (_replayed(self.step.inputs[0], torch.full_like(x, value)) for value in (0, 1))
+        low, high = torch.minimum(black, white), torch.maximum(black, white)
+        value = self.step.call(x, weight, bias)
+        terms = self._sum(x, low, high)
+        return value, Boxed(x, value.clone(), _away_from_zero(terms, self.epsilon), low, high)
+
+    def propagate(self, m: Tensor, kept: Boxed, keep: bool) -> tuple[list[Tensor | None], Any]:
+        s = m * kept.value / kept.away
+        weight, _ = self.step.weights
+        up, down = _signs(weight)
+        of_x = self.transpose(s, weight)
+        relevance = kept.x * of_x - kept.low * self.transpose(s, up) - kept.high * self.transpose(s, down)
+        return [relevance], (m, of_x) if keep else None
+
+    def differentiate(
+        self, tangents: list[Tensor], kept: Boxed, propagated: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Bends]:
+        (t,), (m, of_x) = tangents, propagated
+        u = self._sum(kept.x * t, kept.low * t, kept.high * t)
+        by_value = u * m / kept.away
+        by_terms = (by_value * kept.value / kept.away).neg_()
+        weight, _ = self.step.weights
+        return u * kept.value / kept.away, Bends([t * of_x + self.transpose(by_terms, weight)], of_value=by_value)
+
+    def _sum(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        weight, _ = self.step.weights
+        up, down = _signs(weight)
+        return self.step.call(x, weight, None) - self.step.call(low, up, None) - self.step.call(high, down, None)
 
 
 def _signs(x: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -219,8 +448,8 @@ def _signs(x: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     return (None, None) if x is None else (x.clamp(min=0), x.clamp(max=0))
 
 
-def _replayed(node: Node, value: float) -> Tensor:
-    """Return what the steps up to `node` make of an image of one `value`."""
+def _replayed(node: Node, image: Tensor) -> Tensor:
+    """Return what the steps up to `node` make of an image."""
     if node.step is None:
-        return torch.full_like(node.value, value)
-    return node.step.call(*(_replayed(previous, value) for previous in node.step.inputs))
+        return image
+    return node.step.call(*(_replayed(previous, image) for previous in node.step.inputs))

@@ -1,299 +1,173 @@
-"""The steps of a network, each with its derivatives: what `tangents` carries values, multipliers and tangents through.
+"""The steps of a network, each with its derivatives: what ``walks`` carries values, multipliers and tangents through.
 
 An operation knows four things of its step: the value; what the step hands down, by a rule, to its inputs when
-multipliers arrive at its output; the transpose of that, with the bends that come of it (see `tangents`); and the
-transpose of its own derivative. For most steps the rule is the derivative.
+multipliers arrive at its output; the transpose of that, with the bends that come of it (see ``walks``); and the
+transpose of its own derivative. Here the rule is the derivative; the rules of DeepLIFT and LRP stand with the methods,
+in ``deeplift`` and ``lrp``, as operations that are built on these.
 """
 
+import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fragile_utils.models.convolution import convolution_transposed, pairs
 from fragile_utils.models.surrogate import softplus_and_slope
-from fragile_utils.saliency.propagation.trace import (
-    ACTIVATION,
-    CAT,
-    COMBINE,
-    HOMOGENEOUS,
-    MAX_POOL,
-    REARRANGE,
-    RELU,
-    WEIGHTED,
-    Node,
-    Step,
-)
+from fragile_utils.saliency.propagation.trace import RELU, Kind, Step
 
 CONVOLUTION = {"stride": 1, "padding": 0, "dilation": 1}
 
 
+class Setting(NamedTuple):
+    """How a step is computed."""
+
+    activations: AbstractContextManager  # within which it is: softplus in place of ReLU
+    beta: float  # of that softplus; infinite for ReLU itself
+    over: bool = False  # whether an elementwise step may compute in the memory of its input
+    back: bool = False  # and of the multipliers of its output
+
+
+class Bends(NamedTuple):
+    """The derivative of <tangents, what is handed down> by the values on which that depends."""
+
+    of_inputs: Sequence[Tensor | None] = ()  # one for each input, or none at all
+    of_value: Tensor | None = None  # by the output, as if it did not depend on the inputs
+
+
+NO_BENDS = Bends()
+
+
 class Operation:
-    """A step with its derivatives. The general one leaves them to autograd, within the step.
+    """A step with its derivatives.
 
     Parameters
     ----------
     step : Step
-    activations : context manager
-        How activations are computed in it.
+    setting : Setting
     """
 
-    def __init__(self, step: Step, activations: AbstractContextManager) -> None:
-        self.step, self.activations = step, activations
+    def __init__(self, step: Step, setting: Setting) -> None:
+        self.step, self.setting = step, setting
 
-    def forward(self, inputs: list[Tensor], beside: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
-        """Return the value, and what the rest needs of it; `beside` is that of the same step on the reference."""
-        with torch.enable_grad(), self.activations:
-            arguments = [x.detach().requires_grad_() for x in inputs]
-            value = self.step.call(*arguments, *self.step.weights)
-        return value.detach(), [value, *arguments]
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Any]:
+        """Return the value, and what the rest needs of it; `at_reference` is that of the same step on the reference."""
+        raise NotImplementedError
 
-    def transposed(self, m: Tensor, saved: list[Any]) -> list[Tensor]:
+    def transposed(self, m: Tensor, kept: Any) -> list[Tensor | None]:
         """Return the transpose of the derivative, applied to multipliers `m` of the output: those of each input."""
-        value, *arguments = saved
-        return list(torch.autograd.grad(value, arguments, m, retain_graph=True))
+        raise NotImplementedError
 
-    def hand(self, m: Tensor, saved: list[Any], note: bool) -> tuple[list[Tensor], Any]:
-        """Return what the rule makes of multipliers `m`, for each input, and, with `note`, what `answer` needs of it.
+    def propagate(self, m: Tensor, kept: Any, keep: bool) -> tuple[list[Tensor | None], Any]:
+        """Return what the rule makes of multipliers `m`, for each input, and what `differentiate` needs of it.
 
-        Here the rule is the derivative, and noted is f''(z) m of an elementwise step, None of one that is not curved.
+        Without `keep`, there will be no call of `differentiate`.
         """
-        noted = self.curvature(m, saved) if note else None
-        return self.transposed(m, saved), noted
+        raise NotImplementedError
 
-    def answer(self, tangents: list[Tensor], saved: list[Any], noted: Any) -> tuple[Tensor, list[Tensor | None]]:
-        """Return the transpose of `hand`, applied to `tangents` of the inputs; and its bends.
+    def differentiate(self, tangents: list[Tensor], kept: Any, propagated: Any) -> tuple[Tensor, Bends]:
+        """Return the transpose of `propagate`, applied to `tangents` of the inputs; and its bends."""
+        raise NotImplementedError
 
-        A bend is the derivative of <tangents, what is handed down> by an input. There is one for each, or none at all;
-        one more, if there is one, is by the value, as if it did not depend on the inputs.
-        """
-        bends = [] if noted is None else [noted * tangents[0]]
-        return self.tangent(tangents, saved), bends
 
-    def tangent(self, tangents: list[Tensor], saved: list[Any]) -> Tensor:
+# --- Linear steps ----------------------------------------------------------------------------------------------------
+
+
+class Linear(Operation):
+    """A step that is linear, or linear and a shift: it hands down by its transpose, and nothing bends."""
+
+    def tangent(self, tangents: list[Tensor], kept: Any) -> Tensor:
         """Return the derivative, applied to the tangents of the inputs."""
-        if self.step.kind in (REARRANGE, COMBINE):
-            return self.step.call(*tangents)
-        value, *arguments = saved
-        with torch.enable_grad():  # the transpose of the transpose
-            m = torch.zeros_like(value).requires_grad_()
-            shares = torch.autograd.grad(value, arguments, m, create_graph=True)
-            return torch.autograd.grad(shares, m, tangents, retain_graph=True)[0]
+        raise NotImplementedError
 
-    def curvature(self, m: Tensor, saved: list[Any]) -> Tensor | None:
-        """Return f''(z) m of an elementwise step, None of one that is not curved."""
-        if self.step.kind not in (HOMOGENEOUS, ACTIVATION):
-            return None
-        value, z = saved
-        with torch.enable_grad():
-            (share,) = torch.autograd.grad(value, z, m, create_graph=True)
-            return torch.autograd.grad(share.sum(), z, retain_graph=True)[0] if share.requires_grad else None
+    def propagate(self, m: Tensor, kept: Any, keep: bool) -> tuple[list[Tensor | None], Any]:
+        return self.transposed(m, kept), None
+
+    def differentiate(self, tangents: list[Tensor], kept: Any, propagated: Any) -> tuple[Tensor, Bends]:
+        return self.tangent(tangents, kept), NO_BENDS
 
 
-class Ruled(Operation):
-    """A step that hands down by a rule of its own, given as a differentiable function of the step and m."""
+class Graph(NamedTuple):
+    """A value with the graph of its step alone."""
 
-    def __init__(self, step: Step, activations: AbstractContextManager, rule: Any) -> None:
-        super().__init__(step, activations)
-        self.rule = rule
-
-    def forward(self, inputs: list[Tensor], beside: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
-        step, indices = self.step, None
-        with torch.enable_grad(), self.activations:
-            arguments = [x.detach().requires_grad_() for x in inputs]
-            value = step.call(*arguments, *step.weights)
-        if step.kind == MAX_POOL:
-            value, indices = value
-        nodes = [replace(node, value=x) for node, x in zip(step.inputs, arguments, strict=True)]
-        output = replace(step.output, value=value)
-        reference = beside[0] if beside else None
-        made = replace(step, inputs=nodes, arguments=arguments, output=output, indices=indices, reference=reference)
-        return value.detach().clone(), [made]  # a copy: what follows may overwrite it
-
-    def transposed(self, m: Tensor, saved: list[Any]) -> list[Tensor]:
-        (step,) = saved
-        return list(torch.autograd.grad(step.output.value, step.arguments, m, retain_graph=True))
-
-    def hand(self, m: Tensor, saved: list[Any], note: bool) -> tuple[list[Tensor], Any]:
-        (step,) = saved
-        with torch.set_grad_enabled(note), self.activations:
-            m = m.detach().clone().requires_grad_(note)  # a copy, as that of the value
-            shares = self.rule(step, m)
-        return [share.detach().clone() for share in shares], (m, shares) if note else None
-
-    def answer(self, tangents: list[Tensor], saved: list[Any], noted: Any) -> tuple[Tensor, list[Tensor | None]]:
-        (step,), (m, shares) = saved, noted
-        tangent, *bends = torch.autograd.grad(
-            shares, [m, *step.arguments], tangents, retain_graph=True, allow_unused=True
-        )
-        return tangent, bends
+    value: Tensor
+    arguments: list[Tensor]
 
 
-class Weighted(Operation):
+class LinearByAutograd(Linear):
+    """Sums, averages, scalings, and values that move to other places: the transpose is left to autograd."""
+
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Graph]:
+        graph = within_step(self.step, self.setting, inputs)
+        return graph.value.detach(), graph
+
+    def transposed(self, m: Tensor, kept: Graph) -> list[Tensor | None]:
+        return list(torch.autograd.grad(kept.value, kept.arguments, m, retain_graph=True))
+
+    def tangent(self, tangents: list[Tensor], kept: Graph) -> Tensor:
+        if self.step.kind is Kind.CONSTANT:  # the transpose of the transpose: a difference would cost precision
+            with torch.enable_grad():
+                m = torch.zeros_like(kept.value).requires_grad_()
+                shares = torch.autograd.grad(kept.value, kept.arguments, m, create_graph=True)
+                return torch.autograd.grad(shares, m, tangents, retain_graph=True)[0]
+        value = self.step.call(*tangents)
+        if self.step.constants:  # beside which values are put: they do not change
+            value = value - self.step.call(*map(torch.zeros_like, tangents))
+        return value
+
+
+class Weighted(Linear):
     """A convolution or a linear layer."""
 
-    def forward(self, inputs: list[Tensor], beside: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
-        return self.step.call(*inputs, *self.step.weights), []
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, None]:
+        return self.step.call(*inputs, *self.step.weights), None
 
-    def transposed(self, m: Tensor, saved: list[Any]) -> list[Tensor]:
+    def transposed(self, m: Tensor, kept: Any) -> list[Tensor | None]:
         weight, _ = self.step.weights
-        return [self._transposed(m, weight)]
+        return [self.transpose(m, weight)]
 
-    def tangent(self, tangents: list[Tensor], saved: list[Any]) -> Tensor:
+    def tangent(self, tangents: list[Tensor], kept: Any) -> Tensor:
         weight, _ = self.step.weights
         return self.step.call(*tangents, weight, None)
 
-    def _transposed(self, m: Tensor, weight: Tensor) -> Tensor:
+    def transpose(self, m: Tensor, weight: Tensor) -> Tensor:
+        """Return the transpose of the layer with these weights, applied to `m`."""
         if self.step.function is F.linear:
             return m @ weight
         options = self.step.options
         stride, padding, dilation = pairs(*(options.get(name, d) for name, d in CONVOLUTION.items()))
-        size = self.step.inputs[0].value.shape[-2:]
+        size = self.step.inputs[0].shape[-2:]
         return convolution_transposed(m, weight, size, stride, padding, dilation, options.get("groups", 1))
 
 
-class ZPlus(Weighted):
-    """A convolution or a linear layer of inputs at or above 0 that hands down by the z-plus rule.
+class Places(NamedTuple):
+    """Where in its plane each maximum is."""
 
-    With p = W+ x + b+, the sum of what raises z, multipliers m of z become W+^T (m z / p).
-    """
-
-    def __init__(self, step: Step, activations: AbstractContextManager, epsilon: float) -> None:
-        super().__init__(step, activations)
-        self.epsilon = epsilon
-
-    def forward(self, inputs: list[Tensor], beside: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
-        weight, bias = self.step.weights
-        z = self.step.call(*inputs, weight, bias)
-        up = weight.clamp(min=0)
-        p = self.step.call(*inputs, up, None if bias is None else bias.clamp(min=0)).add_(self.epsilon)
-        return z, [z / p, p, up]
-
-    def hand(self, m: Tensor, saved: list[Any], note: bool) -> tuple[list[Tensor], Any]:
-        share, p, up = saved  # of z in p
-        return [self._transposed(m * share, up)], m / p if note else None
-
-    def answer(self, tangents: list[Tensor], saved: list[Any], noted: Any) -> tuple[Tensor, list[Tensor | None]]:
-        share, _, up = saved
-        t = self.step.call(*tangents, up, None)
-        by_z = noted * t
-        by_p = self._transposed((by_z * share).neg_(), up)
-        return t * share, [by_p, by_z]
+    indices: Tensor  # (N, C, h, w)
 
 
-class SoftplusOfReLU(Operation):
-    """ReLU, smoothed by the surrogate."""
-
-    def __init__(self, step: Step, activations: AbstractContextManager, beta: float, over: bool, back: bool) -> None:
-        super().__init__(step, activations)
-        self.beta = beta
-        self.over, self.back = over, back  # whether values, and multipliers, may be overwritten
-
-    def forward(self, inputs: list[Tensor], beside: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
-        value, slope = softplus_and_slope(*inputs, self.beta, in_place=self.over)
-        return value, [slope]
-
-    def transposed(self, m: Tensor, saved: list[Any]) -> list[Tensor]:
-        return [m.mul_(saved[0]) if self.back else m * saved[0]]
-
-    def tangent(self, tangents: list[Tensor], saved: list[Any]) -> Tensor:
-        return tangents[0].mul_(saved[0]) if self.over else tangents[0] * saved[0]
-
-    def curvature(self, m: Tensor, saved: list[Any]) -> Tensor:
-        curvature = torch.ops.aten.sigmoid_backward(m, saved[0])  # m s (1 - s), in one pass
-        return curvature if self.beta == 1 else curvature.mul_(self.beta)
-
-
-TINY = 1e-10  # below this difference of inputs, Captum's and ours, the slope between two points is the derivative
-
-
-def slope(rise: Tensor, run: Tensor, otherwise: Tensor | float) -> Tensor:
-    """Return rise / run, or `otherwise` where the run is all but zero."""
-    small = run.abs() < TINY
-    return torch.where(small, otherwise, rise / torch.where(small, 1, run))
-
-
-def close(run: Tensor) -> Tensor:
-    """Return where two points are so close that (f'(x) - slope) / run would be noise: 0.02 in float32, 1e-4 in float64.
-
-    A small difference of large numbers, over a small number.
-    """
-    return run.abs() < torch.finfo(run.dtype).eps ** 0.25
-
-
-class SecantOfSoftplus(SoftplusOfReLU):
-    """ReLU, smoothed by the surrogate, that hands down by DeepLIFT's rescale rule: the slope to the reference."""
-
-    def forward(self, inputs: list[Tensor], beside: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
-        (z,) = inputs
-        value, derivative = softplus_and_slope(z, self.beta)
-        if beside is None:  # this is the reference
-            return value, [z, value]
-        z0, value0 = beside
-        run = z.sub_(z0) if self.over else z - z0
-        secant = torch.where(run.abs() < TINY, derivative, (value - value0).div_(run))
-        return value, [derivative, secant, run]
-
-    def hand(self, m: Tensor, saved: list[Any], note: bool) -> tuple[list[Tensor], Any]:
-        derivative, secant, run = saved
-        noted = None
-        if note:
-            half = torch.ops.aten.sigmoid_backward(m, derivative).mul_(self.beta / 2)  # f''(z) m / 2
-            noted = torch.where(close(run), half, (derivative - secant).div_(run).mul_(m))
-        return [m.mul_(secant) if self.back else m * secant], noted
-
-    def answer(self, tangents: list[Tensor], saved: list[Any], noted: Any) -> tuple[Tensor, list[Tensor | None]]:
-        (t,) = tangents
-        bend = noted * t
-        return t.mul_(saved[1]) if self.over else t * saved[1], [bend]
-
-
-class MaxPool(Operation):
+class MaxPool(Linear):
     """Max pooling: its derivative takes, or puts back, the places of the maxima."""
 
-    def forward(self, inputs: list[Tensor], beside: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Any]:
         value, indices = self.step.call(*inputs)
-        return value, [indices]
+        return value, Places(indices)
 
-    def tangent(self, tangents: list[Tensor], saved: list[Any]) -> Tensor:
-        return taken(tangents[0], saved[0])
+    def tangent(self, tangents: list[Tensor], kept: Any) -> Tensor:
+        return taken(tangents[0], kept.indices)
 
-    def transposed(self, m: Tensor, saved: list[Any]) -> list[Tensor]:
-        return [self._put_back(m, saved[0])]
+    def transposed(self, m: Tensor, kept: Any) -> list[Tensor | None]:
+        return [self.put_back(m, kept.indices)]
 
-    def _put_back(self, m: Tensor, indices: Tensor) -> Tensor:
-        n, c, h, w = self.step.inputs[0].value.shape
+    def put_back(self, m: Tensor, indices: Tensor) -> Tensor:
+        """Return multipliers of the input: those of each window at the place of its maximum."""
+        n, c, h, w = self.step.inputs[0].shape
         x = m.new_zeros(n, h * w, c).scatter_add_(1, _by_pixel(indices), _by_pixel(m))
         return x.unflatten(1, (h, w)).movedim(-1, 1)
-
-
-class RescaledMaxPool(MaxPool):
-    """Max pooling that hands down by DeepLIFT's rescale rule; see `propagation.Rescale`."""
-
-    def forward(self, inputs: list[Tensor], beside: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
-        (x,) = inputs
-        y, indices = self.step.call(x)
-        if beside is None:  # this is the reference
-            return y, [indices, x, y]
-        indices0, x0, y0 = beside
-        indices0, x0 = indices0.expand_as(indices), x0.expand_as(x)
-        gained = y >= y0
-        change = torch.where(gained, y - taken(x0, indices), taken(x, indices0) - y0)
-        ratio = slope(y - y0, change, gained.to(y.dtype))
-        return y, [indices, torch.where(gained, indices, indices0), change, ratio]
-
-    def hand(self, m: Tensor, saved: list[Any], note: bool) -> tuple[list[Tensor], Any]:
-        _, places, change, ratio = saved
-        return [self._put_back(m * ratio, places)], slope(m, change, 0) if note else None
-
-    def answer(self, tangents: list[Tensor], saved: list[Any], noted: Any) -> tuple[Tensor, list[Tensor | None]]:
-        _, places, _, ratio = saved
-        t = taken(tangents[0], places)
-        by_gain = noted * t
-        return t.mul_(ratio), [self._put_back((by_gain * ratio).neg_(), places), by_gain]
 
 
 def taken(x: Tensor, indices: Tensor) -> Tensor:
@@ -306,36 +180,179 @@ def _by_pixel(x: Tensor) -> Tensor:
     return x.movedim(1, -1).flatten(1, 2)
 
 
-# --- Which operation a step is ----------------------------------------------------------------------------------------
+# --- Elementwise steps -----------------------------------------------------------------------------------------------
 
 
-def operation_of(
-    step: Step, beta: float, activations: AbstractContextManager, readers: dict[Node, list[Step]], rules: Any
-) -> Operation:
-    """Return the operation of a step that hands down by `rules`; None stands for the derivatives."""
-    given = (step, activations)
-    if step.function in RELU:
-        given += (beta, *_may_overwrite(step, readers))
-    if rules is not None and not rules.is_derivative(step):
-        return rules.operation(step, given)
-    if step.kind == WEIGHTED and not isinstance(step.options.get("padding"), str):
-        return Weighted(*given)
-    if step.kind == MAX_POOL:
-        return MaxPool(*given)
-    return SoftplusOfReLU(*given) if step.function in RELU else Operation(*given)
+class Elementwise(Operation):
+    """An activation f: it hands down f'(z) m, and f''(z) m bends."""
+
+    def slope(self, kept: Any) -> Tensor:
+        """Return f'(z)."""
+        raise NotImplementedError
+
+    def curvature(self, m: Tensor, kept: Any) -> Tensor:
+        """Return f''(z) m."""
+        raise NotImplementedError
+
+    def transposed(self, m: Tensor, kept: Any) -> list[Tensor | None]:
+        slope = self.slope(kept)
+        return [m.mul_(slope) if self.setting.back else m * slope]
+
+    def propagate(self, m: Tensor, kept: Any, keep: bool) -> tuple[list[Tensor | None], Tensor | None]:
+        curvature = self.curvature(m, kept) if keep else None
+        return self.transposed(m, kept), curvature
+
+    def differentiate(self, tangents: list[Tensor], kept: Any, propagated: Tensor) -> tuple[Tensor, Bends]:
+        (t,) = tangents
+        bend = propagated * t
+        slope = self.slope(kept)
+        return t.mul_(slope) if self.setting.over else t * slope, Bends([bend])
 
 
-def _may_overwrite(step: Step, readers: dict[Node, list[Step]]) -> tuple[bool, bool]:
-    """Return whether a ReLU may compute in the memory of its input, and of the multipliers of its output."""
-    (before,) = step.inputs
-    fresh = before.step is not None and before.step.kind in (WEIGHTED, MAX_POOL)
-    return fresh and len(readers[before]) == 1, _handed_down_fresh(step.output, readers)
+class Slope(NamedTuple):
+    """The derivative of an activation."""
+
+    slope: Tensor
 
 
-def _handed_down_fresh(node: Node, readers: dict[Node, list[Step]]) -> bool:
-    """Whether the multipliers that arrive at `node` are in memory that is used for nothing else."""
-    return all(
-        reader.kind in (WEIGHTED, MAX_POOL)
-        or (reader.function in CAT and len(reader.inputs) > 1 and _handed_down_fresh(reader.output, readers))
-        for reader in readers.get(node, [])
-    ) and bool(readers.get(node))
+class Softplus(Elementwise):
+    """ReLU, smoothed by the surrogate."""
+
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Slope]:
+        value, slope = softplus_and_slope(*inputs, self.setting.beta, in_place=self.setting.over)
+        return value, Slope(slope)
+
+    def slope(self, kept: Slope) -> Tensor:
+        return kept.slope
+
+    def curvature(self, m: Tensor, kept: Slope) -> Tensor:
+        if math.isinf(self.setting.beta):
+            return torch.zeros_like(m)
+        curvature = torch.ops.aten.sigmoid_backward(m, kept.slope)  # m s (1 - s), in one pass
+        return curvature if self.setting.beta == 1 else curvature.mul_(self.setting.beta)
+
+
+class SlopeGraph(NamedTuple):
+    """The derivative of an activation, with the graph that leads to it."""
+
+    slope: Tensor
+    z: Tensor
+
+
+class ElementwiseByAutograd(Elementwise):
+    """Any other activation: autograd differentiates it, within the step."""
+
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, SlopeGraph]:
+        value, (z,) = within_step(self.step, self.setting._replace(over=False), inputs)
+        with torch.enable_grad():
+            (slope,) = torch.autograd.grad(value.sum(), z, create_graph=True)
+        return value.detach(), SlopeGraph(slope, z)
+
+    def slope(self, kept: SlopeGraph) -> Tensor:
+        return kept.slope.detach()
+
+    def curvature(self, m: Tensor, kept: SlopeGraph) -> Tensor:
+        if not kept.slope.requires_grad:  # piecewise linear
+            return torch.zeros_like(m)
+        (curvature,) = torch.autograd.grad(kept.slope, kept.z, m, retain_graph=True, materialize_grads=True)
+        return curvature
+
+
+# --- Anything else ---------------------------------------------------------------------------------------------------
+
+
+class Shares(NamedTuple):
+    """What was handed down, with the graph that leads to it."""
+
+    m: Tensor
+    of_inputs: list[Tensor]
+
+
+class General(Operation):
+    """A step of any kind: autograd differentiates it twice, within the step."""
+
+    def __init__(self, step: Step, setting: Setting) -> None:
+        super().__init__(step, setting)
+        self.seen = [i for i, node in enumerate(step.inputs) if node.differentiable]
+
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Graph]:
+        graph = within_step(self.step, self.setting, inputs, self.seen)
+        return graph.value.detach(), graph
+
+    def transposed(self, m: Tensor, kept: Graph) -> list[Tensor | None]:
+        return self._placed(self._shares(m, kept, False))
+
+    def propagate(self, m: Tensor, kept: Graph, keep: bool) -> tuple[list[Tensor | None], Shares | None]:
+        if not keep:
+            return self.transposed(m, kept), None
+        with torch.enable_grad():
+            m = m.detach().clone().requires_grad_()  # a copy: what follows may overwrite it
+            shares = self._shares(m, kept, True)
+        return self._placed([share.detach().clone() for share in shares]), Shares(m, shares)
+
+    def differentiate(self, tangents: list[Tensor], kept: Graph, propagated: Shares) -> tuple[Tensor, Bends]:
+        inputs = [propagated.m, *(kept.arguments[i] for i in self.seen)]
+        chosen = [tangents[i] for i in self.seen]
+        pairs = [(s, t) for s, t in zip(propagated.of_inputs, chosen, strict=True) if s.requires_grad]
+        if not pairs:
+            return torch.zeros_like(propagated.m), NO_BENDS
+        shares, chosen = zip(*pairs, strict=True)
+        tangent, *bends = torch.autograd.grad(shares, inputs, chosen, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(propagated.m) if tangent is None else tangent, Bends(self._placed(bends))
+
+    def _shares(self, m: Tensor, kept: Graph, create_graph: bool) -> list[Tensor]:
+        arguments = [kept.arguments[i] for i in self.seen]
+        return list(
+            torch.autograd.grad(
+                kept.value, arguments, m, retain_graph=True, create_graph=create_graph, materialize_grads=True
+            )
+        )
+
+    def _placed(self, values: list[Tensor | None]) -> list[Tensor | None]:
+        """Return values of the inputs that are differentiable as values of all inputs."""
+        result: list[Tensor | None] = [None] * len(self.step.inputs)
+        for i, value in zip(self.seen, values, strict=True):
+            result[i] = value
+        return result
+
+
+class Detached(Operation):
+    """A value that depends on the image, and that autograd takes for a constant: nothing is handed down."""
+
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, None]:
+        with self.setting.activations:
+            return self.step.call(*inputs, *self.step.weights).detach(), None
+
+    def transposed(self, m: Tensor, kept: None) -> list[Tensor | None]:
+        return [None] * len(self.step.inputs)
+
+    def propagate(self, m: Tensor, kept: None, keep: bool) -> tuple[list[Tensor | None], Tensor]:
+        return self.transposed(m, kept), m.new_zeros(()).expand(m.shape)
+
+    def differentiate(self, tangents: list[Tensor], kept: None, propagated: Tensor) -> tuple[Tensor, Bends]:
+        return propagated, NO_BENDS
+
+
+def within_step(step: Step, setting: Setting, inputs: list[Tensor], seen: list[int] | None = None) -> Graph:
+    """Compute a step with a graph of its own, which begins at its inputs: all of them, or those of the places `seen`.
+
+    Attention takes the kernel that can be differentiated twice; the fused ones cannot.
+    """
+    with torch.enable_grad(), setting.activations, sdpa_kernel(SDPBackend.MATH):
+        arguments = [
+            x.detach().requires_grad_() if seen is None or i in seen else x.detach() for i, x in enumerate(inputs)
+        ]
+        return Graph(step.call(*arguments, *step.weights), arguments)
+
+
+def derivative(step: Step, setting: Setting) -> Operation:
+    """Return the operation of a step that hands down by its derivative."""
+    if step.kind is Kind.WEIGHTED:
+        return Weighted(step, setting)
+    if step.kind is Kind.MAX_POOL:
+        return MaxPool(step, setting)
+    if step.kind in (Kind.HOMOGENEOUS, Kind.ACTIVATION):
+        return Softplus(step, setting) if step.function in RELU else ElementwiseByAutograd(step, setting)
+    if step.kind is Kind.GENERAL:
+        return General(step, setting)
+    return Detached(step, setting) if step.kind is Kind.DETACHED else LinearByAutograd(step, setting)

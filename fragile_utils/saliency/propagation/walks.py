@@ -1,7 +1,7 @@
-"""Tangents: an explanation that is handed down layer by layer, and how it changes in a direction.
+"""Walks through a network: an explanation that is handed down layer by layer, and how it changes in a direction.
 
 An attack on attributions M(x) climbs a dissimilarity D(M(x)). Its direction is the gradient of <v, M(x)>, with
-v = dD/dM known. Autograd finds it by differentiating its own backward pass. Here it is written down, in four walks,
+v = dD/dM known. Here it is written down, in four walks,
 
     forward   z = W a + b               a = f(z)
     backward  m_a = W^T m_z             m_z = c(z) m_a      multipliers, from 1 at the score to M at the image
@@ -13,22 +13,32 @@ depends on z; r carries them to the image by the true derivatives. For the gradi
 a in the direction v, r that of m, and the result is H v, with the Hessian H of the score. For DeepLIFT c is the slope
 from the reference. A rule may treat a layer W alike: whatever it does, its transpose and its bends are what is needed.
 A second v for the same images costs the last two walks alone.
+
+**Why not autograd with a modified backward?** Hooks, and functions whose backward follows a rule, give M. But autograd
+then takes the rule for the derivative everywhere, in the second pass too. The last walk needs both: the multipliers
+follow the rule c, while the values on which they depend change by the true derivative f'. With c in place of f' there,
+the gradient of <v, M> is wrong, without a word.
 """
 
+import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fragile_utils._base import checks
 from fragile_utils.models.surrogate import SoftplusSurrogate
-from fragile_utils.saliency.propagation.operations import operation_of
-from fragile_utils.saliency.propagation.trace import MAX_POOL, RELU, Node, Step, Trace, Untraceable, trace
+from fragile_utils.saliency.propagation.operations import Bends, Operation, Setting
+from fragile_utils.saliency.propagation.rule import Rule
+from fragile_utils.saliency.propagation.trace import CAT, RELU, Kind, Node, Step, Trace, Untraceable, trace
 
-KEPT = 4  # programs of a surrogate, for batches of different shapes
+KEPT = 4  # programs of a model, for batches of different shapes
+GRADIENT = Rule()
 
 
 class Pass:
@@ -36,13 +46,13 @@ class Pass:
 
     Parameters
     ----------
-    model : SoftplusSurrogate
-        In evaluation mode. Its parameters are taken as constants.
+    model : Module
+        In evaluation mode: a network, or its `models.SoftplusSurrogate`. Its parameters are taken as constants.
     images : Tensor (N, 3, H, W)
     targets : Tensor (N,)
         The class whose score is explained.
-    rules : LocalDerivatives, optional
-        What each step hands down; see ``propagation``. By default the derivatives, which give the gradient.
+    rule : Rule
+        What each step hands down. By default the derivatives, which give the gradient.
     reference : Tensor (1, 3, H, W) or (N, 3, H, W), optional
         For rules that compare with one.
     products : bool
@@ -57,38 +67,49 @@ class Pass:
     Raises
     ------
     ValueError
-        `tracing.Untraceable`, if the model computes what has no rule; the layer is named.
+        `trace.Untraceable`, if the model computes what has no rule; the layer is named.
     """
 
     @torch.no_grad()
     def __init__(
         self,
-        model: SoftplusSurrogate,
+        model: nn.Module,
         images: Tensor,
         targets: Tensor,
-        rules: Any = None,
+        rule: Rule = GRADIENT,
         reference: Tensor | None = None,
         products: bool = True,
     ) -> None:
         images = images.detach()
-        self._program = program = program_of(model, images, rules)
-        beside = None
+        program = program_of(model, images, rule)
+        at_reference = None
         if reference is not None:
-            _, beside = program_of(model, reference, rules).run(reference)
-        self.logits, self._saved = program.run(images, beside)
+            other = program_of(model, reference.detach(), rule)
+            if other.functions != program.functions:
+                raise ValueError("model: expected the same steps on the images and on the reference, got others")
+            _, at_reference = other.run(reference)
+        self._start(program, images, at_reference)
         checks.logits_shape(self.logits, len(images))
         chosen = targets.clamp(max=self.logits.shape[1] - 1)[:, None]
-        self._noted: dict[int, Any] = {}  # what the operations that were handed multipliers need for the third walk
-        self.multipliers = self._hand_down(torch.zeros_like(self.logits).scatter_(1, chosen, 1), products)
+        self._hand_down(torch.zeros_like(self.logits).scatter_(1, chosen, 1), products)
+
+    @classmethod
+    @torch.no_grad()
+    def along(cls, program: "Program", images: Tensor, cotangents: Tensor) -> "Pass":
+        """Return the walks of a program that begin with any multipliers of the logits (N, classes)."""
+        made = cls.__new__(cls)
+        made._start(program, images, None)
+        made._hand_down(cotangents, True)
+        return made
 
     @torch.no_grad()
     def product(self, vectors: Tensor) -> Tensor:
         """Return the gradient (N, 3, H, W) of <v, M(x)> for `vectors` v (N, 3, H, W): H v where M is the gradient."""
         program, tangents, bends = self._program, {0: vectors}, {}
-        for number, noted in sorted(self._noted.items()):
+        for number, propagated in sorted(self._propagated.items()):
             arriving = program.arriving(number, tangents)
-            operation, saved = program.operations[number - 1], self._saved[number - 1]
-            tangents[number], bends[number] = operation.answer(arriving, saved, noted)
+            operation, kept = program.operations[number - 1], self._kept[number - 1]
+            tangents[number], bends[number] = operation.differentiate(arriving, kept, propagated)
         return self._back({}, bends)
 
     @torch.no_grad()
@@ -96,34 +117,39 @@ class Pass:
         """Return the gradient (N, 3, H, W) of the sum of the logits times `cotangents` (N, classes)."""
         return self._back({self._program.end: cotangents}, {})
 
-    def _hand_down(self, m: Tensor, products: bool) -> Tensor:
-        """Carry multipliers from the logits to the image, by the rules."""
+    def _start(self, program: "Program", images: Tensor, at_reference: list[Any] | None) -> None:
+        """Carry values from the image to the logits."""
+        self._program = program
+        self.logits, self._kept = program.run(images, at_reference)
+        self._propagated: dict[int, Any] = {}  # what the operations that were handed multipliers need for a product
+
+    def _hand_down(self, m: Tensor, products: bool) -> None:
+        """Carry multipliers from the logits to the image, by the rule."""
         carried = {self._program.end: m}
-        for number, operation, saved in self._backwards():
+        for number, operation, kept in self._backwards():
             if (m := carried.pop(number, None)) is not None:
-                shares, noted = operation.hand(m, saved, products)
+                shares, propagated = operation.propagate(m, kept, products)
                 if products:
-                    self._noted[number] = noted
+                    self._propagated[number] = propagated
                 self._join(carried, number, shares)
-        return self._arrived(carried)
+        self.multipliers = self._arrived(carried)
 
-    def _back(self, carried: dict[int, Tensor], bends: dict[int, list[Tensor | None]]) -> Tensor:
+    def _back(self, carried: dict[int, Tensor], bends: dict[int, Bends]) -> Tensor:
         """Carry cotangents of the values that `carried` names, and those that bends add, to the image."""
-        for number, operation, saved in self._backwards():
-            r, of_inputs = carried.pop(number, None), bends.pop(number, [])
-            if len(of_inputs) > len(self._program.inputs[number - 1]):
-                of_value = of_inputs.pop()
-                r = of_value if r is None else r.add_(of_value)
+        for number, operation, kept in self._backwards():
+            r, bend = carried.pop(number, None), bends.pop(number, Bends())
+            if bend.of_value is not None:
+                r = bend.of_value if r is None else r + bend.of_value
             if r is not None:
-                self._join(carried, number, operation.transposed(r, saved))
-            self._join(carried, number, of_inputs)
+                self._join(carried, number, operation.transposed(r, kept))
+            self._join(carried, number, bend.of_inputs)
         return self._arrived(carried)
 
-    def _backwards(self) -> Iterable[tuple[int, Any, Any]]:
-        operations, saved = self._program.operations, self._saved
-        return ((number, operations[number - 1], saved[number - 1]) for number in range(len(operations), 0, -1))
+    def _backwards(self) -> Iterable[tuple[int, Operation, Any]]:
+        operations, kept = self._program.operations, self._kept
+        return ((number, operations[number - 1], kept[number - 1]) for number in range(len(operations), 0, -1))
 
-    def _join(self, carried: dict[int, Tensor], number: int, shares: list[Tensor | None]) -> None:
+    def _join(self, carried: dict[int, Tensor], number: int, shares: Iterable[Tensor | None]) -> None:
         for i, share in zip(self._program.inputs[number - 1], shares, strict=False):
             if share is not None:
                 carried[i] = carried[i] + share if i in carried else share
@@ -138,8 +164,8 @@ class _Multipliers(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, images: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
-        model, targets, rules, reference = arguments
-        ctx.made = Pass(model, images, targets, rules, reference)
+        model, targets, rule, reference = arguments
+        ctx.made = Pass(model, images, targets, rule, reference)
         ctx.set_materialize_grads(False)
         # Tensors of their own: an output that the pass held would hold the pass, and nothing would ever be freed.
         return ctx.made.multipliers.detach(), ctx.made.logits.detach()
@@ -154,30 +180,30 @@ class _Multipliers(torch.autograd.Function):
         return result, None, None, None, None
 
 
-def applicable(model: nn.Module) -> bool:
-    """Return whether `multipliers` may stand in for autograd: a surrogate of constant parameters, not known to fail."""
-    if not isinstance(model, SoftplusSurrogate) or model.programs is None:
-        return False
-    return model.constant or not any(parameter.requires_grad for parameter in model.parameters())
-
-
 def multipliers(
-    model: SoftplusSurrogate,
+    model: nn.Module,
     images: Tensor,
     targets: Tensor,
     create_graph: bool = True,
-    rules: Any = None,
+    rule: Rule = GRADIENT,
     reference: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the multipliers (N, 3, H, W) of the pixels, by default the gradients, and the logits (N, classes).
 
-    With `create_graph` both can be differentiated, once: a third derivative is not to be had. Arguments and errors as
-    for `Pass`.
+    With `create_graph` both can be differentiated with respect to the images, once: a third derivative, or one with
+    respect to parameters, is not to be had. Arguments and errors as for `Pass`.
     """
     if create_graph:
-        return _Multipliers.apply(images, model, targets, rules, reference)
-    made = Pass(model, images, targets, rules, reference, products=False)
+        return _Multipliers.apply(images, model, targets, rule, reference)
+    made = Pass(model, images, targets, rule, reference, products=False)
     return made.multipliers, made.logits
+
+
+def stands_in_for_autograd(model: nn.Module) -> bool:
+    """Return whether `multipliers` may take the place of autograd: for a surrogate whose parameters are constants."""
+    if not isinstance(model, SoftplusSurrogate):
+        return False
+    return model.constant or not any(parameter.requires_grad for parameter in model.parameters())
 
 
 # --- The network as a program ----------------------------------------------------------------------------------------
@@ -189,50 +215,38 @@ class Program:
     Where max pooling follows ReLU it comes first: the two commute, and after the pool there are fewer values.
     """
 
-    def __init__(self, forward: Trace, beta: float, rules: Any) -> None:
-        steps = _pool_first(forward.steps, rules)
+    def __init__(self, forward: Trace, rule: Rule = GRADIENT) -> None:
+        steps = _pool_first(forward.steps, rule)
         numbers = {forward.image: 0} | {step.output: number for number, step in enumerate(steps, start=1)}
         readers = _readers(steps)
-        self.shape = tuple(forward.image.value.shape)
+        self.shape = tuple(forward.image.shape)
+        self.functions = [step.function for step in steps]
         self.inputs = [[numbers[node] for node in step.inputs] for step in steps]  # of each operation
-        self.operations = [operation_of(step, beta, forward.activations, readers, rules) for step in steps]
+        self.operations = [
+            rule.operation(step, Setting(forward.activations, forward.beta, *_may_overwrite(step, readers)))
+            for step in steps
+        ]
         self.end = numbers[forward.end]
         self._last = {i: number for number, inputs in enumerate(self.inputs, start=1) for i in inputs}
         self._last[self.end] = 0
 
-    def run(self, images: Tensor, beside: list[list[Any]] | None = None) -> tuple[Tensor, list[list[Any]]]:
-        """Return the logits, and what each operation saved; `beside` is what they saved of the reference."""
-        values, saved = {0: images}, []
+    def run(self, images: Tensor, at_reference: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
+        """Return the logits, and what each operation keeps; `at_reference` is what they kept of the reference."""
+        values, kept = {0: images}, []
         for number, operation in enumerate(self.operations, start=1):
-            of_reference = beside[number - 1] if beside else None
-            values[number], kept = operation.forward(self.arriving(number, values), of_reference)
-            saved.append(kept)
-        return values[self.end], saved
+            other = at_reference[number - 1] if at_reference else None
+            values[number], of_operation = operation.forward(self.arriving(number, values), other)
+            kept.append(of_operation)
+        return values[self.end], kept
 
-    def arriving(self, number: int, values: dict[int, Tensor]) -> list[Tensor]:
+    def arriving(self, number: int, values: dict[int, Tensor]) -> list[Tensor | None]:
         """Return the inputs of an operation, and forget those that no later one reads."""
         inputs = self.inputs[number - 1]
-        arriving = [values[i] for i in inputs]
+        arriving = [values.get(i) for i in inputs]
         for i in inputs:
             if self._last[i] == number:
                 values.pop(i, None)
         return arriving
-
-
-def program_of(model: SoftplusSurrogate, images: Tensor, rules: Any = None) -> Program:
-    """Return the program of a surrogate, traced once for each shape, type and place of images."""
-    tensors: Iterable[Tensor] = (*model.parameters(), *model.buffers())
-    key = (images.shape, images.stride(), images.dtype, images.device, tuple(map(id, tensors)), rules)
-    programs: OrderedDict = model.programs
-    if key not in programs:
-        try:
-            programs[key] = Program(trace(model, images), model.beta, rules)
-        except Untraceable:
-            model.programs = None
-            raise
-        while len(programs) > KEPT:
-            programs.popitem(last=False)
-    return programs[key]
 
 
 def _readers(steps: list[Step]) -> dict[Node, list[Step]]:
@@ -243,20 +257,170 @@ def _readers(steps: list[Step]) -> dict[Node, list[Step]]:
     return readers
 
 
-def _pool_first(steps: list[Step], rules: Any) -> list[Step]:
+def _pool_first(steps: list[Step], rule: Rule) -> list[Step]:
     """Return the steps with each max pool moved before the ReLU that it alone reads, where both keep derivatives."""
     readers, result = _readers(steps), list(steps)
     for pool in steps:
         relu = pool.inputs[0].step
-        both = pool.kind == MAX_POOL and relu is not None and relu.function in RELU
-        if (
-            both
-            and readers[relu.output] == [pool]
-            and all(rules is None or rules.is_derivative(s) for s in (pool, relu))
-        ):
-            pooled = Node(pool.output.value)
+        both = pool.kind is Kind.MAX_POOL and relu is not None and relu.function in RELU
+        if both and readers[relu.output] == [pool] and rule.is_derivative(pool) and rule.is_derivative(relu):
+            pooled = Node(pool.output.shape)
             first = replace(pool, inputs=relu.inputs, output=pooled)
             then = replace(relu, inputs=[pooled], output=pool.output)
             pooled.step = first
             result[result.index(relu)], result[result.index(pool)] = first, then
     return result
+
+
+def _may_overwrite(step: Step, readers: dict[Node, list[Step]]) -> tuple[bool, bool]:
+    """Return whether an activation may compute in the memory of its input, and of the multipliers of its output."""
+    if step.kind not in (Kind.HOMOGENEOUS, Kind.ACTIVATION):
+        return False, False
+    (before,) = step.inputs
+    fresh = before.step is not None and before.step.kind in (Kind.WEIGHTED, Kind.MAX_POOL)
+    return fresh and len(readers[before]) == 1, _handed_down_fresh(step.output, readers)
+
+
+def _handed_down_fresh(node: Node, readers: dict[Node, list[Step]]) -> bool:
+    """Return whether the multipliers that arrive at `node` are in memory that is used for nothing else."""
+    return all(
+        reader.kind in (Kind.WEIGHTED, Kind.MAX_POOL)
+        or (reader.function in CAT and len(reader.inputs) > 1 and _handed_down_fresh(reader.output, readers))
+        for reader in readers.get(node, [])
+    ) and bool(readers.get(node))
+
+
+# --- Programs that are kept, as long as the network is what it was ---------------------------------------------------
+
+
+@dataclass
+class _Kept:
+    """What is known of a network: its programs, and which sequences of steps have been compared with autograd."""
+
+    programs: OrderedDict[Any, Program | Untraceable] = field(default_factory=OrderedDict)
+    compared: set[Any] = field(default_factory=set)
+
+
+_networks: weakref.WeakKeyDictionary[nn.Module, _Kept] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def program_of(model: nn.Module, images: Tensor, rule: Rule = GRADIENT) -> Program:
+    """Return the program of a network, traced once for each shape, type and place of images.
+
+    A program is kept as long as the network is the same: its modules, their attributes and hooks, its parameters. What
+    is computed from parameters in the forward pass, as under weight normalisation, is traced each time. The first
+    program of each sequence of steps is compared with autograd.
+
+    Raises
+    ------
+    ValueError
+        `Untraceable`, if the model computes what has no rule, or something else than autograd differentiates.
+    """
+    surrogate = isinstance(model, SoftplusSurrogate)
+    network = model.model if surrogate else model
+    with _lock:
+        known = _networks.setdefault(network, _Kept())
+    beta = model.beta if surrogate else None
+    key = (images.shape, images.stride(), images.dtype, images.device, beta, rule, _fingerprint(network))
+    found = known.programs.get(key)
+    if found is None:
+        try:
+            forward = trace(model, images)
+            found = Program(forward, rule)
+            _compare(forward, model, images, known)
+        except Untraceable as error:
+            found = error
+        if isinstance(found, Untraceable) or forward.live:
+            with _lock:
+                known.programs[key] = found
+                while len(known.programs) > KEPT:
+                    known.programs.popitem(last=False)
+    if isinstance(found, Untraceable):
+        raise Untraceable(*found.args)
+    return found
+
+
+def programs_kept(model: nn.Module) -> list[Program | Untraceable]:
+    """Return the programs that are kept of a network, or of that of a surrogate."""
+    network = model.model if isinstance(model, SoftplusSurrogate) else model
+    return list(_networks.get(network, _Kept()).programs.values())
+
+
+_INTERNAL = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
+
+
+def _fingerprint(network: nn.Module) -> int:
+    """Return a number that changes with the modules, their attributes and hooks, and the identity of parameters."""
+    parts: list[Any] = []
+    for module in network.modules():
+        parts.append(id(module))
+        parts += [(name, _identity(value)) for name, value in module.__dict__.items() if name not in _INTERNAL]
+    parts += [id(tensor) for tensor in (*network.parameters(), *network.buffers())]
+    return hash(tuple(parts))
+
+
+def _identity(value: Any) -> Any:
+    """Return what stands for an attribute: its value if that is plain, else the identity of what it holds."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return tuple(map(_identity, value))
+    if isinstance(value, dict):
+        return tuple((_identity(key), _identity(item)) for key, item in value.items())
+    return id(value)
+
+
+# --- The comparison with autograd ------------------------------------------------------------------------------------
+
+FEW = 2  # images are enough to compare
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2, torch.float16: 0.2, torch.bfloat16: 0.5}  # of the norm
+
+
+def _compare(forward: Trace, model: nn.Module, images: Tensor, known: _Kept) -> None:
+    """Compare gradient and product of the steps with autograd's, once for each sequence of steps.
+
+    Raises
+    ------
+    Untraceable
+        If they differ: the model computes something that autograd does not differentiate as its functions, a custom
+        autograd.Function for instance.
+    """
+    sequence = (forward.beta, tuple((step.kind, step.function, step.layer) for step in forward.steps))
+    if sequence in known.compared:
+        return
+    images = images[:FEW].detach()
+    if len(images) < forward.image.shape[0]:
+        forward = trace(model, images)
+    generator = torch.Generator().manual_seed(0)
+    weights, vectors = (
+        torch.randn(shape, generator=generator).to(images) for shape in (forward.end.shape, images.shape)
+    )
+    made = Pass.along(Program(forward), images, weights)
+    ours = {"value": made.logits, "gradient": made.multipliers, "second derivative": made.product(vectors)}
+    for (what, got), wanted in zip(ours.items(), _by_autograd(model, images, weights, vectors), strict=True):
+        if not (got - wanted).norm() <= TOLERANCE[images.dtype] * wanted.norm():
+            raise Untraceable(f"{_suspect(forward)}: autograd finds another {what}, by a rule of its own")
+    known.compared.add(sequence)
+
+
+@torch.enable_grad()
+def _by_autograd(model: nn.Module, images: Tensor, weights: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits, the gradient of their weighted sum, and the product of its Hessian with `vectors`."""
+    x = images.clone().requires_grad_()
+    with sdpa_kernel(SDPBackend.MATH):
+        logits = model(x)
+        (gradient,) = torch.autograd.grad((logits * weights).sum(), x, create_graph=True, materialize_grads=True)
+        product = torch.zeros_like(x)
+        if gradient.requires_grad:
+            (product,) = torch.autograd.grad(gradient, x, vectors, materialize_grads=True)
+    return logits.detach(), gradient.detach(), product
+
+
+def _suspect(forward: Trace) -> str:
+    """Return the step that is the likeliest to be differentiated otherwise: the last that is cut off, or general."""
+    for kind in (Kind.DETACHED, Kind.GENERAL):
+        for step in reversed(forward.steps):
+            if step.kind is kind:
+                return str(step)
+    return "model"

@@ -101,7 +101,9 @@ def measure(what: str, name: str, size: int, repeats: int) -> dict[str, float]:
     x_last = x.contiguous(memory_format=torch.channels_last)
     surrogate = models.softplus_surrogate(model)
     network = model if what == "floor" else surrogate
-    problem = attacks.Problem(model, network, method, method, x_last, labels, mask, 8 / 255, tuple(range(size)))
+    of_attack = {"attack": attack, "model": model, "surrogate": network, "method": method, "guide": method}
+    of_images = {"images": x_last, "labels": labels, "reference": mask, "seeds": tuple(range(size))}
+    problem = attacks.MapProblem(eps=8 / 255, **of_attack, **of_images)
     found = {}
     if what in ("a", "b"):
         smooth = with_softplus(model)

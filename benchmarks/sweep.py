@@ -35,7 +35,7 @@ NETWORKS = {  # a data set, its top-k, steps of the attack on a CPU and on a GPU
     "cifar10": ("cifar10-samples", 100, 20, 300),
     "squeezenet": ("imagenet-samples", 1000, 5, 300),
 }
-WALKS = ("forward", "hand", "answer", "transposed")
+WALKS = ("forward", "propagate", "differentiate", "transposed")
 
 
 class Clock:

@@ -135,7 +135,7 @@ def attack(options: argparse.Namespace, trained: influence.Trained, name: str, e
     print(f"{name}, eps {eps}: {table[table.success].rank_correlation.mean():.3f} in {seconds:.0f} s", flush=True)
 
 
-def example(work: Path, trained: influence.Trained, result: influence.Result) -> None:
+def example(work: Path, trained: influence.Trained, result: influence.InfluenceResult) -> None:
     """Keep all influences on the first test image, before and after the paper's attack."""
     columns = {"label": trained.task.train.labels, "before": result.scores_before[0], "after": result.scores[0]}
     table = pd.DataFrame({name: values.tolist() for name, values in columns.items()})

@@ -1,11 +1,13 @@
-"""What holds the project together: one address, one version, one list of packages, and the layers of the package."""
+"""What holds the project together: one address, one version, one list of packages, and the rooms of the package."""
 
 import ast
+import importlib
 import json
 import re
 import shutil
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import nbformat
@@ -26,70 +28,21 @@ OTHERS_REPOSITORIES = {"amiratag/InterpretationFragility"}
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 PACKAGE = ROOT / "fragile_utils"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-LAYERS = [
-    "__init__",
-    "checks",
-    "precision",
-    "surrogate",
-    "chunks",
-    "tracing",
-    "operations",
-    "tangents",
-    "downloads",
-    "batch",
-    "samples",
-    "folders",
-    "stored",
-    "cifar10",
-    "data",
-    "convnet",
-    "models",
-    "baseline",
-    "metrics",
-    "propagation",
-    "method",
-    "gradients",
-    "relevance",
-    "saliency",
-    "regions",
-    "iterates",
-    "objectives",
-    "attacks",
-    "lanczos",
-    "hessian",
-    "smoothing",
-    "solvers",
-    "last_layer",
-    "influence",
-    "captum_examples",
-    "tasks",
-    "influence_attack",
-    "bootstrap",
-    "shards",
-    "grid",
-    "subjects",
-    "plan",
-    "computing",
-    "training",
-    "experiments",
-    "cluster",
-    "plots",
-    "figure3",
-    "report",
-    "live",
-    "widgets",
-    "claims",
-    "commands.__init__",
-    "commands.common",
-    "commands.info",
-    "commands.fetch",
-    "commands.attack",
-    "commands.influence",
-    "commands.sweep",
-    "commands.report",
-    "commands.train",
-    "__main__",
+DATA = {"resources", "results"}  # folders of files that are no modules
+FIRST_FLOOR = {"__init__.py", "__main__.py", "claims.py", "metrics.py", "py.typed"}
+LAYERS = [  # from the ground up; a module imports from its own room and from layers below
+    {"_base"},
+    {"data", "metrics"},
+    {"models"},
+    {"saliency"},
+    {"attacks", "curvature"},
+    {"influence", "defences", "experiments", "laboratory"},
+    {"plots"},
+    {"cli"},
+    {"__main__"},
 ]
+BESIDES = {"experiments": {"defences"}}  # what a room may import of its own layer
+ALONE = {"claims"}  # imports from the ground only, and nothing imports it
 
 INSTALL_CELL = f'''\
 # On Colab: install the package, leave torch as it is. Elsewhere: nothing.
@@ -217,47 +170,111 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-# --- The package's layers ---------------------------------------------------------------------------------------------
+# --- The package's rooms ----------------------------------------------------------------------------------------------
 
 
 def module_name(path):
-    """The name of a module within the package: "data", "commands.attack"."""
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    """The name of a module within the package: "data.batch", of a room "data", of the package itself ""."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
 
 
-PACKAGES = {
-    f"fragile_utils.{module_name(path)}".removesuffix(".__init__") for path in MODULES if path.stem == "__init__"
-}
+NAMES = {module_name(path) for path in MODULES}
+PACKAGES = sorted(module_name(path) for path in MODULES if path.stem == "__init__")  # the package itself and its rooms
+WITH_NAMES = [name for name in PACKAGES if name not in ("", "_base", "cli", "saliency.propagation")]
+each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+each_room = pytest.mark.parametrize("room", [name for name in PACKAGES if "." not in name])
 
 
 def imports(tree):
-    """The modules that a syntax tree imports, wherever in it the import stands."""
+    """What a syntax tree imports, wherever in it the import stands: modules, and names with their module's."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            if node.module in PACKAGES:
-                yield from (f"{node.module}.{alias.name}" for alias in node.names)
-            else:
-                yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@each(MODULES)
-def test_a_module_imports_only_those_before_it(path):
-    assert module_name(path) in LAYERS, "say where the new module stands"
-    before = LAYERS[: LAYERS.index(module_name(path))]
-    imported = imports(ast.parse(text(path)))
-    ours = {module.removeprefix("fragile_utils.") for module in imported if module.startswith("fragile_utils.")}
-    assert ours - {"__version__"} <= {*before}
+def imports_of_ours(path):
+    """The modules and names that a module imports from the package, as `module_name` has them."""
+    ours = {name.removeprefix("fragile_utils.") for name in imports(parsed(path)) if name.startswith("fragile_utils.")}
+    return ours - {"__version__"}
 
 
-def test_pyproject_lists_every_package():
-    assert {*PYPROJECT["tool"]["setuptools"]["packages"]} == PACKAGES
+def parsed(path):
+    return ast.parse(text(path))
 
 
-@each([path for path in MODULES if module_name(path) != "folders"])
-def test_only_folders_reads_the_environment(path):
+def room_of(name):
+    return name.split(".")[0]
+
+
+def module_of(name):
+    """The module that a name is imported from."""
+    return name if name in NAMES else name.rpartition(".")[0]
+
+
+def test_every_room_has_its_place_in_the_layers():
+    assert {room_of(name) for name in NAMES - {""}} <= set().union(ALONE, *LAYERS), "say where the new room stands"
+
+
+@each_module
+def test_a_module_imports_from_its_own_room_and_those_below(path):
+    room = room_of(module_name(path))
+    below = LAYERS[: next((i for i, layer in enumerate(LAYERS) if room in layer), 1 if room in ALONE else 0)]
+    allowed = {room}.union(BESIDES.get(room, ()), *below)
+    assert {name for name in imports_of_ours(path) if room_of(name) not in allowed} == set()
+
+
+@each_module
+def test_what_is_private_to_a_room_is_not_imported_from_another(path):
+    room = room_of(module_name(path))
+    others = (name for name in imports_of_ours(path) if room_of(name) != room)
+    assert [name for name in others if "._" in name] == []
+
+
+@each_room
+def test_there_is_no_circle_of_imports_within_a_room(room):
+    paths = {module_name(path): path for path in MODULES if room_of(module_name(path)) == room}
+    graph = {name: {module_of(other) for other in imports_of_ours(path)} & {*paths} for name, path in paths.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_the_first_floor_holds_rooms_and_little_else():
+    found = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert {path.name for path in found if path.is_file()} == FIRST_FLOOR
+    assert {path.name for path in found if path.is_dir()} == {*filter(None, map(room_of, PACKAGES)), *DATA}
+
+
+@pytest.mark.parametrize("room", PACKAGES)
+def test_a_room_says_what_it_is_about(room):
+    assert ast.get_docstring(parsed(PACKAGE.joinpath(*room.split("."), "__init__.py")))
+
+
+@pytest.mark.parametrize("room", WITH_NAMES)
+def test_the_public_names_of_a_room_exist(room):
+    module = importlib.import_module(f"fragile_utils.{room}")
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
+
+
+def test_setuptools_finds_every_room():
+    setuptools = pytest.importorskip("setuptools")
+    settings = PYPROJECT["tool"]["setuptools"]["packages"]["find"]
+    assert settings["namespaces"] is False, "folders of data are no packages"
+    found = setuptools.find_packages(ROOT, include=settings["include"])
+    assert sorted(found) == [f"fragile_utils.{name}".removesuffix(".") for name in PACKAGES]
+
+
+def test_setuptools_finds_every_file_that_is_no_module():
+    settings = PYPROJECT["tool"]["setuptools"]["package-data"]
+    assert {*settings} == {"fragile_utils"}
+    files = {path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert {PACKAGE / "py.typed"} | {path for path in files if path.parent.name in DATA} == files
+    assert {path for pattern in settings["fragile_utils"] for path in PACKAGE.glob(pattern)} == files
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if module_name(path) != "data.folders"], ids=module_name)
+def test_only_the_folders_of_data_read_the_environment(path):
     assert not re.search(r"\bos\.(environ|getenv)\b", text(path))
 
 
@@ -292,21 +309,21 @@ print(json.dumps({{
 
 def test_importing_the_package_has_no_side_effects():
     # The libraries that the modules import first come first, so that what those change is not held against ours.
-    top = {module for path in MODULES for node in ast.parse(text(path)).body for module in imports_of_statement(node)}
+    top = {name for path in MODULES for node in parsed(path).body for name in modules_of_statement(node)}
     ours = {*sys.stdlib_module_names, "fragile_utils"}
-    libraries = sorted(module for module in top if module.split(".")[0] not in ours)
-    modules = [
-        *sorted(PACKAGES),
-        *(f"fragile_utils.{module_name(path)}" for path in MODULES if path.stem != "__init__"),
-    ]
+    libraries = sorted(name for name in top if name.split(".")[0] not in ours)
+    modules = sorted(f"fragile_utils.{name}".removesuffix(".") for name in NAMES)
     code = PROBE.format(libraries=libraries, modules=modules)
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout) == {"changed": [], "imported": []}
 
 
-def imports_of_statement(node):
-    return imports(ast.Module([node], [])) if isinstance(node, ast.Import | ast.ImportFrom) else ()
+def modules_of_statement(node):
+    """The modules that a statement imports, without the names that it takes from them."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) else []
 
 
 # --- The cache of executed notebooks ----------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ docstring it is, in its room or in the package; and each function and class is s
 """
 
 import importlib
-import pkgutil
 import re
 from types import ModuleType
 
@@ -88,8 +87,8 @@ def meanings(name, module=None, of=None):
 def defined(name, modules=True):
     """Yield the full name of what Python finds under a dotted name, as it is where it is defined, or nothing."""
     try:
-        found = pkgutil.resolve_name(name)
-    except (ImportError, AttributeError, ValueError):
+        found = look_up(name)
+    except (ImportError, AttributeError):
         return
     if isinstance(found, ModuleType):
         yield from [found.__name__] * modules
@@ -98,6 +97,17 @@ def defined(name, modules=True):
     else:  # a property, which does not know its name
         owner, _, last = name.rpartition(".")
         yield from (f"{place}.{last}" for place in defined(owner))
+
+
+def look_up(name):
+    """What a dotted name stands for: in a package, what it has of that name comes before a file of that name."""
+    first, *others = name.split(".")
+    found = importlib.import_module(first)
+    for other in others:
+        if isinstance(found, ModuleType) and not hasattr(found, other):
+            importlib.import_module(f"{found.__name__}.{other}")
+        found = getattr(found, other)
+    return found
 
 
 def show_as_written(app, doctree):

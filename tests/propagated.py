@@ -6,10 +6,10 @@ import torch
 from fragile_utils.saliency.deeplift import Rescale
 from fragile_utils.saliency.lrp import AlphaBetaRule, DeepTaylorRule, EpsilonRule
 from fragile_utils.saliency.propagation.propagate import propagate
-from fragile_utils.saliency.propagation.rule import LocalDerivatives
+from fragile_utils.saliency.propagation.rule import Rule
 
 RULES = {
-    "gradient": LocalDerivatives(),
+    "gradient": Rule(),
     "deeplift": Rescale(),
     "lrp-epsilon": EpsilonRule(1e-6),
     "lrp-zplus": AlphaBetaRule(1e-6),

@@ -278,7 +278,8 @@ def _may_overwrite(step: Step, readers: dict[Node, list[Step]]) -> tuple[bool, b
         return False, False
     (before,) = step.inputs
     fresh = before.step is not None and before.step.kind in (Kind.WEIGHTED, Kind.MAX_POOL)
-    return fresh and len(readers[before]) == 1, _handed_down_fresh(step.output, readers)
+    alone = fresh and len(readers[before]) == 1 and step.function in RELU  # of others, autograd keeps the input
+    return alone, _handed_down_fresh(step.output, readers)
 
 
 def _handed_down_fresh(node: Node, readers: dict[Node, list[Step]]) -> bool:

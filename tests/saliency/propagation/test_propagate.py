@@ -16,7 +16,7 @@ from fragile_utils.models.surrogate import softplus_surrogate
 from fragile_utils.saliency.deeplift import Rescale
 from fragile_utils.saliency.lrp import AlphaBetaRule, DeepTaylorRule, EpsilonRule
 from fragile_utils.saliency.propagation.propagate import propagate
-from fragile_utils.saliency.propagation.rule import LocalDerivatives
+from fragile_utils.saliency.propagation.rule import Rule
 
 
 @over_rules
@@ -90,7 +90,7 @@ def test_in_place_functions_give_what_their_forms_out_of_place_give(rules):
 def test_the_values_are_those_of_the_model():
     model, (images, targets) = blocks(in_place=True), batch()
     original = images.clone()
-    multipliers, logits = propagate(model, images, targets, LocalDerivatives())
+    multipliers, logits = propagate(model, images, targets, Rule())
     x = images.clone().requires_grad_()
     expected = blocks()(x)
     torch.testing.assert_close(logits, expected.detach())
@@ -111,7 +111,7 @@ def test_contributions_are_complete_through_blocks(in_place):
 
 MIXERS = {
     "kept": lambda x: torch.cat([x, x + x], 1),
-    "constant beside it": lambda x: torch.cat([x, torch.full_like(x.node.value, -1.0)], 1),
+    "constant beside it": lambda x: torch.cat([x, torch.full(x.shape, -1.0, dtype=x.dtype)], 1),
     "difference": lambda x: torch.cat([x, torch.add(x, x.contiguous(), alpha=-2)], 1),
     "subtraction": lambda x: torch.cat([x, x - x.flip(2)], 1),
     "shift": lambda x: torch.cat([x, x - 0.5], 1),
@@ -157,7 +157,7 @@ def test_the_gradient_through_blocks_equals_central_differences(rules, smooth):
         (gradient,) = torch.autograd.grad(total, x, materialize_grads=True)
     expected = (value(images + 1e-6 * direction) - value(images - 1e-6 * direction)) / 2e-6
     assert abs((gradient * direction).sum() - expected) <= 1e-5 * gradient.norm()
-    assert (gradient.norm() > 1e-3) == (smooth or type(rules) is not LocalDerivatives)
+    assert (gradient.norm() > 1e-3) == (smooth or type(rules) is not Rule)
 
 
 ACTIVATIONS = [
@@ -241,7 +241,7 @@ def test_a_model_that_takes_other_steps_on_the_reference_is_refused():
             return x.relu() if self.calls % 2 else x.tanh()
 
     images, targets = batch()
-    with pytest.raises(ValueError, match="same steps"):
+    with pytest.raises(ValueError, match="same steps|autograd finds another value"):
         run(Fickle().eval(), images, targets % 3, Rescale())
 
 

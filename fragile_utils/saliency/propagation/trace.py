@@ -87,6 +87,9 @@ _IN_PLACE: dict[Callable, Callable] = {  # and the same function out of place
     **dict.fromkeys((_T.mul_, _T.__imul__), torch.mul),
     **dict.fromkeys((_T.div_, _T.__itruediv__), torch.div),
 }
+_EQUIVALENT: dict[Callable, Callable] = {  # the same values, by functions that are differentiable twice, in any layout
+    **{_T.view: _T.reshape, _T.view_as: _T.reshape_as, F.hardsigmoid: lambda x: F.relu6(x + 3) / 6},
+}
 _POSITIVE = RELU | {torch.sigmoid, _T.sigmoid, F.softplus}  # have no values below 0
 _KEEP_POSITIVE = _VIEWS | CAT | _ADD | _AVERAGE | _MAX_POOL  # give none below 0 when they are given none
 _DROPOUT = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout}
@@ -417,6 +420,8 @@ def _prepare(
     if kind is Kind.MAX_POOL:
         function = F.adaptive_max_pool2d if function is F.adaptive_max_pool2d else F.max_pool2d
         kwargs = kwargs | {"return_indices": True}
+    if function not in (_T.view,) or not any(isinstance(arg, torch.dtype) for arg in (*args, *kwargs.values())):
+        function = _EQUIVALENT.get(function, function)
     call = _replace((args, kwargs), lambda leaf: leaf.node)
     nodes = list(dict.fromkeys(leaf.node for leaf in _traced((args, kwargs))))
     copy = in_place and _works_in_place(function)

@@ -285,7 +285,7 @@ class _Recorder:
         in_place = kwargs.pop("inplace", False) or function in _IN_PLACE or _works_in_place(function)
         function = _IN_PLACE.get(function, function)
         traced = list(_traced((args, kwargs)))
-        if in_place and (args[0] is not traced[0] or traced[0].node.shared):
+        if in_place and (not args or args[0] is not traced[0] or traced[0].node.shared):
             raise self.refusal(function, "works in place on memory that is in use elsewhere; use its out-of-place form")
         if function in _DROPOUT and not kwargs.get("training", True):
             return traced[0]
@@ -309,6 +309,8 @@ class _Recorder:
         def made(value: Any, call: Callable) -> Any:
             if not isinstance(value, Tensor):
                 return value
+            if value.is_complex():
+                raise self.refusal(function, "gives complex numbers, which cannot be traced")
             step = Step(kind, function, self.layer(), nodes, Node(value.shape), call, weights, options, bool(others))
             self._describe(step, value, traced, others, kwargs)
             self.steps.append(step)
@@ -374,7 +376,7 @@ class _Recorder:
             return Kind.GENERAL
         if function in _ADD | _SUBTRACT and len(traced) == 2:
             return Kind.COMBINE
-        first = args[0] is traced[0] or function in _ADD | _SUBTRACT | _MULTIPLY
+        first = (args and args[0] is traced[0]) or function in _ADD | _SUBTRACT | _MULTIPLY
         odd = kwargs.get("rounding_mode") is not None or kwargs.get("return_indices")
         if function is F.pad and (kwargs.get("mode", "constant") != "constant" or kwargs.get("value")):
             odd = True

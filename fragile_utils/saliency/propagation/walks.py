@@ -422,9 +422,7 @@ def _by_autograd(model: nn.Module, images: Tensor, weights: Tensor, vectors: Ten
 
 
 def _suspect(forward: Trace) -> str:
-    """Return the step that is the likeliest to be differentiated otherwise: the last that is cut off, or general."""
-    for kind in (Kind.DETACHED, Kind.GENERAL):
-        for step in reversed(forward.steps):
-            if step.kind is kind:
-                return str(step)
-    return "model"
+    """Return the step that is the likeliest to be differentiated otherwise: the last that cuts off, or is general."""
+    cut = [step for step in forward.steps if step.kind is Kind.DETACHED and any(n.differentiable for n in step.inputs)]
+    general = [step for step in forward.steps if step.kind is Kind.GENERAL]
+    return str((cut or general or ["model"])[-1])

@@ -1,0 +1,295 @@
+"""Networks that nobody here has prepared: exact, by autograd's double backward in float64, or refused by name."""
+
+import copy
+import threading
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import Tiny
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrizations
+
+from fragile_utils import saliency
+from fragile_utils.models import softplus_surrogate
+from fragile_utils.saliency.deeplift import Rescale
+from fragile_utils.saliency.lrp import DeepTaylorRule, EpsilonRule
+from fragile_utils.saliency.propagation import walks
+from fragile_utils.saliency.propagation.propagate import propagate
+from fragile_utils.saliency.propagation.trace import Untraceable
+
+SIZE, CLASSES = 8, 4
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding=.same.")
+
+
+def batch(count=2, size=SIZE, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(1)
+    images, vectors = (torch.rand(count, 3, size, size, generator=generator, dtype=dtype) for _ in range(2))
+    return images, torch.arange(count) % CLASSES, vectors - 0.5
+
+
+def by_autograd(model, images, targets, vectors):
+    """Return the gradient of the score, and the product of its Hessian with `vectors`."""
+    x = images.clone().requires_grad_()
+    with sdpa_kernel(SDPBackend.MATH):
+        (g,) = torch.autograd.grad(model(x).gather(1, targets[:, None]).sum(), x, create_graph=True)
+        (product,) = torch.autograd.grad(g, x, vectors, materialize_grads=True)
+    return g.detach(), product
+
+
+def assert_exact(model, images, targets, vectors):
+    """The walks give what autograd gives, on the surrogate of the network."""
+    surrogate = softplus_surrogate(model, 3.0)
+    gradient, product = by_autograd(surrogate, images, targets, vectors)
+    assert product.abs().amax() > 1e-9
+    made = walks.Pass(surrogate, images, targets)
+    for got, wanted in ((made.multipliers, gradient), (made.product(vectors), product)):
+        assert (got - wanted).norm() <= 1e-9 * wanted.norm()
+
+
+class Net(nn.Module):
+    """A convolution, a function of the model and what it gives, a layer."""
+
+    def __init__(self, function, **modules):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.LazyLinear(CLASSES)
+        for name, module in modules.items():
+            setattr(self, name, module)
+        self.function = function
+
+    def forward(self, images):
+        return self.last(self.function(self, F.relu(self.first(images))).flatten(1))
+
+
+def built(function, size=SIZE, **modules):
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # uneven padding by name, and layers that are new
+        torch.manual_seed(0)
+        model = Net(function, **modules).double().eval()
+        with torch.no_grad():
+            model(torch.rand(2, 3, size, size, dtype=torch.float64))
+        for module in model.modules():
+            if hasattr(module, "running_mean") and module.running_mean is not None:
+                module.running_mean.uniform_(-0.1, 0.1)
+                module.running_var.uniform_(0.5, 1.5)
+    return model.requires_grad_(False)
+
+
+def attend(self, x):
+    tokens = x.flatten(2).transpose(1, 2)
+    return self.attention(tokens, tokens, tokens, need_weights=False)[0]
+
+
+def multiply_out(self, x):
+    q, k, v = torch.chunk(x.flatten(2).transpose(1, 2).repeat(1, 1, 3), 3, dim=-1)
+    return F.scaled_dot_product_attention(q[:, None], k[:, None].sin(), v[:, None])
+
+
+def _without_grad(x):
+    with torch.no_grad():
+        return x.cos()
+
+
+class Constant(nn.Module):
+    """Holds a buffer, a coordinate channel for instance."""
+
+    def __init__(self, *shape):
+        super().__init__()
+        self.register_buffer("value", torch.linspace(-1, 1, shape[-1]).expand(1, *shape).clone())
+
+    def forward(self, x):
+        return torch.cat([x, self.value.expand(len(x), -1, -1, -1)], 1)
+
+
+LAYERS = {
+    "constant channel": built(lambda self, x: self.inner(x).square(), inner=Constant(1, SIZE, SIZE)),
+    "column of ones": built(lambda self, x: torch.cat([x.flatten(1), x.new_ones(len(x), 1)], 1).sigmoid()),
+    "cat of keywords": built(lambda self, x: torch.cat(tensors=[x, x.sin()], dim=1)),
+    "layer norm": built(lambda self, x: self.norm(x), norm=nn.LayerNorm((4, SIZE, SIZE))),
+    "group norm": built(lambda self, x: self.norm(x), norm=nn.GroupNorm(2, 4)),
+    "instance norm": built(lambda self, x: self.norm(x), norm=nn.InstanceNorm2d(4, affine=True)),
+    "batch norm": built(lambda self, x: self.norm(x).tanh(), norm=nn.BatchNorm2d(4)),
+    "squeeze and excitation": built(
+        lambda self, x: x * torch.sigmoid(self.gate(x.mean((2, 3), True))), gate=nn.Conv2d(4, 4, 1)
+    ),
+    "product of branches": built(lambda self, x: x * x.flip(2).tanh()),
+    "einsum": built(lambda self, x: torch.einsum("nchw,nchv->ncwv", x, x)),
+    "softmax inside": built(lambda self, x: x.softmax(1) * x),
+    "attention": built(attend, attention=nn.MultiheadAttention(4, 2, batch_first=True)),
+    "scaled dot product": built(multiply_out),
+    "transposed convolution": built(lambda self, x: self.up(x).tanh(), up=nn.ConvTranspose2d(4, 2, 3, stride=2)),
+    "interpolation": built(lambda self, x: F.interpolate(x, scale_factor=2, mode="bilinear").tanh()),
+    "pixel shuffle": built(lambda self, x: self.shuffle(x).tanh(), shuffle=nn.PixelShuffle(2)),
+    "chunk": built(lambda self, x: torch.cat([a * b for a, b in [x.chunk(2, 1)]], 1)),
+    "split": built(lambda self, x: torch.cat([part.sin() for part in x.split(1, dim=1)], 1)),
+    "reflecting pad": built(lambda self, x: F.pad(x, (1, 1, 1, 1), mode="reflect").tanh()),
+    "circular padding": built(
+        lambda self, x: self.conv(x).tanh(), conv=nn.Conv2d(4, 3, 3, padding=1, padding_mode="circular")
+    ),
+    "uneven same padding": built(lambda self, x: self.conv(x).tanh(), conv=nn.Conv2d(4, 3, 4, padding="same")),
+    "convolution in one dimension": built(lambda self, x: self.conv(x.flatten(2)).tanh(), conv=nn.Conv1d(4, 3, 3)),
+    "two values of one pool": built(lambda self, x: torch.mul(*torch.aminmax(x, dim=3))),
+    "reciprocal": built(lambda self, x: 1 / (1 + x)),
+    "power": built(lambda self, x: x**2 + x.pow(3)),
+    "in place": built(lambda self, x: x.add_(1).mul_(0.5).sigmoid_()),
+    "in place by an operator": built(lambda self, x: (x := x * 2, x.__iadd__(0.1))[1].tanh()),
+    "no_grad": built(lambda self, x: x.tanh() * _without_grad(x)),
+    "detach": built(lambda self, x: x.sigmoid() * x.detach().sin()),
+    "mask": built(lambda self, x: x.tanh() * (x > 0.2)),
+    "where": built(lambda self, x: torch.where(x > 0.2, x.tanh(), x.sin())),
+    "maximum": built(lambda self, x: torch.maximum(x, x.flip(2)).tanh()),
+    "view": built(lambda self, x: x.contiguous().view(-1, 4 * SIZE * SIZE).tanh()),
+    "reused": built(lambda self, x: self.first.weight.mean() * x.tanh() + x.tanh()),
+    "weight norm": built(lambda self, x: self.conv(x).tanh(), conv=parametrizations.weight_norm(nn.Conv2d(4, 3, 3))),
+    "dtype and device": built(lambda self, x: x.to(torch.float64).type(torch.float64).tanh()),
+    "pool with indices": built(lambda self, x: F.max_pool2d(x.tanh(), 2, return_indices=True)[0].sin()),
+    "pool of a 3-d value": built(lambda self, x: F.max_pool2d(x.flatten(0, 1), 2).view(-1, 4, 4, 4).tanh()),
+}
+COMPLEX = built(lambda self, x: torch.fft.rfft(x).abs().square())
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_without_a_fast_form_are_exact(name):
+    assert_exact(LAYERS[name], *batch())
+
+
+def test_the_gradient_of_an_attack_is_exact_too():
+    """The same through `Gradient`, which falls back to autograd where there is no program."""
+    for model in (*LAYERS.values(), COMPLEX):
+        images, targets, vectors = batch()
+        surrogate = softplus_surrogate(model, 3.0)
+        x = images.clone().requires_grad_()
+        gradient, _ = saliency.Gradient().explain(surrogate, x, targets, create_graph=True)
+        (found,) = torch.autograd.grad((gradient * vectors).sum(), x)
+        _, wanted = by_autograd(surrogate, images, targets, vectors)
+        assert (found - wanted).norm() <= 1e-9 * wanted.norm()
+
+
+# --- What autograd differentiates by rules of its own ----------------------------------------------------------------
+
+
+class Straight(torch.autograd.Function):
+    """A sine whose backward says that it is the identity."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.sin()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * 1
+
+
+def with_backward_hooks():
+    model = built(lambda self, x: self.act(x).tanh(), act=nn.ReLU())
+    model.act.register_full_backward_hook(lambda module, given, got: (given[0].clamp(min=0),))
+    return model
+
+
+FOREIGN = {
+    "custom function": (
+        built(lambda self, x: Straight.apply(x.tanh())),
+        r"Net \(.*sin\)(: autograd finds another| has no prop)",
+    ),
+    "backward hooks": (with_backward_hooks(), "act: expected no backward hooks"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_gradients_by_rules_of_their_own_are_left_to_autograd_or_refused(name):
+    model, message = FOREIGN[name]
+    images, targets, vectors = batch()
+    surrogate = softplus_surrogate(model, 3.0)
+    with pytest.raises(Untraceable, match=message):
+        walks.Pass(surrogate, images, targets)
+    with pytest.raises(ValueError, match=message):
+        propagate(surrogate, images, targets, Rescale(), images[:1])
+    x = images.clone().requires_grad_()
+    gradient, _ = saliency.Gradient().explain(surrogate, x, targets, create_graph=True)
+    (found,) = torch.autograd.grad((gradient * vectors).sum(), x)
+    wanted = by_autograd(surrogate, images, targets, vectors)
+    assert (gradient - wanted[0]).norm() <= 1e-9 * wanted[0].norm()
+    assert (found - wanted[1]).norm() <= 1e-9 * wanted[1].norm()
+
+
+@pytest.mark.parametrize("name", ["layer norm", "attention", "product of branches", "detach", "softmax inside"])
+@pytest.mark.parametrize(
+    "rule", [Rescale(), EpsilonRule(), DeepTaylorRule()], ids=["deeplift", "epsilon", "deep-taylor"]
+)
+def test_rules_refuse_by_name_what_they_say_nothing_of(name, rule):
+    images, targets, _ = batch()
+    with pytest.raises(ValueError, match=r"^(norm|attention|Net) \(.*\) has no propagation rule of (DeepLIFT|LRP)"):
+        propagate(LAYERS[name], images, targets, rule, images[:1])
+
+
+# --- Networks that change between calls ------------------------------------------------------------------------------
+
+
+def change_norm(model):
+    model.norm.eps = 0.5
+
+
+def change_weight_norm(model):
+    state = {name: 1.5 * value for name, value in model.state_dict().items()}
+    model.load_state_dict(state)
+
+
+def change_attribute(model):
+    model.scale = 3.0
+
+
+def add_hook(model):
+    model.first.register_forward_hook(lambda module, given, got: got.sin())
+
+
+CHANGES = {
+    "eps of batch norm": (lambda: built(lambda self, x: self.norm(x).tanh(), norm=nn.BatchNorm2d(4)), change_norm),
+    "weight norm": (lambda: copy.deepcopy(LAYERS["weight norm"]), change_weight_norm),
+    "attribute": (lambda: built(lambda self, x: (x * getattr(self, "scale", 1.0)).tanh()), change_attribute),
+    "forward hook": (lambda: built(lambda self, x: x.tanh()), add_hook),
+    "function": (
+        lambda: built(lambda self, x: x.tanh()),
+        lambda model: setattr(model, "function", lambda self, x: x.sin()),
+    ),
+    "weights in place": (lambda: built(lambda self, x: x.tanh()), lambda model: model.first.weight.data.mul_(2)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_no_program_outlives_a_change_of_the_network(name):
+    build, change = CHANGES[name]
+    model, given = build(), batch()
+    surrogate = softplus_surrogate(model, 3.0)
+    before = walks.Pass(surrogate, *given[:2]).multipliers
+    change(model)
+    model.requires_grad_(False)
+    gradient, product = by_autograd(surrogate, *given)
+    made = walks.Pass(surrogate, *given[:2])
+    assert (gradient - before).norm() > 1e-3 * gradient.norm()
+    assert (made.multipliers - gradient).norm() <= 1e-9 * gradient.norm()
+    assert (made.product(given[2]) - product).norm() <= 1e-9 * product.norm()
+
+
+def test_threads_on_one_network_do_not_meet():
+    model, (images, targets, vectors) = Tiny().double().eval().requires_grad_(False), batch(4, size=16)
+    surrogate = softplus_surrogate(model, 3.0)
+    wanted = walks.Pass(softplus_surrogate(copy.deepcopy(model), 3.0), images, targets).product(vectors)
+    errors = []
+
+    def work(count):
+        try:
+            for _ in range(5):
+                got = walks.Pass(surrogate, images[:count], targets[:count]).product(vectors[:count])
+                torch.testing.assert_close(got, wanted[:count])
+                walks._networks.pop(model, None)  # each traces anew
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(1 + i % 4,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors

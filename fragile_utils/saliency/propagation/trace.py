@@ -285,10 +285,10 @@ class _Recorder:
         in_place = kwargs.pop("inplace", False) or function in _IN_PLACE or _works_in_place(function)
         function = _IN_PLACE.get(function, function)
         traced = list(_traced((args, kwargs)))
-        if in_place and (not args or args[0] is not traced[0] or traced[0].node.shared):
-            raise self.refusal(function, "works in place on memory that is in use elsewhere; use its out-of-place form")
         if function in _DROPOUT and not kwargs.get("training", True):
             return traced[0]
+        if in_place and (not args or args[0] is not traced[0] or traced[0].node.shared):
+            raise self.refusal(function, "works in place on memory that is in use elsewhere; use its out-of-place form")
         self._check(function, args, kwargs)
         if function in _NEW:
             args, kwargs = _replace((args, kwargs), lambda leaf: self.values[leaf.node])

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from fragile_utils import saliency
 from fragile_utils._base import checks, precision
 from fragile_utils.attacks.base import Attack, MapProblem, confidence
-from fragile_utils.attacks.climb import Best, climb
+from fragile_utils.attacks.climb import NO_DIRECTION, Best, climb
 from fragile_utils.attacks.result import MapResult, Outcome
 from fragile_utils.attacks.settings import LEVEL, Settings
-from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, softplus_surrogate
+from fragile_utils.models.door import check_network
+from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, kinks_left, softplus_surrogate
 
 
 def run(
@@ -76,8 +77,9 @@ def run(
     _check(attack, model, images, labels, method, guide)
     moves = {"random_start": random_start, "measure_every": measure_every, "patience": patience, "tf32": tf32}
     settings = Settings(eps=eps, steps=steps, step_size=step_size, seed=seed, beta=beta, **moves)
+    _check_resolution(images, settings.eps)
     images = images.detach().clamp(0, 1)
-    if images.device.type == "cpu":  # where convolutions are up to a half faster in this layout
+    if check_network(model, images).channels_last and images.device.type == "cpu":  # up to a half faster there
         images = images.contiguous(memory_format=torch.channels_last)
     surrogate = _surrogate(model, images, settings.beta)
     steps, step_size = attack.schedule(settings.eps, settings.steps, settings.step_size)
@@ -107,6 +109,7 @@ def run(
         curve = climb(problem, settings, best, progress)
     for i, reason in zip(rows.tolist(), best.reasons(must_grow=True), strict=True):
         reasons[i] = reason
+    reasons = _with_kinks(reasons, surrogate, images)
     success = torch.tensor([not reasons[i] for i in rows.tolist()], dtype=torch.bool, device=images.device)
     after = before.put(rows, best.outcome(success))
     return MapResult(
@@ -162,6 +165,16 @@ def _check(
     checks.labels(labels, len(images), device=images.device)
 
 
+def _check_resolution(images: Tensor, eps: float) -> None:
+    """Refuse images of a type in which a change within the budget is lost to rounding, as in bfloat16."""
+    finest = torch.finfo(images.dtype).eps / 2  # the distance of neighbours below 1
+    if eps < 4 * finest:
+        raise ValueError(
+            f"images: expected a type that resolves the budget {eps:.4g}, got {images.dtype}, whose values below 1 lie "
+            f"{finest:.2g} apart; convert with images.float()"
+        )
+
+
 def _surrogate(model: nn.Module, images: Tensor, beta: float | None) -> SoftplusSurrogate:
     """Return the network on which directions are taken; its parameters count as constants."""
     if beta is None and not hasattr(model, "beta"):
@@ -186,6 +199,14 @@ def _originals(
         for wrong, nothing in zip(wrong_predictions(labels, predicted), empty, strict=True)
     ]
     return before, reference, reasons
+
+
+def _with_kinks(reasons: list[str], surrogate: SoftplusSurrogate, images: Tensor) -> list[str]:
+    """Return the reasons, with the functions that keep their kinks named where there was no direction."""
+    if NO_DIRECTION not in reasons or not (kinks := kinks_left(surrogate, images)):
+        return reasons
+    named = f"{NO_DIRECTION}, or as the surrogate keeps the kinks of {', '.join(kinks)}"
+    return [named if reason == NO_DIRECTION else reason for reason in reasons]
 
 
 def wrong_predictions(labels: Tensor, predicted: Tensor) -> list[str]:

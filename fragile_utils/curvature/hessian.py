@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fragile_utils import saliency
 from fragile_utils._base import checks, memory, precision
+from fragile_utils.models.door import check_network
 from fragile_utils.models.surrogate import SoftplusSurrogate, softplus_surrogate
 
 
@@ -42,7 +43,7 @@ class Hessian:
     @torch.enable_grad()
     def __init__(self, model: nn.Module, images: Tensor, targets: Tensor) -> None:
         check_arguments(model, images, targets)
-        if images.device.type == "cpu":  # where convolutions are faster in this layout
+        if images.device.type == "cpu" and check_network(model, images).channels_last:  # where convolutions are faster
             images = images.contiguous(memory_format=torch.channels_last)
         self._images = images.detach().requires_grad_()
         self._gradient, logits = saliency.Gradient().explain(model, self._images, targets, create_graph=True)
@@ -96,6 +97,7 @@ def check_arguments(model: nn.Module, images: Tensor, targets: Tensor) -> None:
     checks.evaluation_mode(model)
     checks.images(images)
     checks.labels(targets, len(images), name="targets", device=images.device)
+    check_network(model, images)
     if isinstance(model, SoftplusSurrogate):
         return
     with torch.no_grad():

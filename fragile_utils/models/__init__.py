@@ -5,9 +5,10 @@ for every network. `softplus_surrogate` makes the network that the attacks diffe
 """
 
 from fragile_utils.models.classifier import Classifier, Normalize
+from fragile_utils.models.door import check_network
 from fragile_utils.models.pretrained import MODELS, cifar10_net, inception, squeezenet
 from fragile_utils.models.smooth_pooling import SmoothPooling, smooth_surrogate
-from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, softplus_surrogate
+from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, kinks_left, softplus_surrogate
 
 __all__ = [
     "MODELS",
@@ -15,9 +16,11 @@ __all__ = [
     "Normalize",
     "SmoothPooling",
     "SoftplusSurrogate",
+    "check_network",
     "choose_beta",
     "cifar10_net",
     "inception",
+    "kinks_left",
     "smooth_surrogate",
     "softplus_surrogate",
     "squeezenet",

@@ -7,11 +7,12 @@ function, so that it holds for modules, functional calls and reused activations 
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, resolve_name
 
 from fragile_utils._base import checks, precision
 from fragile_utils.models.convolution import convolution
@@ -106,9 +107,11 @@ class SoftplusSurrogate(nn.Module):
 def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusSurrogate:
     """Return `model` with each ReLU replaced by softplus(beta), sharing all parameters.
 
-    Modules, ``F.relu``, ``torch.relu`` and in-place forms are replaced alike, and so are leaky ReLU, ReLU6 and
-    hard tanh, which are sums of ReLUs. Second derivatives are about 1.4 times faster to compute when the parameters
-    are frozen (``model.requires_grad_(False)``).
+    Modules, ``F.relu``, ``torch.relu`` and in-place forms are replaced alike, and so are the functions that are made of
+    ReLUs: leaky and parametric ReLU, ReLU6, hard tanh, hard sigmoid, hard swish, soft shrinkage, SELU, absolute values,
+    clamps at 0 or on both sides, maxima and minima of two values. `kinks_left` names what keeps its kinks,
+    ``torch.where`` for example. Second derivatives are about 1.4 times faster to compute when the parameters are frozen
+    (``model.requires_grad_(False)``).
 
     Parameters
     ----------
@@ -184,27 +187,131 @@ class Smooth(TorchFunctionMode):
         return _SMOOTH[func](input, self.beta, *args, **kwargs)
 
 
-def _smooth_leaky(x: Tensor, beta: float, negative_slope: float = 0.01) -> Tensor:
+# --- Kinks, and what takes their place -------------------------------------------------------------------------------
+
+# Each is a sum of ReLUs, or made of one; with softplus in their place it has no kink left.
+
+
+def _leaky_relu(x: Tensor, beta: float, negative_slope: float = 0.01) -> Tensor:
     return negative_slope * x + (1 - negative_slope) * softplus(x, beta)
 
 
-def _smooth_hardtanh(x: Tensor, beta: float, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+def _prelu(x: Tensor, beta: float, weight: Tensor) -> Tensor:
+    if weight.numel() > 1:  # one for each channel
+        weight = weight.view(-1, *(1,) * (x.ndim - 2))
+    return weight * x + (1 - weight) * softplus(x, beta)
+
+
+def _rrelu(x: Tensor, beta: float, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Tensor:
+    return _leaky_relu(x, beta, (lower + upper) / 2)
+
+
+def _hardtanh(x: Tensor, beta: float, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     return min_val + softplus(x - min_val, beta) - softplus(x - max_val, beta)
 
 
-def _smooth_relu6(x: Tensor, beta: float) -> Tensor:
-    return _smooth_hardtanh(x, beta, 0.0, 6.0)
+def _relu6(x: Tensor, beta: float) -> Tensor:
+    return _hardtanh(x, beta, 0.0, 6.0)
 
 
-_IN_PLACE = {torch.relu_, Tensor.relu_, F.relu_, F.leaky_relu_, F.hardtanh_}
+def _hardsigmoid(x: Tensor, beta: float) -> Tensor:
+    return _relu6(x + 3, beta) / 6
 
 
-_SMOOTH: dict[Callable, Callable] = {
-    **dict.fromkeys((F.relu, torch.relu, Tensor.relu, torch.relu_, Tensor.relu_, F.relu_), softplus),
-    **dict.fromkeys((F.leaky_relu, F.leaky_relu_), _smooth_leaky),
-    **dict.fromkeys((F.hardtanh, F.hardtanh_), _smooth_hardtanh),
-    F.relu6: _smooth_relu6,
+def _hardswish(x: Tensor, beta: float) -> Tensor:
+    return x * _hardsigmoid(x, beta)
+
+
+def _softshrink(x: Tensor, beta: float, lambd: float = 0.5) -> Tensor:
+    return softplus(x - lambd, beta) - softplus(-x - lambd, beta)
+
+
+def _abs(x: Tensor, beta: float) -> Tensor:
+    return 2 * softplus(x, beta) - x
+
+
+def _clamp(x: Tensor, beta: float, min: Any = None, max: Any = None) -> Tensor:
+    if min is not None and max is not None:
+        return min + softplus(x - min, beta) - softplus(x - max, beta)
+    if max is None:  # one bound away from 0 keeps numbers in range and is no activation
+        return softplus(x, beta) if _is_zero(min) else x.clamp(min=min)
+    return -softplus(-x, beta) if _is_zero(max) else x.clamp(max=max)
+
+
+def _clamp_max(x: Tensor, beta: float, max: Any) -> Tensor:
+    return _clamp(x, beta, None, max)
+
+
+def _is_zero(bound: Any) -> bool:
+    return not isinstance(bound, Tensor) and bound == 0
+
+
+def _maximum(x: Tensor, beta: float, other: Tensor) -> Tensor:
+    return other + softplus(x - other, beta)
+
+
+def _minimum(x: Tensor, beta: float, other: Tensor) -> Tensor:
+    return x - softplus(x - other, beta)
+
+
+def _elu(x: Tensor, beta: float, alpha: float = 1.0) -> Tensor:
+    if alpha == 1:  # its derivative does not jump
+        return F.elu(x)
+    return softplus(x, beta) + alpha * torch.expm1(-softplus(-x, beta))
+
+
+def _selu(x: Tensor, beta: float) -> Tensor:
+    return 1.0507009873554805 * _elu(x, beta, 1.6732632423543772)
+
+
+_T = Tensor
+_IN_PLACE = {
+    *(torch.relu_, _T.relu_, F.relu_, F.leaky_relu_, F.hardtanh_, torch.clamp_, _T.clamp_, _T.clamp_min_),
+    *(_T.clamp_max_, _T.clip_, torch.abs_, _T.abs_, torch.rrelu_, torch.selu_, F.elu_),
 }
+_SMOOTH: dict[Callable, Callable] = {
+    **dict.fromkeys((F.relu, torch.relu, _T.relu, torch.relu_, _T.relu_, F.relu_), softplus),
+    **dict.fromkeys((torch.ops.aten.relu, torch.ops.aten.relu.default), softplus),
+    **dict.fromkeys((F.leaky_relu, F.leaky_relu_), _leaky_relu),
+    **dict.fromkeys((F.prelu, torch.prelu, _T.prelu), _prelu),
+    **dict.fromkeys((F.rrelu, torch.rrelu, torch.rrelu_), _rrelu),
+    **dict.fromkeys((F.hardtanh, F.hardtanh_), _hardtanh),
+    **{F.relu6: _relu6, F.hardsigmoid: _hardsigmoid, F.hardswish: _hardswish, F.softshrink: _softshrink},
+    **dict.fromkeys((torch.abs, _T.abs, torch.abs_, _T.abs_, _T.__abs__), _abs),
+    **dict.fromkeys((torch.clamp, _T.clamp, torch.clip, _T.clip, torch.clamp_, _T.clamp_, _T.clip_), _clamp),
+    **dict.fromkeys((torch.clamp_min, _T.clamp_min, _T.clamp_min_), _clamp),
+    **dict.fromkeys((torch.clamp_max, _T.clamp_max, _T.clamp_max_), _clamp_max),
+    **dict.fromkeys((torch.maximum, _T.maximum), _maximum),
+    **dict.fromkeys((torch.minimum, _T.minimum), _minimum),
+    **dict.fromkeys((F.elu, F.elu_), _elu),
+    **dict.fromkeys((F.selu, torch.selu, torch.selu_), _selu),
+}
+_NOT_SMOOTHED = {  # kinks and steps that no softplus takes the place of
+    *(torch.where, _T.where, torch.sign, _T.sign, torch.sgn, torch.heaviside, torch.round, _T.round, torch.floor),
+    *(_T.floor, torch.ceil, _T.ceil, torch.trunc, F.hardshrink, F.threshold, torch.threshold, _T.gt, _T.lt, _T.ge),
+    *(_T.le, torch.gt, torch.lt, torch.ge, torch.le, _T.__gt__, _T.__lt__, _T.__ge__, _T.__le__),
+}
+
+
+class _Noting(TorchFunctionMode):
+    """While it is active, the functions of `_NOT_SMOOTHED` that are called are noted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[str] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in _NOT_SMOOTHED and (name := resolve_name(func)) not in self.noted:
+            self.noted.append(name)
+        return func(*args, **kwargs or {})
+
+
+@torch.no_grad()
+def kinks_left(surrogate: SoftplusSurrogate, images: Tensor) -> list[str]:
+    """Return the names of the functions with kinks, or steps, that a surrogate computes as they are."""
+    with _Noting() as noting:
+        surrogate(images[:1])
+    return noting.noted
 
 
 _CONVOLUTIONS = {F.conv2d, torch.conv2d}

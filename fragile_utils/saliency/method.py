@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils._base import checks, precision
+from fragile_utils.models.door import check_network
 
 
 def normalize(attributions: Tensor) -> Tensor:
@@ -46,6 +47,7 @@ class Method:
         checks.evaluation_mode(model)
         checks.images(images)
         checks.labels(targets, len(images), name="targets", device=images.device)
+        check_network(model, images)
         with precision.float32():
             attributions, logits = self.explain(model, images, targets, create_graph)
         checks.logits(logits, len(images))

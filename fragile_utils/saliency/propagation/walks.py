@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fragile_utils._base import checks
+from fragile_utils.models.door import state_of
 from fragile_utils.models.surrogate import SoftplusSurrogate
 from fragile_utils.saliency.propagation.operations import Bends, Operation, Setting
 from fragile_utils.saliency.propagation.rule import Rule
@@ -323,7 +324,7 @@ def program_of(model: nn.Module, images: Tensor, rule: Rule = GRADIENT) -> Progr
     with _lock:
         known = _networks.setdefault(network, _Kept())
     beta = model.beta if surrogate else None
-    key = (images.shape, images.stride(), images.dtype, images.device, beta, rule, _fingerprint(network))
+    key = (images.shape, images.stride(), images.dtype, images.device, beta, rule, state_of(network))
     found = known.programs.get(key)
     if found is None:
         try:
@@ -346,30 +347,6 @@ def programs_kept(model: nn.Module) -> list[Program | Untraceable]:
     """Return the programs that are kept of a network, or of that of a surrogate."""
     network = model.model if isinstance(model, SoftplusSurrogate) else model
     return list(_networks.get(network, _Kept()).programs.values())
-
-
-_INTERNAL = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
-
-
-def _fingerprint(network: nn.Module) -> int:
-    """Return a number that changes with the modules, their attributes and hooks, and the identity of parameters."""
-    parts: list[Any] = []
-    for module in network.modules():
-        parts.append(id(module))
-        parts += [(name, _identity(value)) for name, value in module.__dict__.items() if name not in _INTERNAL]
-    parts += [id(tensor) for tensor in (*network.parameters(), *network.buffers())]
-    return hash(tuple(parts))
-
-
-def _identity(value: Any) -> Any:
-    """Return what stands for an attribute: its value if that is plain, else the identity of what it holds."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (tuple, list, set, frozenset)):
-        return tuple(map(_identity, value))
-    if isinstance(value, dict):
-        return tuple((_identity(key), _identity(item)) for key, item in value.items())
-    return id(value)
 
 
 # --- The comparison with autograd ------------------------------------------------------------------------------------

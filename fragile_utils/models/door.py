@@ -1,0 +1,189 @@
+"""The walk of the door: what a network must be like before its explanations mean anything, tried once.
+
+A network can answer, and yet not be what everything here takes it for: it returns probabilities, it mixes the images of
+a batch, it draws random numbers, it writes into its input. `check_network` looks at a few forward passes, and says so
+in words, with the name of the layer where there is one.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fragile_utils._base import checks, precision
+
+TOLERANCE = 1e-3  # how far two answers may be apart, as a share of the spread of the logits: batches change rounding
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known of a network after the walk.
+
+    Attributes
+    ----------
+    classes : int
+        How many logits it returns.
+    channels_last : bool
+        Whether it takes images in this memory layout, in which convolutions on a CPU are faster.
+    """
+
+    classes: int
+    channels_last: bool
+
+
+@dataclass
+class _Seen:
+    """The walks through a network, by what it was and by the images that it was shown."""
+
+    walks: dict[Any, Found] = field(default_factory=dict)
+
+
+_seen: weakref.WeakKeyDictionary[nn.Module, _Seen] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def check_network(model: nn.Module, images: Tensor) -> Found:
+    """Look at a network once for each kind of images, and return what is known of it.
+
+    Parameters
+    ----------
+    model : Module
+        In evaluation mode: images (N, 3, H, W) in [0, 1] to logits (N, classes).
+    images : Tensor (N, 3, H, W)
+        Two of them are shown to it; if there is one, it and its mirror image.
+
+    Raises
+    ------
+    ValueError
+        If it cannot take the images; returns no logits (N, classes), one column only, or probabilities; writes into
+        its input; gives the same image other logits on a second call, or in a batch. The layer is named if possible.
+    """
+    checks.evaluation_mode(model)
+    key = (images.shape[1:], images.dtype, images.device, state_of(model))
+    with _lock:
+        seen = _seen.setdefault(model, _Seen())
+    if key not in seen.walks:
+        seen.walks = {key: _walk(model, images)}  # of what the network was before, nothing is true any more
+    return seen.walks[key]
+
+
+def state_of(model: nn.Module) -> int:
+    """Return a number that changes with the modules, their attributes and hooks, and the identity of parameters."""
+    internal = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
+    parts: list[Any] = []
+    for module in model.modules():
+        parts.append(id(module))
+        parts += [(name, _identity(value)) for name, value in module.__dict__.items() if name not in internal]
+    parts += [id(tensor) for tensor in (*model.parameters(), *model.buffers())]
+    return hash(tuple(parts))
+
+
+def _identity(value: Any) -> Any:
+    """Return what stands for an attribute: its value if that is plain, else the identity of what it holds."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return tuple(map(_identity, value))
+    if isinstance(value, dict):
+        return tuple((_identity(key), _identity(item)) for key, item in value.items())
+    return id(value)
+
+
+@torch.no_grad()
+def _walk(model: nn.Module, images: Tensor) -> Found:
+    images = images.detach()
+    pair = torch.cat([images[:1], images[1:2] if len(images) > 1 else images[:1].flip(3)]).contiguous()
+    shown = pair.clone()
+    with precision.float32():
+        together = _answer(model, shown)
+        if not torch.equal(shown, pair):
+            where = _first_module(model, pair, lambda given, got, again: not torch.equal(given, pair))
+            raise ValueError(f"model: {where}changes the images that it is given; work on a copy")
+        again = _answer(model, pair.clone())
+        alone = _answer(model, pair[:1].clone())
+    _check_logits(together)
+    spread = TOLERANCE * max(together.std().item(), torch.finfo(together.dtype).eps)
+    if (again - together).abs().amax() > spread:
+        where = _first_module(model, pair, lambda given, got, again: not _near(got, again))
+        raise ValueError(
+            f"model: {where}gives the same images other values on a second call: random in evaluation mode"
+        )
+    if (alone - together[:1]).abs().amax() > spread:
+        where = _first_module(model, pair, lambda given, got, again: not _near(got, again, 1), first_alone=True)
+        raise ValueError(f"model: {where}gives an image other values alone than in a batch: it mixes the images")
+    return Found(together.shape[1], _takes_channels_last(model, pair))
+
+
+def _answer(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits, or say in a line why there are none."""
+    try:
+        logits = model(images)
+    except ValueError:
+        raise
+    except (RuntimeError, TypeError, IndexError, AttributeError) as error:
+        shape = f"{tuple(images.shape[1:])} of {images.dtype} on {images.device}"
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"model: it cannot take images {shape}: {reason}") from error
+    return checks.logits(logits, len(images))
+
+
+def _check_logits(logits: Tensor) -> None:
+    if logits.shape[1] == 1:
+        raise ValueError(
+            "model: expected logits of at least two classes, got one column; give two, z and 0 for example"
+        )
+    one = torch.ones(len(logits), dtype=logits.dtype, device=logits.device)
+    if ((logits >= 0) & (logits <= 1)).all() and torch.allclose(logits.sum(1), one, atol=1e-3):
+        raise ValueError("model: expected logits, got probabilities; leave out the softmax at the end")
+    if (logits <= 0).all() and torch.allclose(logits.exp().sum(1), one, atol=1e-3):
+        raise ValueError("model: expected logits, got log-probabilities; leave out the log-softmax at the end")
+
+
+def _takes_channels_last(model: nn.Module, images: Tensor) -> bool:
+    try:
+        model(images.contiguous(memory_format=torch.channels_last))
+    except RuntimeError:  # a view of memory that is laid out otherwise
+        return False
+    return True
+
+
+def _near(a: Any, b: Any, first: int | None = None) -> bool:
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a.is_floating_point() and a.ndim):
+        return True
+    a, b = a[:first], b[:first]
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4 * (a.abs().max().item() + 1e-12))
+
+
+def _first_module(
+    model: nn.Module, images: Tensor, differs: Callable[[Tensor, Any, Any], bool], first_alone: bool = False
+) -> str:
+    """Return the name of the first module of which `differs(images, output, output of another call)`, and a space."""
+    runs = _outputs(model, images), _outputs(model, images[:1] if first_alone else images)
+    for (name, got, shown), (_, again, _) in zip(*runs, strict=False):
+        if differs(shown, got, again):
+            return f"{name} "
+    return "it "
+
+
+def _outputs(model: nn.Module, images: Tensor) -> list[tuple[str, Any, Tensor]]:
+    """Return names and outputs of the innermost modules, as they are called, and the images as they are then."""
+    found: list[tuple[str, Any, Tensor]] = []
+    shown = images.clone()
+
+    def keeper(name: str) -> Callable:
+        return lambda module, args, got: found.append(
+            (name, got.clone() if isinstance(got, Tensor) else got, shown.clone())
+        )
+
+    modules = [(name, module) for name, module in model.named_modules() if name and not any(module.children())]
+    handles = [module.register_forward_hook(keeper(name)) for name, module in modules]
+    try:
+        model(shown)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

@@ -1,0 +1,188 @@
+"""Networks that are not what everything takes them for are refused in words, with the name of the layer."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import Tiny
+from torch import nn
+
+from fragile_utils import attacks, saliency
+from fragile_utils.models import Classifier, check_network, softplus_surrogate
+
+
+class Calls(nn.Module):
+    """A network called `inner`, and a function of what it gives."""
+
+    def __init__(self, function, inner=None):
+        super().__init__()
+        self.inner, self.function = inner or Tiny(), function
+
+    def forward(self, images):
+        return self.function(self.inner, images)
+
+
+class InPlace(nn.Module):
+    def forward(self, images):
+        return images.sub_(0.5).div_(0.25)
+
+
+class Mixing(nn.Module):
+    def forward(self, x):
+        return x - x.mean(dim=0)
+
+
+class Random(nn.Module):
+    def forward(self, x):
+        return F.dropout(x, 0.5)
+
+
+REFUSED = {
+    "one column": (Calls(lambda net, x: net(x)[:, :1]), "at least two classes, got one column"),
+    "probabilities": (Calls(lambda net, x: net(x).softmax(1)), "got probabilities; leave out the softmax"),
+    "log-probabilities": (Calls(lambda net, x: net(x).log_softmax(1)), "got log-probabilities"),
+    "dict": (Calls(lambda net, x: {"logits": net(x)}), r"expected logits \(2, classes\), got dict"),
+    "tuple": (Calls(lambda net, x: (net(x), x)), r"expected logits \(2, classes\), got tuple"),
+    "other shape": (Calls(lambda net, x: net(x)[:, :, None]), r"got \(2, 5, 1\)"),
+    "not finite": (Calls(lambda net, x: net(x) / 0), "expected finite logits"),
+    "its input": (nn.Sequential(InPlace(), Tiny()), r"^model: 0 changes the images that it is given"),
+    "the batch": (nn.Sequential(Mixing(), Tiny()), r"^model: 0 gives an image other values alone than in a batch"),
+    "batch statistics": (
+        nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3, track_running_stats=False), Tiny()),
+        r"^model: 1 gives an image other values alone than in a batch",
+    ),
+    "random": (
+        nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), Random(), Tiny()),
+        r"^model: 1 gives the same images other",
+    ),
+    "another size": (
+        nn.Sequential(nn.Flatten(), nn.Linear(3, 5)),
+        r"^model: it cannot take images \(3, 16, 16\) of torch.f",
+    ),
+    "another type": (Tiny().double(), r"^model: it cannot take images \(3, 16, 16\) of torch.float32 on cpu: "),
+    "half precision": (Tiny().half(), r"^model: it cannot take images"),
+}
+
+
+@pytest.fixture
+def images():
+    return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("count", [1, 3], ids=["one image", "three images"])
+def test_what_is_no_classifier_is_refused_in_words(name, count, images):
+    model, message = REFUSED[name]
+    model, images = model.eval(), images[:count]
+    before, targets = images.clone(), torch.zeros(count, dtype=torch.long)
+    with pytest.raises(ValueError, match=message):
+        check_network(model, images)
+    for method in (saliency.Gradient(), saliency.DeepLift(baseline=0.5)):
+        with pytest.raises(ValueError, match=message):
+            method(model, images, targets)
+        with pytest.raises(ValueError, match=message):
+            attacks.run(attacks.TopK(5), model, images, targets, method, eps=0.1, steps=1)
+    assert torch.equal(images, before)
+
+
+def test_a_classifier_is_looked_at_once_and_again_when_it_has_changed(images, tiny):
+    calls = []
+    tiny.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
+    found = check_network(tiny, images)
+    assert (found.classes, found.channels_last) == (5, True)
+    once = len(calls)
+    assert 0 < once <= 5
+    check_network(tiny, images[:1])
+    assert len(calls) == once
+    tiny.scale = 2
+    check_network(tiny, images)
+    assert len(calls) == 2 * once
+
+
+def test_a_network_of_views_is_given_images_in_the_layout_that_it_takes(images):
+    class Tutorial(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 16 * 16, 5)
+
+        def forward(self, x):
+            return self.last(F.relu(self.first(x)).view(-1, 4 * 16 * 16))
+
+    torch.manual_seed(0)
+    model = Tutorial().eval()
+    assert not check_network(model, images).channels_last
+    labels = model(images).argmax(1)
+    for method in (saliency.Gradient(), saliency.DeepLift(0.5), saliency.IntegratedGradients(3, 0.5), saliency.LRP()):
+        result = attacks.run(attacks.TopK(20), model, images, labels, method, eps=0.1, steps=4, step_size=0.05)
+        assert result.success.all()
+
+
+KINKS = {
+    "prelu": (nn.PReLU(), nn.LeakyReLU(0.25)),
+    "threshold at 0": (lambda x: x.clamp(min=0), F.relu),
+    "clamp_min": (lambda x: torch.clamp_min(x, 0), F.relu),
+    "clamp on both sides": (lambda x: x.clamp(-1, 1), F.hardtanh),
+    "clamp from above": (lambda x: x.clamp(max=0), lambda x: -F.relu(-x)),
+    "maximum": (lambda x: torch.maximum(x, torch.zeros_like(x)), F.relu),
+    "minimum": (lambda x: torch.minimum(x, torch.zeros_like(x)), lambda x: -F.relu(-x)),
+    "abs": (torch.abs, lambda x: 2 * F.relu(x) - x),
+    "aten": (lambda x: torch.ops.aten.relu(x), F.relu),
+    "hard sigmoid": (F.hardsigmoid, lambda x: F.relu6(x + 3) / 6),
+    "hard swish": (F.hardswish, lambda x: x * F.relu6(x + 3) / 6),
+    "soft shrinkage": (F.softshrink, lambda x: F.relu(x - 0.5) - F.relu(-x - 0.5)),
+    "rrelu": (nn.RReLU(), nn.LeakyReLU((1 / 8 + 1 / 3) / 2)),
+    "selu": (F.selu, lambda x: 1.0507009873554805 * (F.relu(x) + 1.6732632423543772 * torch.expm1(-F.relu(-x)))),
+}
+
+
+@pytest.mark.parametrize("name", KINKS)
+def test_kinks_are_smoothed_like_the_relus_that_they_are_made_of(name):
+    activation, made_of_relu = KINKS[name]
+
+    class One(nn.Module):
+        def __init__(self, function):
+            super().__init__()
+            self.function = function.eval() if isinstance(function, nn.Module) else function
+
+        def forward(self, images):
+            return self.function(8 * images - 4).flatten(1)
+
+    images = torch.linspace(0, 1, 48, dtype=torch.float64).view(1, 3, 4, 4)
+    ours, theirs = (One(f).double().eval() for f in (activation, made_of_relu))
+    torch.testing.assert_close(ours(images), theirs(images), rtol=1e-6, atol=1e-7)
+    smooth = [softplus_surrogate(model, 2.0)(images) for model in (ours, theirs)]
+    torch.testing.assert_close(*smooth, rtol=1e-6, atol=1e-7)
+    assert (smooth[0] - ours(images)).abs().max() > 0.05
+
+
+def test_a_bound_that_keeps_numbers_in_range_is_no_activation():
+    class Norm(nn.Module):
+        def forward(self, images):
+            return (images / images.norm().clamp(min=1e-6)).flatten(1)
+
+    images = torch.rand(1, 3, 4, 4)
+    model = Norm().eval()
+    assert torch.equal(softplus_surrogate(model, 1.0)(images), model(images))
+
+
+@pytest.mark.parametrize(
+    ("function", "kink"),
+    [
+        (lambda x: torch.where(x > 0, x, torch.zeros_like(x)), "torch.where"),
+        (lambda x: x * (x > 0), "torch.Tensor.__gt__"),
+        (lambda x: F.threshold(x, 0.1, 0.0), "torch.nn.functional.threshold"),
+    ],
+    ids=["where", "mask", "threshold"],
+)
+def test_an_attack_without_a_direction_says_so_and_is_no_proof_of_robustness(function, kink, images):
+    class Kinked(Tiny):
+        def forward(self, x):
+            return self.last(self.pool(function(self.second(function(self.first(x))))).flatten(1))
+
+    torch.manual_seed(0)
+    model = Classifier(Kinked(), (0.5,) * 3, (0.5,) * 3).eval()
+    labels = model(images).argmax(1)
+    result = attacks.run(attacks.TopK(20), model, images, labels, saliency.Gradient(), eps=0.1, steps=3)
+    assert not result.success.any()
+    for reason in result.reasons:
+        assert reason.startswith("no direction: to first order the explanation does not change")
+        assert kink.split(".")[-1].strip("_") in reason

@@ -109,11 +109,11 @@ def measure(network: str, method: str, device: str) -> tuple[int, int, float, fl
         models=network, data=data, methods=method, attacks="topk", budgets=8, k=k, steps=steps[device == "cuda"]
     )
     executor = experiments.InProcess(device, batch_size=32)
-    clock = Clock(device)
+    parts, clock = experiments.Parts(sweep), Clock(device)
     with tempfile.TemporaryDirectory() as folder, network_timed(clock):
-        made = begin(sweep, folder, None, executor.choose)
+        made = begin(parts, folder, None, executor.choose)
         first = replace(made.shards[0], last=1)  # to warm up: the network and the data are read
-        list(executor.compute(made, [first]))
+        list(executor.compute(parts, made, [first]))
         clock.seconds()
         start = time.perf_counter()
         experiments.run(sweep, folder, executor=executor)

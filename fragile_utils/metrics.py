@@ -64,6 +64,11 @@ def compare(before: Tensor, after: Tensor, k: int) -> pd.DataFrame:
     return pd.DataFrame({name: values.detach().cpu().double().numpy() for name, values in measures.items()})
 
 
+def default_k(height: int, width: int) -> int:
+    """Return how many pixels count as most salient by default: the paper's 1,000; 100 on images of under 10,000."""
+    return 1000 if height * width >= 100 * 100 else 100
+
+
 # --- Pieces that others share: differentiable where that means something, and unchecked ------------------------------
 
 

@@ -1,5 +1,6 @@
 """Small sweeps for tests, and what they name; importable from any process whose path holds this folder."""
 
+import functools
 import itertools
 import os
 import resource
@@ -11,6 +12,7 @@ import torch
 from networks import Tiny
 
 from fragile_utils import data, experiments, models
+from fragile_utils.experiments.code import Code
 
 COUNT = 12  # images
 CELL = ["model", "data", "method", "attack", "eps"]
@@ -59,6 +61,14 @@ def many_images(size: int | None, fit: str, limit: int | None) -> data.Batch:
     return data.Batch(pixels, torch.full((40,), data.UNKNOWN), names=tuple(f"{i}.png" for i in range(40)))
 
 
+run = functools.partial(experiments.run, allow_code=True)  # of functions of this module
+
+
+def parts(sweep: experiments.Sweep) -> experiments.Parts:
+    """Return a sweep that may call what it names."""
+    return experiments.Parts(sweep, Code.allow(sweep.functions))
+
+
 def small(**changes) -> experiments.Sweep:
     return experiments.Sweep.from_dict(SMALL | {"data": "sweeps:many_images"} | changes)
 
@@ -79,10 +89,10 @@ def rows(folder: Path) -> pd.DataFrame:
 # --- What processes of their own do ----------------------------------------------------------------------------------
 
 
-def run(sweep: experiments.Sweep, folder: Path, shard_size: int) -> None:
+def run_alone(sweep: experiments.Sweep, folder: Path, shard_size: int) -> None:
     """Run a sweep, to be killed."""
     torch.set_num_threads(1)
-    experiments.run(sweep, folder, shard_size=shard_size)
+    run(sweep, folder, shard_size=shard_size)
 
 
 def run_and_die_while_writing(sweep: experiments.Sweep, folder: Path, shard_size: int) -> None:
@@ -95,7 +105,7 @@ def run_and_die_while_writing(sweep: experiments.Sweep, folder: Path, shard_size
         replace(path, target)
 
     Path.replace = die
-    run(sweep, folder, shard_size)
+    run_alone(sweep, folder, shard_size)
 
 
 def run_on_a_small_disk(sweep: experiments.Sweep, folder: Path, said: Path) -> None:
@@ -103,6 +113,6 @@ def run_on_a_small_disk(sweep: experiments.Sweep, folder: Path, said: Path) -> N
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
     torch.set_num_threads(1)
     try:
-        experiments.run(sweep, folder)
+        run(sweep, folder)
     except ValueError as error:
         said.write_text(str(error))

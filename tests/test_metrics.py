@@ -120,3 +120,8 @@ def test_bad_input_is_refused_with_a_message(case):
     action, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         action()
+
+
+@pytest.mark.parametrize(("height", "width", "k"), [(227, 227, 1000), (100, 100, 1000), (99, 101, 100), (32, 32, 100)])
+def test_how_many_pixels_count_depends_on_the_size(height, width, k):
+    assert metrics.default_k(height, width) == k

@@ -17,8 +17,8 @@ def pick_device(name: str, field: str = "device") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.ones(1, device=device).item()  # "meta" has no values
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(f"{field}: {name!r} is not available here: {str(error).splitlines()[0]}") from error
     return device
 

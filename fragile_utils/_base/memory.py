@@ -46,3 +46,12 @@ def free_bytes(device: torch.device) -> int:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows, macOS
         return 2 * 2**30
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Return whether PyTorch says, in one of its ways, or Python, that memory is short."""
+    said = str(error).lower()
+    signs = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and any(sign in said for sign in signs)
+    )

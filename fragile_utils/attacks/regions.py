@@ -1,5 +1,8 @@
 """Regions of an image, as boolean masks (H, W): where a targeted attack is to move an explanation."""
 
+import re
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -69,3 +72,50 @@ def region_from_slic(image: Tensor, at: tuple[int, int], segments: int = 50, com
     if not (0 <= row < found.shape[0] and 0 <= column < found.shape[1]):
         raise ValueError(f"at: expected a pixel of an image of {tuple(found.shape)}, got {tuple(at)}")
     return found == found[row, column]
+
+
+# --- As one writes them: four numbers for a rectangle, two for a superpixel ------------------------------------------
+
+FORMS = "TOP,LEFT,BOTTOM,RIGHT in pixels, or slic:ROW,COLUMN for the superpixel there"
+
+
+def is_region(places: object) -> bool:
+    """Return whether `places` is a region as `masks` takes it."""
+    numbers = isinstance(places, (tuple, list)) and all(type(place) is int for place in places)
+    return numbers and len(places) in (2, 4)
+
+
+def parse(text: str) -> tuple[int, ...]:
+    """Return the region that "20,20,80,80" or "slic:50,50" describes, as `masks` takes it.
+
+    Raises
+    ------
+    ValueError
+        If it is neither; the message says what was got.
+    """
+    number = r"\s*(-?\d{1,9})\s*"
+    for form in (rf"{number},{number},{number},{number}", rf"slic:{number},{number}"):
+        if found := re.fullmatch(form, text, re.ASCII):
+            return tuple(map(int, found.groups()))
+    raise ValueError(f"got {text!r}")
+
+
+def masks(places: Sequence[int], images: Tensor) -> Tensor:
+    """Return a region of images (N, 3, H, W) as a targeted attack takes it.
+
+    Parameters
+    ----------
+    places : sequence of int
+        Four: top, left, bottom and right of a `rectangle`, one for all images. Two: row and column; of each image the
+        superpixel there, by `region_from_slic`.
+
+    Returns
+    -------
+    Tensor (H, W) or (N, H, W), bool
+    """
+    if not is_region(places):
+        raise ValueError(f"region: expected four numbers, or two, got {places!r}")
+    if len(places) == 2:
+        return torch.stack([region_from_slic(image, (places[0], places[1])) for image in images])
+    top, left, bottom, right = places
+    return rectangle(*images.shape[-2:], top=top, left=left, bottom=bottom, right=right)

@@ -5,28 +5,68 @@ import os
 import sys
 
 from fragile_utils import __version__
+from fragile_utils._base.memory import out_of_memory
+from fragile_utils.cli import _common as common
 from fragile_utils.cli import attack, fetch, influence, info, report, sweep, train
+
+LONGEST = 1000  # characters of an error
+WRONG_INPUT, MISTAKE, INTERRUPTED = 2, 1, 130  # exit statuses
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 2 for wrong input, 130 after an interrupt."""
+    """Run one command and return its exit status.
+
+    0; 2 for wrong input, and for what the machine does not give: files, memory, numbers that large; 1 for a mistake in
+    the package; 130 after an interrupt. An error is one line. A mistake is one too, with its type, since the traceback
+    says nothing to whom it meets: those who look for it call the command again with ``--traceback``, an option and not
+    a variable of the environment, so that the line that is reported says how to get it.
+    """
     options = parser().parse_args(arguments)
     try:
+        common.check_empty(options)
         return options.command(options)
-    except ValueError as error:
-        print(f"fragile: error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # `fragile ... | head` closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if options.traceback:
+            raise
+        said, status = explain(error)
+        line = " ".join(said.split())
+        line = line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 4 :]}"
+        print(f"fragile: error: {line}", file=sys.stderr)
+        return status
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """Return what is said of an error, and the exit status."""
+    said = str(error)
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object[error.start : error.end]!a} cannot be written in {error.encoding}", WRONG_INPUT
+    if isinstance(error, ValueError):
+        return said, WRONG_INPUT
+    if isinstance(error, OSError):
+        reason = error.strerror or said
+        return f"{reason}: {error.filename}" if error.filename is not None else reason, WRONG_INPUT
+    if out_of_memory(error):
+        return f"out of memory; fewer or smaller images at a time need less ({said or 'MemoryError'})", WRONG_INPUT
+    if isinstance(error, RecursionError):
+        return f"something is nested too deep ({said})", WRONG_INPUT
+    if isinstance(error, OverflowError):
+        return f"a number is too large ({said})", WRONG_INPUT
+    if isinstance(error, RuntimeError):  # PyTorch's, at what it does not compute
+        return f"PyTorch cannot compute this: {said}; fragile --traceback COMMAND ... shows where", WRONG_INPUT
+    kind = type(error).__name__
+    return f"{kind}: {said}; a mistake of this package: fragile --traceback COMMAND ... shows where", MISTAKE
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     top = argparse.ArgumentParser(prog="fragile", description="Attack the explanations of neural networks.")
     top.add_argument("--version", action="version", version=f"fragile {__version__}")
+    top.add_argument("--traceback", action="store_true", help="let an error show where it came from (for reports)")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (info, fetch, attack, influence, train, sweep, report):
         command.add_parser(commands)

@@ -4,14 +4,21 @@ import argparse
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fragile_utils import attacks, data
-from fragile_utils._base import checks
+from fragile_utils import attacks, data, experiments
+from fragile_utils._base import checks, schema
+from fragile_utils._base.files import write_bytes
+
+LARGEST = {"steps": 10**6, "patience": 10**6, "shard_size": 10**6, "batch_size": 10**6, "images": 10**8}
+LONGEST_STEM = 200  # bytes of an image's name in that of its picture
+MAX_CELLS = f"how many cells and shards a sweep may have (default: {experiments.MAX_CELLS:,})"
+ARGUMENTS = ("config", "folder")  # which are no options
 
 # --- Options ---------------------------------------------------------------------------------------------------------
 
@@ -21,26 +28,62 @@ def add_options(
 ) -> None:
     """Declare the options that both attacks have, with what differs: a default, and what images and pictures are."""
     add = parser.add_argument
-    add("--steps", type=int, default=steps, help=f"the number of steps{of_steps}")
+    add("--steps", type=whole, default=steps, help=f"the number of steps{of_steps}")
     add("--eps", type=float, default=8.0, help="the largest change of a pixel, in levels of 255")
-    add("--images", type=int, default=4, help=f"how many {images} right")
-    add("--seed", type=int, default=0, help="seed of all that is random")
+    add("--images", type=whole, default=4, help=f"how many {images} right")
+    add("--seed", type=whole, default=0, help="seed of all that is random")
     add("--device", default="auto", help=f"{devices}: auto takes a GPU where there is one")
-    add("--batch-size", type=int, default=16, help="how many images are attacked at a time")
+    add("--batch-size", type=whole, default=16, help="how many images are attacked at a time")
     add("--json", action="store_true", help="print a JSON object a line: one an image, and a summary")
-    add("--out", type=Path, default=None, metavar="FOLDER", help=f"write a {pictures} here")
+    add("--out", type=path, default=None, metavar="FOLDER", help=f"write a {pictures} here")
 
 
 def check_options(options: argparse.Namespace, *, counts: tuple[str, ...], positive: tuple[str, ...]) -> None:
-    """Refuse numbers that are out of range, by the names of their options, and a file where a folder is to be."""
-    if options.out is not None and options.out.exists() and not options.out.is_dir():
-        raise ValueError(f"--out: expected a folder, got the file {options.out}")
+    """Refuse numbers that are out of range, by the names of their options, and a file where a folder is to be.
+
+    An option that may be left out is checked when it is given.
+    """
+    check_folder(options.out)
     for name in counts:
-        checks.count(getattr(options, name), f"--{name.replace('_', '-')}")
+        if getattr(options, name) is not None:
+            schema.whole(getattr(options, name), flag(name), high=LARGEST.get(name, schema.LARGEST))
     for name in positive:
-        checks.positive(getattr(options, name), f"--{name.replace('_', '-')}")
+        if getattr(options, name) is not None:
+            checks.positive(getattr(options, name), flag(name))
     if "eps" in positive and options.eps > 255:
         raise ValueError(f"--eps: expected at most 255 levels, got {options.eps:g}")
+    if "seed" in options:
+        schema.whole(options.seed, "--seed", low=0)
+
+
+def check_folder(out: Path | None) -> None:
+    """Refuse a file where a folder is to be."""
+    if out is not None and out.exists() and not out.is_dir():
+        raise ValueError(f"--out: expected a folder, got the file {out}")
+
+
+def check_empty(options: argparse.Namespace) -> None:
+    """Refuse options without a value: as a path, nothing would be the working folder."""
+    for name, value in vars(options).items():
+        if value == "":
+            raise ValueError(f"{flag(name)}: expected a value, got ''")
+
+
+def flag(name: str) -> str:
+    """Return the option, or the argument, that a name in `options` comes from."""
+    return name.upper() if name in ARGUMENTS else f"--{name.replace('_', '-')}"
+
+
+def path(text: str) -> "Path | str":
+    """Return the path that an option gives; nothing stays nothing, for `check_empty`."""
+    return Path(text) if text else text
+
+
+def whole(text: str) -> int:
+    """Return the whole number that an option gives, of however many digits."""
+    if not re.fullmatch(r"[+-]?[0-9]+", text.strip()):
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {schema.shown(text)}")
+    return int(text.strip()[:100])  # what has more digits is out of every range as it is
 
 
 # --- Results ---------------------------------------------------------------------------------------------------------
@@ -73,7 +116,8 @@ def report_batch(
             print_json(row)
     if options.out is not None:
         for i, name in enumerate(batch.names):
-            write_picture(options.out, f"{start + i:03d}_{Path(name).stem}.png", draw(i))
+            stem = Path(name).stem.encode()[:LONGEST_STEM].decode(errors="ignore")
+            write_picture(options.out, f"{start + i:03d}_{stem}.png", draw(i))
     return table
 
 
@@ -117,10 +161,4 @@ def write_picture(folder: Path, name: str, figure: Figure) -> None:
     """Write a PNG; the file appears only when it is complete."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = (folder / name).with_suffix(".part")
-        partial.write_bytes(picture.getvalue())
-        partial.replace(folder / name)
-    except OSError as error:
-        raise ValueError(f"--out: cannot write to {folder}: {error.strerror}") from error
+    write_bytes(folder / name, picture.getvalue())

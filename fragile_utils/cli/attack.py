@@ -13,8 +13,6 @@ from fragile_utils._base.devices import pick_device
 from fragile_utils.attacks import regions
 from fragile_utils.cli import _common as common
 
-REGIONS = "TOP,LEFT,BOTTOM,RIGHT in pixels, or slic:ROW,COLUMN for the superpixel there"
-
 
 def add_parser(commands) -> None:
     """Add this command to the sub-parsers `commands`."""
@@ -28,12 +26,12 @@ def add_parser(commands) -> None:
     add = parser.add_argument
     add("--model", choices=models.MODELS, default="squeezenet", help="the network")
     add("--data", default="imagenet-samples", help=f"{', '.join(data.SAMPLES)}, an image file, or a folder of images")
-    add("--label", type=int, default=None, help="class index of all images (default: from the data, else as predicted)")
+    add("--label", type=common.whole, help="class index of all images (default: from the data, else as predicted)")
     add("--method", choices=saliency.METHODS, default="gradient", help="the explanation that is attacked")
     add("--attack", choices=attacks.ATTACKS, default="topk", help="what is climbed, or random-sign, the baseline")
-    add("--region", default=None, metavar="REGION", help=f"for --attack targeted: {REGIONS}")
-    add("--k", type=int, default=None, help="how many pixels count as most salient (default: 1000; 100 below 100x100)")
-    add("--patience", type=int, default=None, help="stop an image after so many steps without progress")
+    add("--region", default=None, metavar="REGION", help=f"for --attack targeted: {regions.FORMS}")
+    add("--k", type=common.whole, help="how many pixels count as most salient (default: 1000; 100 below 100x100)")
+    add("--patience", type=common.whole, help="stop an image after so many steps without progress")
     add("--random-start", action="store_true", help="set out from a random point within the budget")
     add("--step-size", type=float, default=0.5, help="the size of a step, in levels of 255")
     common.add_options(
@@ -47,14 +45,14 @@ def add_parser(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Attack the images that the options name, and print or draw what came of it."""
-    common.check_options(options, counts=("images", "batch_size", "steps"), positive=("eps", "step_size"))
+    common.check_options(options, counts=("images", "batch_size", "steps", "patience"), positive=("eps", "step_size"))
     device = pick_device(options.device, "--device")
     model = models.MODELS[options.model]().to(device)
     if options.label is not None and not 0 <= options.label < len(model.classes):
         raise ValueError(f"--label: expected a class from 0 to {len(model.classes) - 1}, got {options.label}")
     batch, note = choose_images(options, model, device)
     pixels = batch.images[0, 0].numel()
-    k = 1000 if pixels >= 100 * 100 else 100
+    k = metrics.default_k(*batch.images.shape[-2:])
     k = k if options.k is None else checks.count(options.k, "--k", at_most=pixels)
     method = saliency.METHODS[options.method]()
 
@@ -91,18 +89,10 @@ def make_attack(options: argparse.Namespace, k: int, images: Tensor) -> attacks.
         if options.region is not None:
             raise ValueError(f"--region: expected with --attack targeted only, got --attack {options.attack}")
         return attacks.TopK(k) if options.attack == "topk" else attacks.ATTACKS[options.attack]()
-    kind, _, places = (options.region or "").rpartition(":")
     try:
-        numbers = [int(place) for place in places.split(",")]
-        if kind == "slic" and len(numbers) == 2:
-            at = (numbers[0], numbers[1])
-            return attacks.Targeted(torch.stack([regions.region_from_slic(image, at) for image in images]))
-        if kind == "" and len(numbers) == 4:
-            edges = dict(zip(("top", "left", "bottom", "right"), numbers, strict=True))
-            return attacks.Targeted(regions.rectangle(*images.shape[-2:], **edges))
-        raise ValueError(f"got {options.region!r}")
+        return attacks.Targeted(regions.masks(regions.parse(options.region or ""), images))
     except ValueError as error:
-        raise ValueError(f"--region: expected {REGIONS}; {error}") from error
+        raise ValueError(f"--region: expected {regions.FORMS}; {error}") from error
 
 
 def choose_images(

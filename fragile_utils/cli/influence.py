@@ -28,15 +28,15 @@ def add_parser(commands) -> None:
     add("--data", choices=("digits", "flowers"), default="digits", help=photos)
     add("--download", action="store_true", help="download the flower photos (229 MB) where there are none")
     add("--backbone", choices=influence.BACKBONES, default="squeezenet", help="the frozen network for flowers")
-    add("--train", type=int, default=None, help="how many training images (default: 1000 flowers, 700 digits)")
+    add("--train", type=common.whole, default=None, help="how many training images (default: 1000 flowers, 700 digits)")
     add("--l2", type=float, default=0.01, help="of the last layer")
     add("--solver", choices=SOLVERS, default="exact", help="how to divide by the Hessian")
     add("--damping", type=float, default=0.0, help="added to the Hessian's diagonal, beside l2")
     add("--attack", choices=influence.ATTACKS, default="gradient-sign", help="random-sign is the baseline")
-    add("--top", type=int, default=3, help="how many of the most influential training images are attacked")
+    add("--top", type=common.whole, default=3, help="how many of the most influential training images are attacked")
     add("--side", choices=("helpful", "harmful"), default="helpful", help="which training images are most influential")
     add("--scale-free", action="store_true", help="spend nothing on making the prediction more confident")
-    add("--overlap", type=int, default=5, help="how many of the most influential are compared before and after")
+    add("--overlap", type=common.whole, default=5, help="how many of the most influential are compared")
     add("--step-size", type=float, default=None, help="of the iterated attack, in levels of 255 (default: eps / 4)")
     common.add_options(
         parser,
@@ -50,9 +50,8 @@ def add_parser(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Attack the most influential training images of test images, and print or draw what came of it."""
-    step = () if options.step_size is None else ("step_size",)
-    counts = ("images", "batch_size", "steps", "top", "overlap") + (() if options.train is None else ("train",))
-    common.check_options(options, counts=counts, positive=("eps", *step))
+    counts = ("images", "batch_size", "steps", "top", "overlap", "train")
+    common.check_options(options, counts=counts, positive=("eps", "step_size"))
     for name in ("l2", "damping"):
         checks.non_negative(getattr(options, name), f"--{name}")
     attack = influence.ATTACKS[options.attack](options.top, options.side, options.scale_free)

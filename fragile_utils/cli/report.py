@@ -3,7 +3,6 @@
 import argparse
 import io
 import sys
-from pathlib import Path
 
 from fragile_utils import experiments
 from fragile_utils._base.files import write_bytes
@@ -23,16 +22,17 @@ def add_parser(commands) -> None:
     )
     parser.set_defaults(command=run)
     add = parser.add_argument
-    add("folder", type=Path, metavar="FOLDER", help="of a sweep; it need not be complete")
-    add("--out", type=Path, metavar="FOLDER", help="where the files go (default: report in the sweep's folder)")
-    add("--collect", type=Path, metavar="NAME", help="write NAME.csv (a row for each image) and NAME.json only")
+    add("folder", type=common.path, metavar="FOLDER", help="of a sweep; it need not be complete")
+    add("--out", type=common.path, metavar="FOLDER", help="where the files go (default: report in the sweep's folder)")
+    add("--collect", type=common.path, metavar="NAME", help="write NAME.csv (a row for each image) and NAME.json only")
+    add("--max-cells", type=common.whole, default=experiments.MAX_CELLS, metavar="N", help=common.MAX_CELLS)
     add("--json", action="store_true", help="print a JSON object for each row of the table")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print and write the results that there are."""
-    common.check_options(options, counts=(), positive=())
-    settings, table = experiments.results(options.folder, partial=True)
+    common.check_options(options, counts=("max_cells",), positive=())
+    settings, table = experiments.results(options.folder, partial=True, max_cells=options.max_cells)
     done, of = settings["shards"]["done"], settings["shards"]["of"]
     if done < of:
         print(f"fragile: incomplete: {done} of {of} shards; fragile sweep computes the others", file=sys.stderr)

@@ -6,13 +6,13 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from tqdm import tqdm
 
 from fragile_utils import experiments
 from fragile_utils._base.devices import pick_device
 from fragile_utils.cli import _common as common
+from fragile_utils.cli._common import path, whole
 
 
 def add_parser(commands) -> None:
@@ -26,30 +26,36 @@ def add_parser(commands) -> None:
     )
     parser.set_defaults(command=run)
     add = parser.add_argument
-    add("config", nargs="?", type=Path, metavar="CONFIG", help="a JSON file with the fields of experiments.Sweep")
-    add("--out", type=Path, metavar="FOLDER", help="where the results go")
-    add("--status", type=Path, metavar="FOLDER", help="say how far the sweep in FOLDER is, and check its files")
-    add("--shard-size", type=int, metavar="N", help="how many images are computed at a time, as one file (default: 32)")
-    add("--batch-size", type=int, default=16, help="how many images are attacked at a time (default: 16)")
+    add("config", nargs="?", type=path, metavar="CONFIG", help="a JSON file with the fields of experiments.Sweep")
+    add("--out", type=path, metavar="FOLDER", help="where the results go")
+    add("--status", type=path, metavar="FOLDER", help="say how far the sweep in FOLDER is, and check its files")
+    add(
+        "--shard-size",
+        type=whole,
+        metavar="N",
+        help="how many images one file holds (default: 32)",
+    )
+    add("--batch-size", type=whole, default=16, help="how many images are attacked at a time (default: 16)")
     add("--device", default="auto", help="auto, cpu, cuda: auto takes a GPU where there is one")
     add("--scheduler", metavar="ADDRESS", help="of a Dask cluster; or local:N, for N processes on this machine")
+    add("--allow-code", action="store_true", help="import and call the functions of your own that CONFIG names")
+    add("--max-cells", type=whole, default=experiments.MAX_CELLS, metavar="N", help=common.MAX_CELLS)
     add("--verbose", action="store_true", help="print a line for each shard")
     add("--json", action="store_true", help="print a JSON object at the end")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run what is missing of a sweep, or say how far it is."""
+    common.check_options(options, counts=("batch_size", "shard_size", "max_cells"), positive=())
     if options.status is not None:
         if options.config is not None or options.out is not None:
             raise ValueError("--status: expected no CONFIG and no --out beside it")
-        return report(experiments.status(options.status), options.json)
+        return report(experiments.status(options.status, max_cells=options.max_cells), options.json)
     if options.config is None or options.out is None:
         raise ValueError("expected CONFIG and --out FOLDER, or --status FOLDER")
-    counts = ("batch_size",) if options.shard_size is None else ("batch_size", "shard_size")
-    common.check_options(options, counts=counts, positive=())
-    if os.getcwd() not in sys.path:  # where a network or a data set of the reader's own is looked for
+    sweep = experiments.Sweep.load(options.config, options.max_cells)
+    if options.allow_code and os.getcwd() not in sys.path:  # where functions of the reader's own are looked for
         sys.path.append(os.getcwd())
-    sweep = experiments.Sweep.load(options.config)
     if options.scheduler is None:
         executor = experiments.InProcess(str(pick_device(options.device, "--device")), options.batch_size)
     else:
@@ -62,6 +68,8 @@ def run(options: argparse.Namespace) -> int:
                 shard_size=options.shard_size,
                 executor=executor,
                 progress=sys.stderr.isatty() and not options.verbose,
+                allow_code=options.allow_code,
+                max_cells=options.max_cells,
             )
         except KeyboardInterrupt:
             print(

@@ -12,25 +12,27 @@ from pathlib import Path
 import torch
 
 from fragile_utils import __version__, data
+from fragile_utils._base import checks, schema
 from fragile_utils._base.devices import pick_device, processor
-from fragile_utils.cli._common import print_json
+from fragile_utils._base.files import make_folder, sweep_up, write_bytes
+from fragile_utils.cli import _common as common
 from fragile_utils.models import training
 
 WEIGHTS, SETTINGS, LOG, CHECKPOINT = "weights.safetensors", "training.json", "log.csv", "checkpoint.pt"
 OVERRIDES = {  # options that replace a value of the preset
-    "width": (int, "channels of the first convolutions; the later ones have twice as many"),
-    "hidden": (int, "units of a dense layer before the last"),
+    "width": (common.whole, "channels of the first convolutions; the later ones have twice as many"),
+    "hidden": (common.whole, "units of a dense layer before the last"),
     "activation": (str, "relu or softplus"),
     "beta": (float, "sharpness of softplus"),
-    "epochs": (int, "how often each image is seen"),
-    "batch_size": (int, "images a step"),
+    "epochs": (common.whole, "how often each image is seen"),
+    "batch_size": (common.whole, "images a step"),
     "optimiser": (str, "sgd or adam"),
     "learning_rate": (float, "the largest learning rate"),
     "weight_decay": (float, "of all parameters"),
     "label_smoothing": (float, "share of the target spread over all classes"),
-    "shift": (int, "move images by up to so many pixels"),
+    "shift": (common.whole, "move images by up to so many pixels"),
     "precision": (str, "of the convolutions while training: float32 or bfloat16"),
-    "seed": (int, "of all that is random"),
+    "seed": (common.whole, "of all that is random"),
 }
 
 
@@ -44,8 +46,8 @@ def add_parser(commands) -> None:
     parser.set_defaults(command=run)
     add = parser.add_argument
     add("task", choices=("cifar10",), help="what the network learns")
-    add("--out", type=Path, required=True, metavar="FOLDER", help=f"for {WEIGHTS}, {SETTINGS}, {LOG}")
-    add("--root", type=Path, default=None, metavar="FOLDER", help="where CIFAR-10 is (default: FRAGILE_DATA)")
+    add("--out", type=common.path, required=True, metavar="FOLDER", help=f"for {WEIGHTS}, {SETTINGS}, {LOG}")
+    add("--root", type=common.path, default=None, metavar="FOLDER", help="where CIFAR-10 is (default: FRAGILE_DATA)")
     add("--download", action="store_true", help="download CIFAR-10 (170 MB) where there is none")
     add(
         "--preset",
@@ -57,7 +59,7 @@ def add_parser(commands) -> None:
         values = {key: getattr(preset, name) for key, preset in training.PRESETS.items()}
         defaults = ", ".join(f"{key}: {'none' if value is None else value}" for key, value in values.items())
         add(f"--{name.replace('_', '-')}", type=kind, default=None, help=f"{text} ({defaults})")
-    add("--limit", type=int, default=None, help="use only so many images of each split, evenly spread")
+    add("--limit", type=common.whole, default=None, help="use only so many images of each split, evenly spread")
     add("--device", default="auto", help="auto, cpu, cuda: auto takes a GPU where there is one (default: auto)")
     add("--json", action="store_true", help="print a JSON object a line: one an epoch, and a summary")
 
@@ -73,7 +75,8 @@ def run(options: argparse.Namespace) -> int:
         learnt, held_out = (data.cifar10(split, options.root, **where) for split in ("train", "test"))
         summary = train(settings, learnt, held_out, options, device)
     if options.json:
-        print_json({"summary": True} | {name: summary[name] for name in ("test_accuracy", "parameters", "seconds")})
+        found = {name: summary[name] for name in ("test_accuracy", "parameters", "seconds")}
+        common.print_json({"summary": True} | found)
     else:
         print(f"{summary['test_accuracy']:.2%} of {summary['test_images']:,} test images right: {options.out}/")
     return 0
@@ -81,14 +84,16 @@ def run(options: argparse.Namespace) -> int:
 
 def find_finished(folder: Path, settings: training.Training, limit: int | None) -> dict | None:
     """Return the summary of the same training if `folder` holds it complete; refuse another one's folder."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out: expected a folder, got the file {folder}")
+    common.check_folder(folder)
     path = folder / SETTINGS
     if not path.exists():
         return None
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = schema.parse(path.read_text(encoding="utf-8"))
         found = summary["settings"], summary["limit"]
+        for name in ("test_accuracy", "parameters", "seconds"):
+            checks.non_negative(summary[name], name)
+        schema.whole(summary["test_images"], "test_images")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"--out: {path} is not what `fragile train` writes; choose another folder") from error
     if found != (asdict(settings), limit):
@@ -107,7 +112,7 @@ def train(
 
     def report(row: dict[str, float]) -> None:
         if options.json:
-            print_json(row)
+            common.print_json(row)
         elif sys.stderr.isatty():
             print(
                 f"epoch {row['epoch']} of {settings.epochs}: training loss {row['train_loss']:.3f}, "
@@ -116,31 +121,27 @@ def train(
             )
 
     folder = options.out
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        trained = training.train(
-            settings, learnt, held_out, device=device, checkpoint=folder / CHECKPOINT, report=report
-        )
-        trained.stored.save(folder / WEIGHTS)
-        summary = {
-            "about": "a network for CIFAR-10: how it was trained, and what it reaches",
-            "command": " ".join(["fragile train cifar10", *describe(options)]),
-            "settings": asdict(settings),
-            "limit": options.limit,
-            "train_images": len(learnt),
-            "test_images": len(held_out),
-            "test_accuracy": trained.log["test_accuracy"].iloc[-1],
-            "parameters": sum(p.numel() for p in trained.stored.network.parameters()),
-            "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
-            "seconds": round(trained.log["seconds"].sum()),
-            "hardware": f"{device.type}, {processor()}",
-            "versions": {name: metadata.version(name) for name in ("torch", "numpy", "safetensors")}
-            | {"python": platform.python_version(), "fragile_utils": __version__},
-        }
-        write(folder / LOG, trained.log.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-        write(folder / SETTINGS, json.dumps(summary, indent=1) + "\n")
-    except OSError as error:
-        raise ValueError(f"--out: cannot write to {folder}: {error.strerror}") from error
+    make_folder(folder)
+    sweep_up(folder)
+    trained = training.train(settings, learnt, held_out, device=device, checkpoint=folder / CHECKPOINT, report=report)
+    trained.stored.save(folder / WEIGHTS)
+    summary = {
+        "about": "a network for CIFAR-10: how it was trained, and what it reaches",
+        "command": " ".join(["fragile train cifar10", *describe(options)]),
+        "settings": asdict(settings),
+        "limit": options.limit,
+        "train_images": len(learnt),
+        "test_images": len(held_out),
+        "test_accuracy": trained.log["test_accuracy"].iloc[-1],
+        "parameters": sum(p.numel() for p in trained.stored.network.parameters()),
+        "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
+        "seconds": round(trained.log["seconds"].sum()),
+        "hardware": f"{device.type}, {processor()}",
+        "versions": {name: metadata.version(name) for name in ("torch", "numpy", "safetensors")}
+        | {"python": platform.python_version(), "fragile_utils": __version__},
+    }
+    write_bytes(folder / LOG, trained.log.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
+    write_bytes(folder / SETTINGS, (json.dumps(summary, indent=1) + "\n").encode())
     return summary
 
 
@@ -150,10 +151,3 @@ def describe(options: argparse.Namespace) -> list[str]:
     return [
         f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names if getattr(options, name) is not None
     ]
-
-
-def write(path: Path, text: str) -> None:
-    """Write a text file, aside at first."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    partial.replace(path)

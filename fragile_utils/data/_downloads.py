@@ -4,13 +4,15 @@ import hashlib
 import http.client
 import shutil
 import tarfile
-import tempfile
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from tqdm.auto import tqdm
+
+from fragile_utils._base.files import sweep_up, whole_file, whole_folder
 
 CHUNK = 1 << 20
 TIMEOUT = 30  # seconds without a byte
@@ -41,24 +43,21 @@ class Download:
         ValueError
             If it cannot be downloaded, is another file, or cannot be written.
         """
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent) as folder:
-                partial = Path(folder) / target.name
-                self._copy(partial, progress)
-                partial.replace(target)
-        except urllib.error.URLError as error:
-            raise ValueError(f"cannot download {self.url}: {error.reason}") from error
-        except (OSError, http.client.HTTPException) as error:
-            raise ValueError(f"cannot download {self.url} to {target}: {error}") from error
+        sweep_up(target.parent)
+        with whole_file(target) as file:
+            try:
+                self._copy(file, target.name, progress)
+            except urllib.error.URLError as error:
+                raise ValueError(f"cannot download {self.url}: {error.reason}") from error
+            except (OSError, http.client.HTTPException) as error:
+                raise ValueError(f"cannot download {self.url} to {target}: {error}") from error
         return target
 
-    def _copy(self, partial: Path, progress: bool) -> None:
+    def _copy(self, file: BinaryIO, name: str, progress: bool) -> None:
         digest, received = hashlib.sha256(), 0
         with (
             urllib.request.urlopen(self.url, timeout=TIMEOUT) as response,
-            partial.open("wb") as file,
-            tqdm(total=self.size, unit="B", unit_scale=True, desc=partial.name, disable=not progress) as bar,
+            tqdm(total=self.size, unit="B", unit_scale=True, desc=name, disable=not progress) as bar,
         ):
             while received <= self.size and (chunk := response.read(CHUNK)):
                 file.write(chunk)
@@ -83,27 +82,32 @@ def unpack(archive: Path, target: Path, wanted: Sequence[str]) -> Path:
     ValueError
         If the archive cannot be read, a pattern matches nothing, or the files cannot be written.
     """
-    missing = set(wanted)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent) as folder, tarfile.open(archive) as tar:
-            partial = Path(folder) / target.name
-            for member in tar:
-                name = PurePosixPath(*PurePosixPath(member.name).parts[1:])
-                depth = len(name.parts)
-                patterns = [p for p in wanted if name.match(p) and depth == len(PurePosixPath(p).parts)]
-                if not member.isfile() or not patterns or ".." in name.parts:
-                    continue
-                missing -= {*patterns}
-                path = partial / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with tar.extractfile(member) as source, path.open("wb") as file:
-                    shutil.copyfileobj(source, file)
-            if missing:
-                raise ValueError(f"{archive}: expected files {', '.join(sorted(missing))} in it")
-            partial.replace(target)
-    except (tarfile.TarError, EOFError) as error:
-        raise ValueError(f"cannot unpack {archive}: {error}") from error
-    except OSError as error:
-        raise ValueError(f"cannot unpack {archive} to {target}: {error}") from error
+    sweep_up(target.parent)
+    with whole_folder(target) as partial:
+        try:
+            missing = _extract(archive, partial, wanted)
+        except (tarfile.TarError, EOFError) as error:
+            raise ValueError(f"cannot unpack {archive}: {error}") from error
+        except OSError as error:
+            raise ValueError(f"cannot unpack {archive} to {target}: {error}") from error
+        if missing:
+            raise ValueError(f"{archive}: expected files {', '.join(sorted(missing))} in it")
     return target
+
+
+def _extract(archive: Path, target: Path, wanted: Sequence[str]) -> set[str]:
+    """Unpack what matches the patterns `wanted`, and return those that nothing matches."""
+    missing = set(wanted)
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            name = PurePosixPath(*PurePosixPath(member.name).parts[1:])
+            depth = len(name.parts)
+            patterns = [p for p in wanted if name.match(p) and depth == len(PurePosixPath(p).parts)]
+            if not member.isfile() or not patterns or ".." in name.parts:
+                continue
+            missing -= {*patterns}
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tar.extractfile(member) as source, path.open("wb") as file:
+                shutil.copyfileobj(source, file)
+    return missing

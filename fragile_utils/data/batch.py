@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from fragile_utils._base import checks, precision
+from fragile_utils._base import checks, precision, schema
 
 UNKNOWN = -1  # the label of an image whose class nobody has given
 
@@ -25,6 +25,11 @@ class Batch:
         The name of each class index; empty if unknown.
     names : tuple of str
         Where each image comes from: its file name.
+
+    Raises
+    ------
+    ValueError
+        If something is not as described.
     """
 
     images: Tensor
@@ -33,10 +38,18 @@ class Batch:
     names: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        if len(self.images):
+        if not isinstance(self.images, Tensor) or self.images.ndim != 4 or len(self.images):
             checks.images(self.images)
-        if self.labels.shape != (len(self.images),):
-            raise ValueError(f"labels: expected shape ({len(self.images)},), got {tuple(self.labels.shape)}")
+        expected = f"labels: expected an integer tensor of shape ({len(self.images)},)"
+        if not isinstance(self.labels, Tensor) or self.labels.shape != (len(self.images),):
+            raise ValueError(f"{expected}, got {checks.described(self.labels)}")
+        if self.labels.dtype != torch.int64:
+            raise ValueError(f"{expected} and int64, got dtype {self.labels.dtype}; convert with labels.long()")
+        for name in ("classes", "names"):
+            given = getattr(self, name)
+            if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(n, str) for n in given):
+                raise ValueError(f"{name}: expected several names, got {schema.shown(given)}")
+            object.__setattr__(self, name, tuple(given))
         if not self.names:
             object.__setattr__(self, "names", tuple(f"image {i}" for i in range(len(self))))
         if len(self.names) != len(self):

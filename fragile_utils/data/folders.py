@@ -2,11 +2,12 @@
 
 import os
 import re
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from fragile_utils._base import checks
+from fragile_utils._base import checks, schema
 from fragile_utils.data.batch import Batch
 from fragile_utils.data.image_files import Fit, read_files
 from fragile_utils.data.samples import CIFAR10_CLASSES, IMAGENET_SIZE, imagenet_classes, imagenet_wnids
@@ -26,8 +27,8 @@ def data_root(root: str | Path | None = None) -> Path:
     chosen = root or os.environ.get("FRAGILE_DATA")
     if not chosen:
         raise ValueError("no data folder: give root=..., or set the environment variable FRAGILE_DATA to one")
-    path = Path(chosen).expanduser()
-    if not path.is_dir():
+    path = expanded(chosen, "root")
+    if kind(path) != "folder":
         raise ValueError(f"no such folder: {path}")
     return path
 
@@ -78,11 +79,11 @@ def class_folders(
     size, fit, limit
         As in `imagenet_folder`; without `size` the images keep theirs, which must then be the same for all.
     """
-    folder = Path(root).expanduser()
-    if not folder.is_dir() and not folder.is_absolute() and os.environ.get("FRAGILE_DATA"):
+    folder = expanded(root, "root")
+    if kind(folder) != "folder" and not folder.is_absolute() and os.environ.get("FRAGILE_DATA"):
         folder = data_root() / root
     folder = data_root(folder)
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = sorted(name for name in next(_walk(folder))[1] if not name.startswith("."))
     classes = tuple(classes) if classes is not None else tuple(found)
     missing = sorted(set(classes) - set(found))
     if missing or not classes:
@@ -109,17 +110,52 @@ def places(root: str | Path | None) -> list[Path]:
 def cache_folder() -> Path:
     """Return the folder for downloads: FRAGILE_CACHE, or ``fragile_utils`` in the user's cache."""
     if chosen := os.environ.get("FRAGILE_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fragile_utils"
+        return expanded(chosen, "FRAGILE_CACHE")
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "XDG_CACHE_HOME") / "fragile_utils"
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the image files in a folder and those below it, sorted; files whose name begins with a dot are none."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+    """Return the image files in a folder and those below it, sorted; files whose name begins with a dot are none.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or a folder cannot be read.
+    """
+    named = (Path(place, name) for place, _, names in _walk(folder) for name in names)
+    found = (path for path in named if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
     files = sorted((path for path in found if path.is_file()), key=lambda path: path.parts)  # alike on each system
     if not files:
         raise ValueError(f"no images in {folder}: expected files ending in {', '.join(sorted(SUFFIXES))}")
     return files
+
+
+def expanded(given: str | Path, name: str) -> Path:
+    """Return a path that a reader gives, ``~`` in it replaced; `name` is what an error calls it."""
+    if not isinstance(given, (str, Path)) or not str(given):
+        raise ValueError(f"{name}: expected a name or a path, got {schema.shown(given)}")
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{name}: there is no home folder for {schema.shown(str(given))}") from error
+
+
+def kind(path: Path) -> Literal["folder", "file"] | None:
+    """Return what there is at a path.
+
+    Raises
+    ------
+    ValueError
+        If that cannot be found out: the name is too long, or a folder on the way may not be read.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise ValueError(f"cannot read {schema.shown(str(path))}: {said}") from error
+    return "folder" if stat.S_ISDIR(mode) else "file"
 
 
 def spread(items: list, limit: int | None) -> list:
@@ -133,6 +169,15 @@ def find_wnid(path: Path) -> str | None:
     """Return the WordNet id in the name of a file or of its folder."""
     match = _WNID.search(path.name) or _WNID.fullmatch(path.parent.name)
     return match and match[0]
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield what `os.walk` does; a folder that cannot be read is an error, and not an empty one."""
+
+    def refuse(error: OSError) -> None:
+        raise ValueError(f"cannot read {error.filename}: {error.strerror}") from error
+
+    return os.walk(folder, onerror=refuse)
 
 
 def _imagenet_label(path: Path) -> int:

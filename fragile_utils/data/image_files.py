@@ -1,5 +1,6 @@
 """How image files become a batch."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -9,48 +10,89 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from fragile_utils._base import checks
+from fragile_utils._base import checks, schema
 from fragile_utils.data.batch import Batch
 
 Fit = Literal["crop", "stretch"]
+LARGEST_SIDE = 4096  # pixels, of an image that is asked for
+LARGEST_FILE = 89_478_485  # pixels, of an image in a file: where Pillow begins to warn
 
 
 def read_image(path: str | Path | BinaryIO, size: int | None = None, fit: Fit = "crop") -> Tensor:
     """Read an image file (its path, or an open file) of any mode as a tensor (3, H, W) in [0, 1].
 
-    Transparent pixels are shown on white, the camera's orientation is applied, 16-bit grey is scaled, and the image is
-    brought to `size` x `size` pixels by bilinear resampling with antialiasing.
+    Transparent pixels are shown on white, the camera's orientation is applied, grey of 16 bits is scaled, numbers in
+    [0, 1] are taken as they are, and the image is brought to `size` x `size` pixels by bilinear resampling with
+    antialiasing.
 
     Raises
     ------
     ValueError
-        If the file is missing, is not an image, or is cut short.
+        If the file is missing, is not an image, is cut short, has more than 89 million pixels, or holds numbers of
+        which nobody can know what is white.
     """
     if fit not in ("crop", "stretch"):
         raise ValueError(f"fit: expected 'crop' or 'stretch', got {fit!r}")
     if size is not None:
-        checks.count(size, "size")
-    try:
-        with Image.open(path) as image:
-            image = _to_rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError as error:
-        raise ValueError(f"no such file: {path}") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        name = path if isinstance(path, (str, Path)) else "this file"
-        raise ValueError(f"cannot read {name} as an image: {error}") from error
+        checks.count(size, "size", LARGEST_SIDE)
+    image = _decoded(path)
     if size is not None and image.size != (size, size):
         bilinear = Image.Resampling.BILINEAR
         image = ImageOps.fit(image, (size, size), bilinear) if fit == "crop" else image.resize((size, size), bilinear)
     return torch.from_numpy(np.array(image, dtype=np.float32) / 255).permute(2, 0, 1).contiguous()
 
 
+def _decoded(path: str | Path | BinaryIO) -> Image.Image:
+    """Return the image in a file, upright, in 8 bits of red, green and blue."""
+    name = schema.shown(str(path))[1:-1] if isinstance(path, (str, Path)) else "this file"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                if image.width * image.height > LARGEST_FILE:
+                    raise Image.DecompressionBombError
+                image.load()
+                return _to_rgb(_as_bytes(ImageOps.exif_transpose(image), image.format))
+    except FileNotFoundError as error:
+        raise ValueError(f"no such file: {name}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"cannot read {name} as an image: it has more than {LARGEST_FILE:,} pixels") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a decoder raises at a file that is not as it should be
+        said = getattr(error, "strerror", None) or error
+        raise ValueError(f"cannot read {name} as an image: {said}") from error
+
+
+def _as_bytes(image: Image.Image, kind: str | None) -> Image.Image:
+    """Return an image of whole numbers of 16 bits or of numbers in [0, 1] as one of bytes, and any other as it is.
+
+    Raises
+    ------
+    ValueError
+        If its numbers are others: what is white in it nobody can know.
+    """
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("it holds values that are not finite")
+    low, high = values.min(), values.max()
+    got = f"got {low:g} to {high:g}"
+    if image.mode == "F":
+        if low < -checks.TOLERANCE or high > 1 + checks.TOLERANCE:
+            raise ValueError(f"expected numbers from 0 to 1 in it, {got}; scale them, or save it with 8 or 16 bits")
+        top = 1
+    else:
+        if low < 0 or high > 65535:
+            raise ValueError(f"expected whole numbers from 0 to 65535 in it, {got}; save it with 8 or 16 bits")
+        if image.mode == "I" and kind == "TIFF" and 0 < high < 256:  # 32 bits, with the values of 8
+            raise ValueError(f"expected whole numbers of 16 bits in it, {got} in 32 bits; save it with 8 bits")
+        top = 65535
+    return Image.fromarray(np.uint8(np.clip(values / top, 0, 1) * 255 + 0.5))
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        if not np.isfinite(values).all():
-            raise ValueError("it holds values that are not finite")
-        top = 65535 if image.mode.startswith("I") else max(values.max(), 1.0)
-        image = Image.fromarray(np.uint8(np.clip(values / top, 0, 1) * 255 + 0.5))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fragile_utils._base import checks
 from fragile_utils.data.batch import UNKNOWN, Batch
-from fragile_utils.data.folders import find_wnid, image_files, imagenet_folder, spread
+from fragile_utils.data.folders import expanded, find_wnid, image_files, imagenet_folder, kind, spread
 from fragile_utils.data.image_files import Fit, read_files
 from fragile_utils.data.samples import IMAGENET_SIZE, SAMPLES, imagenet_wnids
 
@@ -15,17 +15,23 @@ def load(source: str | Path, *, size: int | None = IMAGENET_SIZE, fit: Fit = "cr
     They are brought to `size` x `size` pixels, but for the samples of CIFAR-10 and MNIST, which keep their size.
     Images in a folder get their ImageNet class where every file or folder name holds a WordNet id; otherwise, and for
     a single file, the label is `UNKNOWN`, to be filled in with `Batch.labelled_by`.
+
+    Raises
+    ------
+    ValueError
+        If it is no name and no path, there is nothing, or it cannot be read.
     """
+    path = expanded(source, "source")
     if str(source) in SAMPLES:
         sized = {"size": size} if size is not None and str(source) == "imagenet-samples" else {}
         batch = SAMPLES[str(source)](**sized)
         return batch if limit is None else batch[: checks.count(limit, "limit")]
-    path = Path(source).expanduser()
-    if path.is_dir():
+    found = kind(path)
+    if found == "folder":
         files = spread(image_files(path), limit)
         if all(find_wnid(file) in imagenet_wnids() for file in files):
             return imagenet_folder(path, size=size, fit=fit, limit=limit)
         return read_files([(file, UNKNOWN) for file in files], (), size, fit)
-    if not path.exists():
+    if found is None:
         raise ValueError(f"no such file or folder: {path} (the embedded samples are {', '.join(SAMPLES)})")
     return read_files([(path, UNKNOWN)], (), size, fit)

@@ -1,6 +1,7 @@
 """Large experiments: a grid of attacks on many images, computed shard by shard, stopped and gone on with at any time.
 
-A shard is a file; what is finished is never computed again, and what is damaged is::
+Reading a configuration or results imports nothing and calls nothing that they name. A shard is a file; what is
+finished is never computed again, and what is damaged is::
 
     sweep = experiments.Sweep.load("sweep.json")
     experiments.run(sweep, "folder")
@@ -12,17 +13,20 @@ from fragile_utils.experiments.bootstrap import mean_interval
 from fragile_utils.experiments.choice import Choice
 from fragile_utils.experiments.cluster import Cluster
 from fragile_utils.experiments.folder import Shard, Status, SweepFolder
+from fragile_utils.experiments.parts import Parts
 from fragile_utils.experiments.running import InProcess, run
 from fragile_utils.experiments.subject import Subject
-from fragile_utils.experiments.sweep import Sweep
+from fragile_utils.experiments.sweep import MAX_CELLS, Sweep
 from fragile_utils.experiments.tables import CELL, MEASURES, results, status, summary
 
 __all__ = [
     "CELL",
+    "MAX_CELLS",
     "MEASURES",
     "Choice",
     "Cluster",
     "InProcess",
+    "Parts",
     "Shard",
     "Status",
     "Subject",

@@ -14,26 +14,27 @@ from torch import nn
 
 from fragile_utils import __version__, attacks, data
 from fragile_utils._base.devices import pick_device, processor
+from fragile_utils._base.memory import out_of_memory
 from fragile_utils.experiments.choice import Choice
 from fragile_utils.experiments.folder import Shard
+from fragile_utils.experiments.parts import Parts
 from fragile_utils.experiments.subject import Subject
-from fragile_utils.experiments.sweep import Sweep
 
 
 def compute(
-    sweep: Sweep, subject: Subject, shard: Shard, batch_size: int, device: str
+    parts: Parts, subject: Subject, shard: Shard, batch_size: int, device: str
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Attack the images of a shard. Return a row for each, and what is known about the computation.
 
     A batch that does not fit into the memory is halved, for this method from then on.
     """
     began = time.perf_counter()
-    loaded = _loaded(sweep, subject, str(pick_device(device)))
+    loaded = _loaded(parts, subject, str(pick_device(device)))
     size = min(loaded.batch_sizes.get(shard.method, batch_size), batch_size)
     tables, notes, at = [], [], shard.first
     while at < shard.last:
         rows = slice(at, min(at + size, shard.last))
-        table = _attempt(sweep, subject, shard, loaded, rows)
+        table = _attempt(parts, subject, shard, loaded, rows)
         if table is None:
             size = loaded.batch_sizes[shard.method] = (rows.stop - at) // 2
             notes.append(f"{shard.cell.method}: out of memory; from here on {size} images at a time")
@@ -44,12 +45,12 @@ def compute(
     return pd.concat(tables, ignore_index=True), about | environment(loaded.batch.images.device)
 
 
-def _attempt(sweep: Sweep, subject: Subject, shard: Shard, loaded: "_Loaded", rows: slice) -> pd.DataFrame | None:
+def _attempt(parts: Parts, subject: Subject, shard: Shard, loaded: "_Loaded", rows: slice) -> pd.DataFrame | None:
     """Return the rows of these images, or None if they do not fit into the memory."""
     try:
-        return _attack(sweep, subject, shard, loaded, rows)
+        return _attack(parts, subject, shard, loaded, rows)
     except Exception as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         if rows.stop - rows.start == 1:
             raise ValueError(f"out of memory with one image at a time: {str(error).splitlines()[0]}") from error
@@ -58,14 +59,14 @@ def _attempt(sweep: Sweep, subject: Subject, shard: Shard, loaded: "_Loaded", ro
     return None
 
 
-def _attack(sweep: Sweep, subject: Subject, shard: Shard, loaded: "_Loaded", rows: slice) -> pd.DataFrame:
-    part = loaded.batch[rows]
+def _attack(parts: Parts, subject: Subject, shard: Shard, loaded: "_Loaded", rows: slice) -> pd.DataFrame:
+    sweep, part = parts.sweep, loaded.batch[rows]
     result = attacks.run(
-        sweep.attack(shard.attack, part.images),
+        parts.attack(shard.attack, part.images),
         loaded.model,
         part.images,
         part.labels,
-        sweep.method(shard.method),
+        parts.method(shard.method),
         eps=shard.cell.eps * attacks.LEVEL,
         steps=sweep.steps,
         step_size=sweep.step_size * attacks.LEVEL,
@@ -104,17 +105,8 @@ class _Loaded:
 
 
 @lru_cache(maxsize=1)
-def _loaded(sweep: Sweep, subject: Subject, device: str) -> _Loaded:
-    return _Loaded(*subject.load(sweep, device), {})
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether PyTorch says, in one of its ways, that memory is short."""
-    said = str(error).lower()
-    signs = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
-    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and any(sign in said for sign in signs)
-    )
+def _loaded(parts: Parts, subject: Subject, device: str) -> _Loaded:
+    return _Loaded(*subject.load(parts, device), {})
 
 
 def environment(device: torch.device) -> dict[str, Any]:

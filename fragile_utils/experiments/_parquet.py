@@ -53,6 +53,8 @@ def read(path: Path, keys: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
         If the file is cut short, altered, or holds other rows.
     FileNotFoundError
         If there is none.
+    ValueError
+        If one may not read it.
     """
     try:
         with pq.ParquetFile(path) as file:
@@ -62,6 +64,8 @@ def read(path: Path, keys: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
         expected = _checksum(contents, about).encode()
     except FileNotFoundError:
         raise
+    except PermissionError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
         raise Damaged(f"it cannot be read ({str(error).splitlines()[0]})") from error
     if meta.get(CHECKSUM) != expected:

@@ -1,11 +1,18 @@
 """A name with options, as a sweep's configuration gives it, and what it stands for."""
 
-import importlib
 import inspect
-import re
+import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin
+
+from fragile_utils._base import schema
+from fragile_utils.experiments.code import Code, is_function
+from fragile_utils.saliency import Method
+
+DEEPEST = 5  # choices and lists within options
+LONGEST = 200  # characters of a name, or of text in an option
+MOST = 1000  # entries of a field or of a list in an option
 
 
 @dataclass(frozen=True)
@@ -25,13 +32,7 @@ class Choice:
     @classmethod
     def of(cls, given: "Choice | str | Mapping[str, Any]", field: str) -> "Choice":
         """Return the choice that JSON, or a caller, describes; `field` is what an error calls it."""
-        if isinstance(given, Choice):
-            return given
-        if isinstance(given, str):
-            return cls(given)
-        if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
-            raise ValueError(f'{field}: expected a name, or {{"name": ..., options}}, got {given!r}')
-        return cls(given["name"], tuple((key, _frozen(value)) for key, value in given.items() if key != "name"))
+        return _choice(given, field, DEEPEST)
 
     def to_json(self) -> "str | dict[str, Any]":
         """Return what `of` makes the same choice from."""
@@ -39,59 +40,59 @@ class Choice:
             {"name": self.name, **{key: _thawed(value) for key, value in self.options}} if self.options else self.name
         )
 
-    def build(self, registry: Mapping[str, Callable], field: str, **defaults: Any) -> Any:
-        """Return what the name stands for, made with the options."""
+    def functions(self) -> list[str]:
+        """Return the functions of the reader's own among its names; see `code`."""
+        own = [self.name] if is_function(self.name) else []
+        return own + [name for choice in _inside(self.options) for name in choice.functions()]
+
+    def check(self, registry: Mapping[str, Callable], field: str, **defaults: Any) -> None:
+        """Refuse unknown names and options, and values of the wrong type or out of range. Nothing is imported.
+
+        What consists of the registry's names is built, to see whether it can be; a function of the reader's own, and
+        what it is a part of, is not.
+        """
+        if not self.functions():
+            self.build(registry, field, **defaults)
+            return
+        if self.name in registry:
+            _check_options(self, registry[self.name], field)
+        for choice in _inside(self.options):
+            choice.check(registry, field)
+
+    def build(self, registry: Mapping[str, Callable], field: str, code: Code | None = None, **defaults: Any) -> Any:
+        """Return what the name stands for, made with the options; functions of the reader's own are those of `code`."""
+        made = named(self.name, registry, field, code)
+        _check_options(self, made, field)
         options = {
-            key: value.build(registry, field) if isinstance(value, Choice) else value for key, value in self.options
+            key: value.build(registry, field, code) if isinstance(value, Choice) else value
+            for key, value in self.options
         }
-        made = find(self.name, registry, field)
-        known = _parameters(made)
-        if unknown := [key for key in options if known is not None and key not in known]:
-            expected = f"expected some of {', '.join(known)}" if known else "it has no options"
-            raise ValueError(f"{field}: {self.name}: unknown option {', '.join(map(repr, unknown))}; {expected}")
-        try:
-            return made(**defaults | options)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{field}: {self}: {error}") from error
+        return call(made, f"{field}: {self}", **defaults | options)
 
     def __str__(self) -> str:
         options = ", ".join(f"{key}={value}" for key, value in self.options)
         return f"{self.name}({options})" if options else self.name
 
 
-def find(name: str, registry: Mapping[str, Callable], field: str, load: bool = True) -> Callable:
-    """Return what a name stands for: an entry of `registry`, or a function ``package.module:function``.
+def check_name(name: str, registry: Mapping[str, Callable], field: str) -> None:
+    """Refuse a name that is neither an entry of `registry` nor of the form ``package.module:function``."""
+    if name not in registry and not is_function(name):
+        got = schema.shown(name)
+        raise ValueError(f"{field}: expected one of {', '.join(registry)}, or package.module:function; got {got}")
 
-    Raises
-    ------
-    ValueError
-        If there is none; with ``load=False``, only if the name has neither form.
-    """
-    if name in registry:
-        return registry[name]
-    if not is_function(name):
-        raise ValueError(f"{field}: expected one of {', '.join(registry)}, or package.module:function; got {name!r}")
-    if not load:
-        return lambda: None
-    module, _, function = name.partition(":")
+
+def named(name: str, registry: Mapping[str, Callable], field: str, code: Code | None = None) -> Callable:
+    """Return what a name stands for: an entry of `registry`, or a function of the reader's own that `code` allows."""
+    check_name(name, registry, field)
+    return registry[name] if name in registry else (code or Code()).find(name, field)
+
+
+def call(function: Callable, what: str, **options: Any) -> Any:
+    """Call a function and return what it returns; what goes wrong in it is an error that begins with `what`."""
     try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{field}: cannot find {name!r}: {error}") from error
-    if not callable(found):
-        raise ValueError(f"{field}: expected {name!r} to be a function, got {type(found).__name__}")
-    return found
-
-
-def _parameters(function: Callable) -> list[str] | None:
-    """Return the names of a function's parameters, or None if it takes any."""
-    parameters = inspect.signature(function).parameters.values()
-    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    return None if anything else [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
-
-
-def is_function(name: str) -> bool:
-    return re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name) is not None
+        return function(**options)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 def several(given: Any, field: str) -> tuple:
@@ -99,18 +100,51 @@ def several(given: Any, field: str) -> tuple:
     if isinstance(given, (str, Mapping, Choice, int, float)) and not isinstance(given, bool):
         return (given,)
     if not isinstance(given, Sequence) or not given:
-        raise ValueError(f"{field}: expected a list with at least one entry, got {given!r}")
+        raise ValueError(f"{field}: expected a list with at least one entry, got {schema.shown(given)}")
+    if len(given) > MOST:
+        raise ValueError(f"{field}: expected at most {MOST:,} entries, got {len(given):,}")
     return tuple(given)
 
 
-def _frozen(value: Any) -> Any:
+# --- From JSON and back ----------------------------------------------------------------------------------------------
+
+
+def _choice(given: Any, field: str, depth: int) -> Choice:
+    if isinstance(given, Choice):
+        try:
+            given = {**dict(given.options), "name": given.name}
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{field}: expected options as pairs of a name and a value: {error}") from error
+    if isinstance(given, str):
+        given = {"name": given}
+    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+        raise ValueError(f'{field}: expected a name, or {{"name": ..., options}}, got {schema.shown(given)}')
+    if not all(isinstance(key, str) for key in given):
+        raise ValueError(f"{field}: expected names of options, got {schema.shown(list(given))}")
+    name = schema.label(given["name"], field, LONGEST)
+    options = {key: value for key, value in given.items() if key != "name"}
+    frozen = ((key, _frozen(value, f"{field}: {name}: {key}", depth)) for key, value in options.items())
+    return Choice(name, tuple(frozen))
+
+
+def _frozen(value: Any, field: str, depth: int) -> Any:
     """Return a JSON value as one that cannot change; an object with a name is a `Choice`."""
-    if isinstance(value, Mapping):
-        return Choice.of(value, "options")
+    if not depth:
+        raise ValueError(f"{field}: expected options nested at most {DEEPEST} deep")
+    if isinstance(value, (Mapping, Choice)):
+        return _choice(value, field, depth - 1)
     if isinstance(value, (list, tuple)):
-        return tuple(map(_frozen, value))
-    if value is not None and not isinstance(value, (str, int, float)):
-        raise ValueError(f"options: expected what JSON can hold, got {type(value).__name__}")
+        if len(value) > MOST:
+            raise ValueError(f"{field}: expected at most {MOST:,} entries, got {len(value):,}")
+        return tuple(_frozen(part, field, depth - 1) for part in value)
+    if isinstance(value, str):
+        return schema.text(value, field, LONGEST)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return schema.whole(value, field, -schema.LARGEST)
+    if isinstance(value, float) and value - value != 0:
+        raise ValueError(f"{field}: expected a finite number, got {value}")
+    if value is not None and not isinstance(value, (bool, float)):
+        raise ValueError(f"{field}: expected what JSON can hold, got {type(value).__name__}")
     return value
 
 
@@ -118,3 +152,60 @@ def _thawed(value: Any) -> Any:
     if isinstance(value, Choice):
         return value.to_json() if value.options else {"name": value.name}
     return [_thawed(part) for part in value] if isinstance(value, tuple) else value
+
+
+def _inside(value: Any) -> list[Choice]:
+    """Return the choices among options, in lists too."""
+    if isinstance(value, Choice):
+        return [value]
+    return [choice for part in value for choice in _inside(part)] if isinstance(value, tuple) else []
+
+
+# --- Options by name and type ----------------------------------------------------------------------------------------
+
+
+def _check_options(choice: Choice, made: Callable, field: str) -> None:
+    """Refuse options that a function has no parameter for, or whose type is not that of the parameter."""
+    parameters = _parameters(made)
+    if parameters is None:
+        return
+    if unknown := [key for key, _ in choice.options if key not in parameters]:
+        expected = f"expected some of {', '.join(parameters)}" if parameters else "it has no options"
+        raise ValueError(f"{field}: {choice.name}: unknown option {', '.join(map(repr, unknown))}; {expected}")
+    for key, value in choice.options:
+        kind = parameters[key].annotation
+        if not _fits(value, kind):
+            raise ValueError(f"{field}: {choice.name}: {key}: expected {_in_words(kind)}, got {value}")
+
+
+def _parameters(function: Callable) -> dict[str, inspect.Parameter] | None:
+    """Return a function's parameters by name, or None if it takes any, or does not say."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # written in C
+        return None
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return None
+    return {name: p for name, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Return whether a value of JSON is of the type that a parameter is annotated with, as far as that is a type."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return any(_fits(value, part) for part in get_args(kind))
+    if get_origin(kind) is Literal:
+        return isinstance(value, str)  # which one, the method says
+    if not isinstance(kind, type) or kind is inspect.Parameter.empty:
+        return True
+    if isinstance(value, Choice):
+        return issubclass(kind, Method)
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _in_words(kind: Any) -> str:
+    if get_origin(kind) in (Union, types.UnionType):
+        return " or ".join(map(_in_words, get_args(kind)))
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", types.NoneType: "null"}
+    return words.get(kind) or ("text" if get_origin(kind) is Literal else f"a {getattr(kind, '__name__', kind)}")

@@ -1,6 +1,7 @@
 """A sweep on a Dask cluster: one shard a task, computed again elsewhere when its worker dies.
 
-Workers need the package, the data (each finds its own through FRAGILE_DATA) and nothing else: no folder is shared. The
+Workers need the package, the data (each finds its own through FRAGILE_DATA) and nothing else: no folder is shared. They
+call functions of the reader's own only where the sweep was allowed to, and from a file of the same contents. The
 rows of a shard, a few kilobytes, come back to the process that runs the sweep, which writes them: so there is one
 writer, as without a cluster, and a full disk is noticed where it can be said. What was being computed when that process
 is killed is lost, and nothing more.
@@ -24,9 +25,10 @@ from tqdm.auto import tqdm
 from fragile_utils._base import checks
 from fragile_utils.experiments._compute import compute
 from fragile_utils.experiments.folder import Shard, SweepFolder
+from fragile_utils.experiments.parts import Parts
 from fragile_utils.experiments.subject import Subject
-from fragile_utils.experiments.sweep import Sweep
 
+MOST = 256  # processes on this machine
 CONNECT, START = 20, 120  # seconds to wait for a scheduler, and for processes of one's own
 # glibc keeps freed memory instead of returning it page by page, as in the Makefile; Dask would do the opposite.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
@@ -54,11 +56,11 @@ class Cluster:
     """
 
     def __init__(self, scheduler: str, device: str = "auto", batch_size: int = 16) -> None:
-        local = re.fullmatch(r"local:(\d+)", scheduler)
+        local = re.fullmatch(r"local:(\d{1,9})", scheduler)
         if not local and "://" not in scheduler:
             raise ValueError(f"scheduler: expected an address such as tcp://HOST:8786, or local:N, got {scheduler!r}")
         self.scheduler = scheduler
-        self.processes = checks.count(int(local[1]), "scheduler: local:N") if local else None
+        self.processes = checks.count(int(local[1]), "scheduler: local:N", MOST) if local else None
         self.device = device
         self.batch_size = checks.count(batch_size, "batch_size")
         self._cluster = self._client = None
@@ -115,11 +117,13 @@ class Cluster:
             self._client = distributed.Client(self._cluster, timeout=CONNECT, set_as_default=False)
             self._client.wait_for_workers(self.processes, timeout=START)
 
-    def choose(self, sweep: Sweep, model: str, source: str) -> Subject:
+    def choose(self, parts: Parts, model: str, source: str) -> Subject:
         """Return `Subject.choose`, as a worker finds it."""
-        return self.client.submit(_choose, sweep, model, source, self.device, pure=False).result()
+        return self.client.submit(_choose, parts, model, source, self.device, pure=False).result()
 
-    def compute(self, plan: SweepFolder, to_do: list[Shard]) -> Iterator[tuple[Shard, pd.DataFrame, dict[str, Any]]]:
+    def compute(
+        self, parts: Parts, plan: SweepFolder, to_do: list[Shard]
+    ) -> Iterator[tuple[Shard, pd.DataFrame, dict[str, Any]]]:
         """Yield each shard as it is finished, with a row for each image and what is known about the computation.
 
         Raises
@@ -138,7 +142,7 @@ class Cluster:
         }
         waiting = {}
         for shard in to_do:
-            given = (plan.sweep, subjects[shard.subject], shard, self.batch_size, self.device)
+            given = (parts, subjects[shard.subject], shard, self.batch_size, self.device)
             waiting[client.submit(_compute, *given, key=f"{shard.name}-{run}")] = shard
         given_up = []
         try:
@@ -170,17 +174,17 @@ _turn = threading.Lock()  # shards take turns in a worker of several threads: th
 
 
 def _compute(
-    sweep: Sweep, subject: Subject, shard: Shard, batch_size: int, device: str
+    parts: Parts, subject: Subject, shard: Shard, batch_size: int, device: str
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     with _turn:
         _without_semaphore()
-        return compute(sweep, subject, shard, batch_size, device)
+        return compute(parts, subject, shard, batch_size, device)
 
 
-def _choose(sweep: Sweep, model: str, source: str, device: str) -> Subject:
+def _choose(parts: Parts, model: str, source: str, device: str) -> Subject:
     with _turn:
         _without_semaphore()
-        return Subject.choose(sweep, model, source, device)
+        return Subject.choose(parts, model, source, device)
 
 
 def _without_semaphore() -> None:

@@ -18,16 +18,19 @@ from typing import Any
 
 import pandas as pd
 
-from fragile_utils._base import checks
+from fragile_utils._base import checks, schema
 from fragile_utils._base.files import write_bytes
 from fragile_utils.experiments import _parquet
 from fragile_utils.experiments._parquet import Damaged
 from fragile_utils.experiments.choice import Choice
+from fragile_utils.experiments.code import Code, is_function
+from fragile_utils.experiments.parts import Parts
 from fragile_utils.experiments.subject import Subject
-from fragile_utils.experiments.sweep import Cell, Sweep
+from fragile_utils.experiments.sweep import MAX_CELLS, Cell, Sweep
 
 SETTINGS, SHARDS = "settings.json", "shards"
-SHARD_SIZE = 32  # images
+SHARD_SIZE, LARGEST_SHARD = 32, 10**6  # images
+LONGEST_WORDS = 190  # bytes of a shard's file name that say what is in it
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Shard:
         """The name of its file."""
         parts = (self.cell.method, self.cell.attack, f"{self.cell.eps:g}")
         words = "_".join("".join(c if c.isalnum() or c in "-." else "-" for c in part).strip("-") for part in parts)
+        words = words.encode()[:LONGEST_WORDS].decode(errors="ignore")
         return f"{self.number:04d}_{words}_{self.first:06d}.parquet"
 
 
@@ -63,40 +67,86 @@ class SweepFolder:
     folder : path
     shard_size : int
     subjects : tuple of Subject
+    code : Code
+        The reader's own functions that the sweep was allowed to call when it began: a record, which allows nothing.
     """
 
     sweep: Sweep
     folder: Path
     shard_size: int
     subjects: tuple[Subject, ...]
+    code: Code = Code()  # noqa: RUF009 - a frozen value
 
     @classmethod
-    def load(cls, folder: str | Path) -> "SweepFolder":
-        """Return the plan that a folder was begun with."""
+    def load(cls, folder: str | Path, max_cells: int = MAX_CELLS) -> "SweepFolder":
+        """Return the plan that a folder was begun with. Nothing that it names is imported or called.
+
+        Raises
+        ------
+        ValueError
+            If there is none, or something in it is not as it is written; the message names file and field. If it has
+            more than `max_cells` cells or shards.
+        """
         path = Path(folder) / SETTINGS
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            subjects = [
-                Subject(**{name: _tuple(value) for name, value in given.items()}) for given in found["subjects"]
-            ]
-            return cls(Sweep.from_dict(found["sweep"]), Path(folder), found["shard_size"], tuple(subjects))
+            text = path.read_text(encoding="utf-8")
         except FileNotFoundError as error:
             raise ValueError(f"{folder}: expected the folder of a sweep, with {SETTINGS}") from error
         except OSError as error:
             raise ValueError(f"cannot read {path}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except UnicodeDecodeError as error:
             raise ValueError(f"{path}: these are not the settings of a sweep: {error}") from error
+        try:
+            plan = cls._of(schema.parse(text), Path(folder), max_cells)
+        except ValueError as error:
+            raise ValueError(f"{path}: these are not the settings of a sweep: {error}") from error
+        plan.check_shards(max_cells)
+        return plan
+
+    @classmethod
+    def _of(cls, given: Any, folder: Path, max_cells: int) -> "SweepFolder":
+        """Return the plan that a JSON object describes, every field checked."""
+        found = schema.fields(given, "settings", ("sweep", "shard_size", "subjects"))
+        sweep = Sweep.from_dict(found["sweep"], max_cells)
+        size = schema.whole(found["shard_size"], "shard_size", high=LARGEST_SHARD)
+        described = schema.entries(found["subjects"], "subjects", len(sweep.subjects))
+        subjects = tuple(Subject.of(subject, f"subjects[{i}]") for i, subject in enumerate(described))
+        for i, (subject, pair) in enumerate(zip(subjects, sweep.subjects, strict=True)):
+            if (subject.model, subject.data) != pair:
+                raise ValueError(f"subjects[{i}]: expected {' on '.join(pair)}, got {subject.model} on {subject.data}")
+        files = schema.fields(found.get("code", {}), "code", ())
+        for name, sha256 in files.items():
+            if not is_function(name):
+                raise ValueError(f"code: expected package.module:function, got {schema.shown(name)}")
+            schema.label(sha256, f"code: {name}", 64)
+        return cls(sweep, folder, size, subjects, Code(tuple(sorted(files.items()))))
+
+    def check_shards(self, at_most: int = MAX_CELLS) -> None:
+        """Refuse a plan of more shards than `at_most`, saying how many there are."""
+        counts = {
+            pair: -(-len(s) // self.shard_size) for pair, s in zip(self.sweep.subjects, self.subjects, strict=True)
+        }
+        grid = len(self.sweep.methods) * len(self.sweep.attacks) * len(self.sweep.budgets)
+        if (shards := grid * sum(counts.values())) > at_most:
+            raise ValueError(
+                f"{self.folder}: expected at most {at_most:,} shards, got {shards:,}, of {self.shard_size} images; a "
+                "larger shard_size (--shard-size) makes fewer, and max_cells (--max-cells) allows more"
+            )
 
     def save(self) -> None:
         """Write the settings."""
         settings = {"sweep": self.sweep.to_dict(), "shard_size": self.shard_size}
+        settings |= {"code": dict(self.code.files)} if self.code.files else {}
         settings["subjects"] = [dataclasses.asdict(subject) for subject in self.subjects]
         settings["began"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         write_bytes(self.folder / SETTINGS, (json.dumps(settings, indent=1) + "\n").encode())
 
     @cached_property
     def digest(self) -> str:
-        """What every file of this sweep carries, and no other: the SHA-256 of all that its rows depend on."""
+        """What every file of this sweep carries, and no other: the SHA-256 of all that its rows depend on.
+
+        But for `code`, which is compared when a sweep goes on: folders of before it was recorded stay what they are.
+        """
         sweep = {name: value for name, value in self.sweep.to_dict().items() if name != "about"}
         return hashlib.sha256(json.dumps([sweep, [*map(dataclasses.asdict, self.subjects)]]).encode()).hexdigest()
 
@@ -139,9 +189,12 @@ class SweepFolder:
 
     def look(self) -> tuple["Status", list[pd.DataFrame]]:
         """Read every shard. Return how far the sweep is, and the tables of those that are whole."""
-        done, damaged, missing, tables = {}, {}, [], []
+        done, damaged, missing, blocked, tables = {}, {}, [], set(), []
         for shard in self.shards:
             try:
+                if (self.folder / SHARDS / shard.name).is_dir():
+                    blocked.add(shard)
+                    raise Damaged("there is a folder in its place; remove it")
                 table, about = self.read(shard)
             except FileNotFoundError:
                 missing.append(shard)
@@ -150,7 +203,7 @@ class SweepFolder:
             else:
                 done[shard] = about
                 tables.append(table)
-        return Status(self, done, damaged, tuple(missing)), tables
+        return Status(self, done, damaged, tuple(missing), frozenset(blocked)), tables
 
 
 @dataclass(frozen=True)
@@ -165,12 +218,15 @@ class Status:
     damaged : dict
         From each shard whose file is not what was written to the reason.
     missing : tuple of Shard
+    blocked : frozenset of Shard
+        Those of the damaged ones that cannot be written again: a folder is in their place.
     """
 
     plan: SweepFolder
     done: dict[Shard, dict[str, Any]]
     damaged: dict[Shard, str]
     missing: tuple[Shard, ...]
+    blocked: frozenset[Shard] = frozenset()
 
     @property
     def to_do(self) -> list[Shard]:
@@ -211,7 +267,13 @@ def _kinds(shard: Shard) -> tuple[tuple, ...]:
     return (shard.subject, shard.method, shard.attack), (shard.subject, shard.method), ()
 
 
-def begin(sweep: Sweep, folder: str | Path, shard_size: int | None, choose: Callable[..., Subject]) -> SweepFolder:
+def begin(
+    parts: Parts,
+    folder: str | Path,
+    shard_size: int | None,
+    choose: Callable[..., Subject],
+    max_cells: int = MAX_CELLS,
+) -> SweepFolder:
     """Return the plan of a sweep in a folder: a new one, or the one that the folder was begun with.
 
     Settings under which no shard was finished, as after a mistake in them, are replaced.
@@ -221,24 +283,36 @@ def begin(sweep: Sweep, folder: str | Path, shard_size: int | None, choose: Call
     ValueError
         If the folder holds results of other settings; the message names them.
     """
-    folder = Path(folder)
+    folder, sweep = Path(folder), parts.sweep
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"folder: expected a folder, got the file {folder}")
     if shard_size is not None:
-        checks.count(shard_size, "shard_size")
+        checks.count(shard_size, "shard_size", LARGEST_SHARD)
     if (folder / SETTINGS).exists():
-        plan = SweepFolder.load(folder)
+        plan = SweepFolder.load(folder, max_cells)
         here, there = sweep.to_dict(), plan.sweep.to_dict()
         here["shard_size"], there["shard_size"] = shard_size or plan.shard_size, plan.shard_size
         other = [
             f"{name} {there[name]} (now {here[name]})" for name in here if here[name] != there[name] and name != "about"
         ]
+        before = dict(plan.code.files)
+        other += [f"the file of {name}" for name, now in parts.code.files if before.get(name, now) != now]
         if not other:
-            return plan
+            return _with_code(plan, parts.code)
         if any((folder / SHARDS).glob("*.parquet")):
             raise ValueError(f"{folder} was begun with other settings: {'; '.join(other)}; choose another folder")
-    subjects = tuple(choose(sweep, model, source) for model, source in sweep.subjects)
-    plan = SweepFolder(sweep, folder, shard_size or SHARD_SIZE, subjects)
+    subjects = tuple(choose(parts, model, source) for model, source in sweep.subjects)
+    plan = SweepFolder(sweep, folder, shard_size or SHARD_SIZE, subjects, parts.code)
+    plan.check_shards(max_cells)
+    plan.save()
+    return plan
+
+
+def _with_code(plan: SweepFolder, code: Code) -> SweepFolder:
+    """Return the plan with the files of the reader's functions, recorded where an earlier version did not."""
+    if plan.code == code:
+        return plan
+    plan = dataclasses.replace(plan, code=code)
     plan.save()
     return plan
 
@@ -249,7 +323,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.2g} s"
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

@@ -15,9 +15,11 @@ from tqdm.auto import tqdm
 from fragile_utils._base import checks
 from fragile_utils._base.files import sweep_up
 from fragile_utils.experiments._compute import compute
+from fragile_utils.experiments.code import REFUSED, Code
 from fragile_utils.experiments.folder import SHARDS, Shard, Status, SweepFolder, begin, duration
+from fragile_utils.experiments.parts import Parts
 from fragile_utils.experiments.subject import Subject
-from fragile_utils.experiments.sweep import Sweep
+from fragile_utils.experiments.sweep import MAX_CELLS, Sweep
 
 BATCH_SIZE = 16  # images
 
@@ -50,14 +52,16 @@ class InProcess:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def choose(self, sweep: Sweep, model: str, source: str) -> Subject:
+    def choose(self, parts: Parts, model: str, source: str) -> Subject:
         """Return `Subject.choose`."""
-        return Subject.choose(sweep, model, source, self.device)
+        return Subject.choose(parts, model, source, self.device)
 
-    def compute(self, plan: SweepFolder, to_do: list[Shard]) -> Iterator[tuple[Shard, pd.DataFrame, dict[str, Any]]]:
+    def compute(
+        self, parts: Parts, plan: SweepFolder, to_do: list[Shard]
+    ) -> Iterator[tuple[Shard, pd.DataFrame, dict[str, Any]]]:
         """Yield each shard as it is finished, with a row for each image and what is known about the computation."""
         for shard in to_do:
-            yield shard, *compute(plan.sweep, plan.subjects[shard.subject], shard, self.batch_size, self.device)
+            yield shard, *compute(parts, plan.subjects[shard.subject], shard, self.batch_size, self.device)
 
 
 def run(
@@ -67,6 +71,8 @@ def run(
     shard_size: int | None = None,
     executor: InProcess | None = None,
     progress: bool = False,
+    allow_code: bool = False,
+    max_cells: int = MAX_CELLS,
 ) -> Status:
     """Compute what is missing of a sweep in its folder.
 
@@ -82,6 +88,11 @@ def run(
         Who computes.
     progress : bool
         Show a progress bar with an estimate of the time left.
+    allow_code : bool
+        Import and call the functions of your own that the sweep names, ``package.module:function``. Their files are
+        known by their SHA-256 from then on: a folder that was begun with one file does not go on with another.
+    max_cells : int
+        How many cells the grid, and how many shards the folder may have.
 
     Returns
     -------
@@ -90,25 +101,33 @@ def run(
     Raises
     ------
     ValueError
-        If the folder holds other settings, or cannot be written to, or a shard cannot be computed.
+        If the folder holds other settings, or cannot be written to, or a shard cannot be computed; if the sweep names
+        functions of your own, which are not allowed; if the grid is too large.
     KeyboardInterrupt
         On Ctrl-C, or when the process is told to end (SIGTERM). Finished shards stay.
     """
     executor = InProcess() if executor is None else executor
+    own = sweep.functions
+    if own and not allow_code:
+        raise ValueError(REFUSED.format(own[0]))
+    sweep.check_cells(max_cells)
+    parts = Parts(sweep, Code.allow(own))
     with _interruptible(), executor:
-        plan = begin(sweep, folder, shard_size, executor.choose)
+        plan = begin(parts, folder, shard_size, executor.choose, max_cells)
         sweep_up(plan.folder)
         sweep_up(plan.folder / SHARDS)
         state, _ = plan.look()
         for shard, reason in state.damaged.items():
-            log.warning("%s is damaged and computed again: %s", plan.folder / SHARDS / shard.name, reason)
-        _follow(state, executor, progress)
+            again = "left out" if shard in state.blocked else "damaged and computed again"
+            log.warning("%s is %s: %s", plan.folder / SHARDS / shard.name, again, reason)
+        _follow(parts, state, executor, progress)
         return plan.look()[0]
 
 
-def _follow(state: Status, executor: InProcess, progress: bool) -> None:
+def _follow(parts: Parts, state: Status, executor: InProcess, progress: bool) -> None:
     """Write each shard as it comes, and show how far the sweep is."""
     plan, total = state.plan, len(state.plan.shards)
+    to_do = [shard for shard in state.to_do if shard not in state.blocked]
     bar = tqdm(
         total=total,
         initial=len(state.done),
@@ -117,7 +136,7 @@ def _follow(state: Status, executor: InProcess, progress: bool) -> None:
         disable=not progress,
         bar_format="{desc}: {n_fmt}/{total_fmt} shards |{bar}| {elapsed}{postfix}",
     )
-    with bar, contextlib.closing(executor.compute(plan, state.to_do)) as finished:
+    with bar, contextlib.closing(executor.compute(parts, plan, to_do)) as finished:
         for shard, table, about in finished:
             for note in about["notes"]:
                 log.warning("%s", note)

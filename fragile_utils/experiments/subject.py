@@ -2,14 +2,17 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from fragile_utils import data
+from fragile_utils._base import schema
 from fragile_utils._base.contents import digest
 from fragile_utils._base.devices import pick_device
-from fragile_utils.experiments.sweep import Sweep
+from fragile_utils.experiments.parts import Parts
+from fragile_utils.experiments.sweep import LONGEST_NAME
 from fragile_utils.models.surrogate import choose_beta
 
 
@@ -46,10 +49,36 @@ class Subject:
         return len(self.rows)
 
     @classmethod
-    def choose(cls, sweep: Sweep, model: str, source: str, device: str = "auto") -> "Subject":
+    def of(cls, given: Any, name: str) -> "Subject":
+        """Return the subject that a JSON object describes, every field checked; `name` is what an error calls it."""
+        fields = schema.fields(given, name, [field.name for field in dataclasses.fields(cls)])
+        texts = {
+            field: schema.label(fields[field], f"{name}: {field}", LONGEST_NAME)
+            for field in ("model", "data", "pixels", "parameters")
+        }
+        read = schema.whole(fields["read"], f"{name}: read")
+        rows = schema.entries(fields["rows"], f"{name}: rows")
+        return cls(
+            **texts,
+            beta=schema.number(fields["beta"], f"{name}: beta"),
+            read=read,
+            right=schema.whole(fields["right"], f"{name}: right", high=read),
+            rows=tuple(schema.whole(row, f"{name}: rows", 0, read - 1) for row in rows),
+            labels=tuple(
+                schema.whole(label, f"{name}: labels", 0)
+                for label in schema.entries(fields["labels"], f"{name}: labels", len(rows))
+            ),
+            names=tuple(
+                schema.label(image, f"{name}: names", LONGEST_NAME)
+                for image in schema.entries(fields["names"], f"{name}: names", len(rows))
+            ),
+        )
+
+    @classmethod
+    def choose(cls, parts: Parts, model: str, source: str, device: str = "auto") -> "Subject":
         """Read the data, and take those images of the sweep that the network gets right, evenly spread."""
-        network = sweep.network(model).to(pick_device(device))
-        batch = sweep.read(source, getattr(network, "size", None))
+        sweep, network = parts.sweep, parts.network(model).to(pick_device(device))
+        batch = parts.read(source, getattr(network, "size", None))
         classes = getattr(network, "classes", ())
         if batch.classes and classes and batch.classes != classes:
             raise ValueError(f"data: {source} has other classes than {model}")
@@ -77,7 +106,7 @@ class Subject:
             parameters=digest([*network.parameters(), *network.buffers()]),
         )
 
-    def load(self, sweep: Sweep, device: str) -> tuple[nn.Module, data.Batch]:
+    def load(self, parts: Parts, device: str) -> tuple[nn.Module, data.Batch]:
         """Return the network and the images, on the device.
 
         Raises
@@ -85,10 +114,10 @@ class Subject:
         ValueError
             If they are not those that were chosen.
         """
-        network = sweep.network(self.model)
+        network = parts.network(self.model)
         if digest([*network.parameters(), *network.buffers()]) != self.parameters:
             raise ValueError(f"models: {self.model} has other parameters than when the sweep began")
-        batch = sweep.read(self.data, getattr(network, "size", None))
+        batch = parts.read(self.data, getattr(network, "size", None))
         same = len(batch) == self.read
         chosen = batch[list(self.rows)] if same else batch
         if not same or chosen.names != self.names or digest([(255 * chosen.images).round().byte()]) != self.pixels:

@@ -1,31 +1,36 @@
 """What a large experiment consists of: networks x data sets x methods x attacks x budgets, as one value.
 
-A `Sweep` goes to JSON and back unchanged. It names its parts: a network of `models.MODELS`, images of `DATA` or a
+A `Sweep` goes to JSON and back unchanged. It names its parts: a network of `models.MODELS`, images of `parts.DATA` or a
 folder, a method of `saliency.METHODS`, an attack of `attacks.ATTACKS`; or ``package.module:function``, for your own.
+Reading a sweep imports nothing and calls nothing of yours: `Parts` makes what the names stand for, when it runs.
 """
 
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from fragile_utils import attacks, data, models, saliency
-from fragile_utils._base import checks
+from fragile_utils._base import schema
 from fragile_utils.attacks import regions
-from fragile_utils.experiments.choice import Choice, find, is_function, several
+from fragile_utils.experiments.choice import Choice, check_name, several
+from fragile_utils.experiments.code import is_function
 
-# From a name to a reader with the arguments of `data.load`.
-DATA: dict[str, Callable[..., data.Batch]] = {
-    "imagenet": lambda *, size, fit, limit: data.imagenet_folder(size=size or data.IMAGENET_SIZE, fit=fit, limit=limit),
-    "cifar10-train": lambda *, size, fit, limit: data.cifar10("train", limit=limit),
-    "cifar10-test": lambda *, size, fit, limit: data.cifar10("test", limit=limit),
+MAX_CELLS = 10_000  # of a grid, unless one asks for more: a mistyped list should not plan for years
+COUNTS = {  # the largest values of what counts; all but the first three may be left out
+    "steps": 10**6,
+    "measure_every": 10**6,
+    "k": data.LARGEST_SIDE**2,
+    "images": 10**8,
+    "candidates": 10**8,
+    "patience": 10**6,
+    "size": data.LARGEST_SIDE,
 }
+LONGEST_NAME, LONGEST_REMARK = 4096, 10_000  # characters
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,8 @@ class Sweep:
     models : sequence of str
         Of `models.MODELS`, or ``package.module:function``, which returns a network in evaluation mode.
     data : sequence of str
-        Of `DATA` or `data.SAMPLES`, a folder of images, or ``package.module:function``, which takes ``size``, ``fit``
-        and ``limit`` as `data.load` does and returns a `data.Batch`.
+        Of `parts.DATA` or `data.SAMPLES`, a folder of images, or ``package.module:function``, which takes ``size``,
+        ``fit`` and ``limit`` as `data.load` does and returns a `data.Batch`.
     methods, attacks : sequence of str, mapping or Choice
         Names, or names with options: ``{"name": "integrated-gradients", "steps": 100}``. The attack topk takes `k` from
         the sweep unless it has its own; targeted has a ``region``: [top, left, bottom, right] in pixels, or
@@ -99,40 +104,46 @@ class Sweep:
     def __post_init__(self) -> None:
         for name in ("models", "data", "methods", "attacks", "budgets"):
             object.__setattr__(self, name, several(getattr(self, name), name))
+        for name in ("methods", "attacks"):
+            object.__setattr__(self, name, tuple(Choice.of(part, name) for part in getattr(self, name)))
         for name in ("models", "data"):
             for part in getattr(self, name):
                 if not isinstance(part, str) or not part:
-                    raise ValueError(f"{name}: expected names, got {part!r}")
-        for name in ("methods", "attacks"):
-            object.__setattr__(self, name, tuple(Choice.of(part, name) for part in getattr(self, name)))
-        object.__setattr__(self, "budgets", tuple(checks.positive(eps, "budgets") for eps in self.budgets))
+                    raise ValueError(f"{name}: expected names, got {schema.shown(part)}")
+                schema.label(part, name, LONGEST_NAME)
+        self._check_numbers()
+        for name in ("models", "data", "methods", "attacks", "budgets"):
+            parts = [*map(str, getattr(self, name))]
+            if len(set(parts)) < len(parts) or len({*getattr(self, name)}) < len(parts):
+                got = ", ".join(parts[:20]) + (", ..." if len(parts) > 20 else "")
+                raise ValueError(f"{name}: expected each once, got {got}")
+        self._check_names()
+
+    def _check_numbers(self) -> None:
+        object.__setattr__(self, "budgets", tuple(schema.number(eps, "budgets") for eps in self.budgets))
         if max(self.budgets) > 255:
             raise ValueError(f"budgets: expected at most 255 levels, got {max(self.budgets):g}")
-        object.__setattr__(self, "step_size", checks.positive(self.step_size, "step_size"))
-        for name in ("steps", "measure_every", "k"):
-            checks.count(getattr(self, name), name)
-        for name in ("images", "candidates", "patience", "size"):
-            if getattr(self, name) is not None:
-                checks.count(getattr(self, name), name)
-        for name, kind in (("seed", int), ("random_start", bool), ("tf32", bool), ("about", str)):
-            value = getattr(self, name)
-            if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value < 0)):
-                raise ValueError(f"{name}: expected {_KINDS[kind]}, got {value!r}")
+        object.__setattr__(self, "step_size", schema.number(self.step_size, "step_size"))
+        for name, most in COUNTS.items():
+            if getattr(self, name) is not None or name in ("steps", "measure_every", "k"):
+                schema.whole(getattr(self, name), name, high=most)
+        schema.whole(self.seed, "seed", low=0)
+        schema.flag(self.random_start, "random_start")
+        schema.flag(self.tf32, "tf32")
+        schema.text(self.about, "about", LONGEST_REMARK)
         if self.fit not in ("crop", "stretch"):
-            raise ValueError(f"fit: expected 'crop' or 'stretch', got {self.fit!r}")
-        for name in ("models", "data", "methods", "attacks", "budgets"):
-            parts = getattr(self, name)
-            if len(set(parts)) < len(parts):
-                raise ValueError(f"{name}: expected each once, got {', '.join(map(str, parts))}")
-        self._check_names()
+            raise ValueError(f"fit: expected 'crop' or 'stretch', got {schema.shown(self.fit)}")
 
     def _check_names(self) -> None:
         for name in self.models:
-            find(name, models.MODELS, "models", load=False)
+            check_name(name, models.MODELS, "models")
         for method in self.methods:
-            self.method(method)
+            method.check(saliency.METHODS, "methods")
         for attack in self.attacks:
-            self.attack(attack, None)
+            if attack.name == "targeted":
+                target(attack)
+            else:
+                attack.check(attacks.ATTACKS, "attacks", **self.defaults(attack))
 
     # --- The grid ----------------------------------------------------------------------------------------------------
 
@@ -153,41 +164,32 @@ class Sweep:
         names = [choice.name for choice in choices]
         return {choice.name if names.count(choice.name) == 1 else str(choice): choice for choice in choices}
 
-    # --- What the names stand for ------------------------------------------------------------------------------------
+    def defaults(self, attack: Choice) -> dict[str, Any]:
+        """Return the options that an attack takes from the sweep unless it has its own."""
+        return {"k": self.k} if attack.name == "topk" else {}
 
-    def method(self, choice: Choice) -> saliency.Method:
-        """Return the method that a choice describes."""
-        method = choice.build(saliency.METHODS, "methods")
-        if not isinstance(method, saliency.Method):
-            raise ValueError(f"methods: expected {choice} to be a saliency method, got {type(method).__name__}")
-        return method
+    @property
+    def functions(self) -> list[str]:
+        """The names of the reader's own functions in it; see `code`."""
+        own = [name for name in (*self.models, *self.data) if is_function(name)]
+        return own + [name for choice in (*self.methods, *self.attacks) for name in choice.functions()]
 
-    def attack(self, choice: Choice, images: Tensor | None) -> attacks.Attack:
-        """Return the attack that a choice describes, on these images (N, 3, H, W); without them only check it."""
-        if choice.name == "targeted":
-            return _targeted(choice, images)
-        defaults = {"k": self.k} if choice.name == "topk" else {}
-        attack = choice.build(attacks.ATTACKS, "attacks", **defaults)
-        if not isinstance(attack, attacks.Attack):
-            raise ValueError(f"attacks: expected {choice} to be an attack, got {type(attack).__name__}")
-        return attack
-
-    def read(self, source: str, size: int | None) -> data.Batch:
-        """Return the images of a data set of the sweep, brought to `size` unless the sweep has its own."""
-        size = self.size if self.size is not None else size
-        if source in DATA:
-            return DATA[source](size=size, fit=self.fit, limit=self.candidates)
-        if is_function(source):
-            batch = find(source, {}, "data")(size=size, fit=self.fit, limit=self.candidates)
-            if not isinstance(batch, data.Batch):
-                raise ValueError(f"data: expected {source} to return a data.Batch, got {type(batch).__name__}")
-            return batch
-        return data.load(source, size=size, fit=self.fit, limit=self.candidates)
-
-    def network(self, name: str) -> nn.Module:
-        """Return a network of the sweep, its parameters frozen."""
-        network = find(name, models.MODELS, "models")()
-        return checks.evaluation_mode(network).requires_grad_(False)
+    def check_cells(self, at_most: int = MAX_CELLS) -> None:
+        """Refuse a grid of more cells than `at_most`, saying how large it is."""
+        parts = {
+            "networks": self.models,
+            "data sets": self.data,
+            "methods": self.methods,
+            "attacks": self.attacks,
+            "budgets": self.budgets,
+        }
+        cells = math.prod(map(len, parts.values()))
+        if cells > at_most:
+            product = " x ".join(f"{len(values)} {name}" for name, values in parts.items())
+            raise ValueError(
+                f"sweep: expected at most {at_most:,} cells, got {cells:,} ({product}), about {cells * self.steps:,} "
+                "steps for each image; max_cells (on the command line --max-cells) allows more"
+            )
 
     # --- JSON --------------------------------------------------------------------------------------------------------
 
@@ -202,56 +204,46 @@ class Sweep:
         }
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> "Sweep":
+    def from_dict(cls, given: Mapping[str, Any], max_cells: int = MAX_CELLS) -> "Sweep":
         """Return the sweep that a JSON object describes; what it does not mention is as by default."""
-        if not isinstance(given, Mapping):
-            raise ValueError(f"sweep: expected an object with its fields, got {given!r}")
         fields = {field.name: field for field in dataclasses.fields(cls)}
-        if unknown := [name for name in given if name not in fields]:
-            raise ValueError(f"sweep: unknown {', '.join(map(repr, unknown))}; expected some of {', '.join(fields)}")
         needed = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
-        if missing := [name for name in needed if name not in given]:
-            raise ValueError(f"sweep: expected {', '.join(missing)}")
-        return cls(**given)
+        if unknown := [name for name in schema.fields(given, "sweep", ()) if name not in fields]:
+            got = ", ".join(map(schema.shown, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
+            raise ValueError(f"sweep: unknown {got}; expected some of {', '.join(fields)}")
+        sweep = cls(**schema.fields(given, "sweep", needed))
+        sweep.check_cells(max_cells)
+        return sweep
 
     def to_json(self) -> str:
         """Return the sweep as JSON text."""
         return json.dumps(self.to_dict(), indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> "Sweep":
+    def from_json(cls, text: str, max_cells: int = MAX_CELLS) -> "Sweep":
         """Return the sweep that JSON text describes."""
         try:
-            return cls.from_dict(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"sweep: this is no JSON: {error}") from error
+            given = schema.parse(text)
+        except ValueError as error:
+            raise ValueError(f"sweep: {error}") from error
+        return cls.from_dict(given, max_cells)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Sweep":
+    def load(cls, path: str | Path, max_cells: int = MAX_CELLS) -> "Sweep":
         """Return the sweep that a JSON file describes; errors name the file."""
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+            return cls.from_json(Path(path).read_text(encoding="utf-8"), max_cells)
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
 
-_KINDS = {int: "a whole number, 0 or above", bool: "true or false", str: "text"}
-
-
-def _targeted(choice: Choice, images: Tensor | None) -> attacks.Attack:
-    options = dict(choice.options)
+def target(attack: Choice) -> tuple[int, ...]:
+    """Return the region of a targeted attack, as `regions.masks` takes it."""
+    options = dict(attack.options)
     region = options.pop("region", None)
-    whole = isinstance(region, tuple) and all(isinstance(place, int) for place in region)
-    if options or not whole or len(region) not in (2, 4):
-        expected = (
-            "attacks: expected targeted with a region, [top, left, bottom, right] or [row, column] of a superpixel"
-        )
-        raise ValueError(f"{expected}, got {choice}")
-    if images is None:
-        return attacks.Targeted(torch.ones(1, 1, dtype=torch.bool))
-    if len(region) == 2:
-        return attacks.Targeted(torch.stack([regions.region_from_slic(image, region) for image in images]))
-    edges = dict(zip(("top", "left", "bottom", "right"), region, strict=True))
-    return attacks.Targeted(regions.rectangle(*images.shape[-2:], **edges))
+    if options or not regions.is_region(region):
+        expected = "expected targeted with a region, [top, left, bottom, right] or [row, column] of a superpixel"
+        raise ValueError(f"attacks: {expected}, got {attack}")
+    return region

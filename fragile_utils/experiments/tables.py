@@ -8,17 +8,20 @@ import pandas as pd
 
 from fragile_utils.experiments.bootstrap import mean_interval
 from fragile_utils.experiments.folder import Status, SweepFolder
+from fragile_utils.experiments.sweep import MAX_CELLS
 from fragile_utils.metrics import MEASURES
 
 CELL = ["model", "data", "method", "attack", "eps"]
 
 
-def status(folder: str | Path) -> Status:
-    """Return how far the sweep in a folder is. Every file is read and checked."""
-    return SweepFolder.load(folder).look()[0]
+def status(folder: str | Path, *, max_cells: int = MAX_CELLS) -> Status:
+    """Return how far the sweep in a folder is. Every file is read and checked, and nothing that it names is called."""
+    return SweepFolder.load(folder, max_cells).look()[0]
 
 
-def results(folder: str | Path, *, partial: bool = False) -> tuple[dict[str, Any], pd.DataFrame]:
+def results(
+    folder: str | Path, *, partial: bool = False, max_cells: int = MAX_CELLS
+) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return the results of a sweep.
 
     Parameters
@@ -26,6 +29,8 @@ def results(folder: str | Path, *, partial: bool = False) -> tuple[dict[str, Any
     folder : path
     partial : bool
         Be content with the shards that are finished and whole.
+    max_cells : int
+        How many cells and shards the sweep may have.
 
     Returns
     -------
@@ -41,7 +46,7 @@ def results(folder: str | Path, *, partial: bool = False) -> tuple[dict[str, Any
     ValueError
         If the folder is not that of a sweep; without `partial`, if shards are missing or damaged.
     """
-    state, tables = SweepFolder.load(folder).look()
+    state, tables = SweepFolder.load(folder, max_cells).look()
     if not tables or (state.to_do and not partial):
         raise ValueError(f"{folder}: {state.describe()}; run the sweep again to complete it")
     return facts(state), pd.concat(tables, ignore_index=True)

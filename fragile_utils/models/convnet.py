@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fragile_utils._base import checks
+from fragile_utils._base.files import write_bytes
 
 SIZE, CLASSES = 32, 10  # of CIFAR-10: the side of an image in pixels, and the number of classes
 STRIDES = (1, 1, 2, 1, 1, 2)
@@ -117,9 +118,7 @@ class Stored:
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {"mean": self.mean, "std": self.std}
         tensors = {name: value.detach().cpu().half().contiguous() for name, value in tensors.items()}
-        partial = path.with_name(path.name + ".part")
-        partial.write_bytes(safetensors.torch.save(tensors, {"layout": json.dumps(asdict(self.layout))}))
-        partial.replace(path)
+        write_bytes(path, safetensors.torch.save(tensors, {"layout": json.dumps(asdict(self.layout))}))
 
 
 def load(path: Path) -> Stored:

@@ -17,12 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fragile_utils import data
-from fragile_utils._base import checks
+from fragile_utils._base import checks, schema
+from fragile_utils._base.files import write_bytes
 from fragile_utils._base.precision import float32
 from fragile_utils.models.convnet import CLASSES, SIZE, ConvNet, Stored, fold
 
 WARM_UP = 0.2  # the share of the steps in which the learning rate rises
 MOMENTUM = 0.9
+LARGEST = {"width": 4096, "hidden": 2**16, "epochs": 10**5, "batch_size": 10**6}
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,9 @@ class Training:
 
     def __post_init__(self) -> None:
         ConvNet(self.width, self.hidden, self.activation, self.beta)
-        checks.count(self.epochs, "epochs")
-        checks.count(self.batch_size, "batch_size")
+        for name, most in LARGEST.items():
+            if getattr(self, name) is not None:
+                schema.whole(getattr(self, name), name, high=most)
         checks.positive(self.learning_rate, "learning_rate")
         checks.non_negative(self.weight_decay, "weight_decay")
         if checks.non_negative(self.label_smoothing, "label_smoothing") >= 1:
@@ -93,8 +96,8 @@ class Training:
     def from_json(cls, text: str) -> "Training":
         """Return the training that `to_json` wrote."""
         try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
+            values = schema.parse(text)
+        except ValueError as error:
             raise ValueError(f"training: expected JSON: {error}") from error
         known = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or not values.keys() <= known:
@@ -290,14 +293,12 @@ class _Run:
         return Stored(self.settings.layout, network.requires_grad_(False), self.mean, self.std)
 
     def write(self, path: Path, log: list[dict[str, float]]) -> None:
-        """Write the state, aside at first."""
+        """Write the state, whole or not at all."""
         state = {"settings": self.settings.to_json(), "mean": self.mean, "log": log}
         state |= {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
         content = io.BytesIO()
         torch.save(state, content)
-        partial = path.with_name(path.name + ".part")
-        partial.write_bytes(content.getvalue())
-        partial.replace(path)
+        write_bytes(path, content.getvalue())
 
     def resume(self, path: Path) -> list[dict[str, float]]:
         """Take over the state that `write` wrote, and return its log."""

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from fragile_utils import attacks, data, models, saliency
+from fragile_utils import attacks, data, metrics, models, saliency
 from fragile_utils._base import checks
 from fragile_utils.attacks import regions
 from fragile_utils.plots.attack import before_after
@@ -198,7 +198,7 @@ class LiveAttack(ipw.VBox):
         images = image[None].to(self.device)
         model = self.network(self.model.value)
         labels = data.predict(model, images) if label is None else torch.tensor([label], device=self.device)
-        k = self.k or (1000 if image[0].numel() >= 100 * 100 else 100)
+        k = self.k or metrics.default_k(*image.shape[-2:])
         make = attacks.ATTACKS[self.attack.value]
         attack = make(k) if make is attacks.TopK else make(self.region()) if make is attacks.Targeted else make()
         method = saliency.METHODS[self.method.value]()

@@ -55,3 +55,36 @@ def test_the_region_is_the_superpixel_at_a_pixel(halves):
 def test_bad_input_is_refused(call, message, halves):
     with pytest.raises(ValueError, match=message):
         call(halves)
+
+
+# --- As one writes them ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "places"), [("1, 2,3,4", (1, 2, 3, 4)), ("slic:5,6", (5, 6)), ("-1,0,2,2", (-1, 0, 2, 2))]
+)
+def test_a_region_is_read_as_it_is_written(text, places):
+    assert regions.parse(text) == places
+    assert regions.is_region(places)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1,2", "1,2,3", "slic:1,2,3,4", "slic:", "1,2,3,x", "1,2,3,4,5", "1.5,2,3,4", "9" * 5000]
+)
+def test_what_is_no_region_is_refused(text):
+    with pytest.raises(ValueError, match=r"^got '"):
+        regions.parse(text)
+
+
+@pytest.mark.parametrize("places", [None, "1,2,3,4", (1, 2, 3), (1, 2, 3, True), (1.0, 2.0), (), ((1, 2), (3, 4))])
+def test_a_region_is_two_numbers_or_four(places, halves):
+    assert not regions.is_region(places)
+    with pytest.raises(ValueError, match="region: expected four numbers, or two"):
+        regions.masks(places, halves[None])
+
+
+def test_masks_are_those_of_rectangles_and_superpixels(halves):
+    images = torch.stack([halves, halves.flip(2)])
+    assert torch.equal(regions.masks((1, 2, 3, 4), images), regions.rectangle(32, 32, top=1, left=2, bottom=3, right=4))
+    expected = torch.stack([regions.region_from_slic(image, (3, 20)) for image in images])
+    assert torch.equal(regions.masks((3, 20), images), expected)

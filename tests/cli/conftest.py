@@ -3,7 +3,6 @@
 import pytest
 import sweeps
 
-from fragile_utils import experiments
 from fragile_utils.experiments import _compute
 
 
@@ -16,5 +15,5 @@ def forget():
 def folder(tmp_path_factory):
     """The folder of a finished sweep."""
     folder = tmp_path_factory.mktemp("finished")
-    experiments.run(sweeps.small(about="a small sweep"), folder, shard_size=4)
+    sweeps.run(sweeps.small(about="a small sweep"), folder, shard_size=4)
     return folder

@@ -23,7 +23,9 @@ def config(tmp_path):
 
 
 def test_a_sweep_is_run_resumed_and_looked_at(fragile, config, tmp_path):
-    status, out, err = fragile("sweep", config, "--out", tmp_path / "out", "--shard-size", 4, "--batch-size", 3)
+    status, out, err = fragile(
+        "sweep", config, "--allow-code", "--out", tmp_path / "out", "--shard-size", 4, "--batch-size", 3
+    )
     assert (status, err) == (0, "")
     assert out.startswith(f"{tmp_path}/out: 16 of 16 shards done in ")
     shard = min((tmp_path / "out" / "shards").iterdir())
@@ -38,14 +40,14 @@ def test_a_sweep_is_run_resumed_and_looked_at(fragile, config, tmp_path):
     assert {name: facts[name] for name in ("done", "damaged", "shards")} == {"done": 15, "damaged": 1, "shards": 16}
     assert facts["seconds_left"] > 0
 
-    status, out, err = fragile("sweep", config, "--out", tmp_path / "out")
+    status, out, err = fragile("sweep", config, "--allow-code", "--out", tmp_path / "out")
     assert (status, err.count("\n")) == (0, 1)
     assert err.startswith(f"fragile: {shard} is damaged and computed again")
     assert "16 of 16 shards done" in out
 
 
 def test_it_is_silent_but_for_one_line_and_verbose_when_asked(fragile, config, tmp_path):
-    status, out, err = fragile("sweep", config, "--out", tmp_path / "out", "--verbose", "--json")
+    status, out, err = fragile("sweep", config, "--allow-code", "--out", tmp_path / "out", "--verbose", "--json")
     assert status == 0
     assert [line.split(":")[1].strip() for line in err.splitlines()] == [f"{i} of 8" for i in range(1, 9)]
     assert json.loads(out)["done"] == 8
@@ -58,7 +60,7 @@ def test_a_network_of_ones_own_is_found_in_the_current_folder(fragile, tmp_path,
     (tmp_path / "sweep.json").write_text(
         json.dumps(sweeps.small(methods="gradient").to_dict() | {"models": "my_networks:mine"})
     )
-    assert fragile("sweep", "sweep.json", "--out", "out")[0] == 0
+    assert fragile("sweep", "sweep.json", "--allow-code", "--out", "out")[0] == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -72,7 +74,7 @@ def test_a_signal_ends_it_with_130_and_finished_shards_stay(number, fragile, con
         return run(*arguments, **options)
 
     monkeypatch.setattr(attacks, "run", interrupted)
-    status, out, err = fragile("sweep", config, "--out", tmp_path / "out", "--shard-size", 4)
+    status, out, err = fragile("sweep", config, "--allow-code", "--out", tmp_path / "out", "--shard-size", 4)
     assert (status, out) == (130, "")
     assert err == f"fragile: stopped; finished shards are in {tmp_path}/out, and the same command goes on\n"
     assert len([*(tmp_path / "out" / "shards").iterdir()]) == 4
@@ -107,7 +109,7 @@ def test_wrong_input_is_one_clear_line_and_exit_status_2(case, fragile, config, 
 def test_other_settings_are_refused_by_name(fragile, folder, tmp_path):
     config = tmp_path / "sweep.json"
     config.write_text(json.dumps(sweeps.small(budgets=[4, 8]).to_dict()))
-    outcome = fragile("sweep", config, "--out", folder)
+    outcome = fragile("sweep", config, "--allow-code", "--out", folder)
     assert_refused(
         outcome, "was begun with other settings: budgets [4.0, 16.0] (now [4.0, 8.0]); choose another folder"
     )
@@ -117,7 +119,8 @@ def test_other_settings_are_refused_by_name(fragile, folder, tmp_path):
 def test_ctrl_c_ends_a_sweep_on_local_processes_quietly(tmp_path, config):
     """As a terminal sends it: to every process of the group."""
     config.write_text(json.dumps(sweeps.small(images=24, steps=200).to_dict()))
-    command = [sys.executable, "-m", "fragile_utils", "sweep", config, "--out", tmp_path / "out", "--shard-size", "3"]
+    command = [sys.executable, "-m", "fragile_utils", "sweep", config, "--allow-code", "--out", tmp_path / "out"]
+    command += ["--shard-size", "3"]
     process = subprocess.Popen(
         [*map(str, command), "--scheduler", "local:2"],
         env=os.environ | {"PYTHONPATH": sweeps.PYTHONPATH},

@@ -55,6 +55,22 @@ def test_split_deals_out_every_image_once(tiny_batch):
         batch.split(7)
 
 
-def test_an_image_without_a_label_is_refused():
-    with pytest.raises(ValueError, match=r"shape \(2,\)"):
-        data.Batch(torch.rand(2, 3, 4, 4), torch.tensor([0]))
+ONE = torch.rand(1, 3, 4, 4), torch.tensor([0])
+BAD = {
+    "an image without a label": ((torch.rand(2, 3, 4, 4), torch.tensor([0])), r"shape \(2,\), got \(1,\)"),
+    "no images": ((None, None), "images: expected a floating-point tensor .*, got NoneType"),
+    "a list of images": (([], ONE[1]), "images: expected a floating-point tensor .*, got list"),
+    "no labels": ((ONE[0], None), r"labels: expected an integer tensor of shape \(1,\), got None"),
+    "labels that are no numbers of classes": ((ONE[0], torch.tensor([0.5])), "got dtype torch.float32; convert with"),
+    "one name for all classes": ((*ONE, "cat"), "classes: expected several names, got 'cat'"),
+    "classes that are numbers": ((*ONE, (1, 2)), r"classes: expected several names, got \(1, 2\)"),
+    "one name for all images": ((*ONE, (), "a"), "names: expected several names, got 'a'"),
+    "too many names": ((*ONE, (), ("a", "b")), "names: expected 1, one for each image, got 2"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_no_batch_is_refused(case):
+    given, message = BAD[case]
+    with pytest.raises(ValueError, match=message):
+        data.Batch(*given)

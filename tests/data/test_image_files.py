@@ -1,8 +1,14 @@
 """Image files of every mode, and files that are none."""
 
+import io
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pictures import RED, save
 from PIL import Image
 
@@ -20,7 +26,12 @@ MODES = {
     "CMYK": (None, "jpg", (1, 0, 0)),
     "transparent": (np.dstack([RED, np.zeros((40, 60), np.uint8)]), "png", (1, 1, 1)),
     "16-bit grey": (np.full((40, 60), 32768, np.uint16), "png", (0.5,) * 3),
+    "16-bit TIFF": (np.full((40, 60), 16384, np.uint16), "tiff", (0.25,) * 3),
+    "32-bit TIFF": (np.full((40, 60), 32768, np.int32), "tiff", (0.5,) * 3),
+    "black 32-bit TIFF": (np.zeros((40, 60), np.int32), "tiff", (0,) * 3),
     "float": (np.full((40, 60), 0.25, np.float32), "tiff", (0.25,) * 3),
+    "float, rounded": (np.full((40, 60), 1.00005, np.float32), "tiff", (1,) * 3),
+    "two colours": (np.zeros((40, 60), bool), "png", (0,) * 3),
 }
 
 
@@ -56,10 +67,59 @@ def test_the_camera_orientation_is_applied(tmp_path):
     assert data.read_image(path)[:, :10].mean() == 0
 
 
+def tiff(folder, array):
+    Image.fromarray(array).save(folder / "depth.tiff")
+    return folder / "depth.tiff"
+
+
+def large(folder, size):
+    """A file that says that it has many pixels, and ends."""
+    header = struct.pack(">IIBBBBB", *size, 1, 0, 0, 0, 0)
+    chunk = struct.pack(">I", len(header)) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    (folder / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + bytes(4) + b"IDAT" + bytes(4))
+    return folder / "large.png"
+
+
 BAD = {
     "missing file": (lambda folder: data.read_image(folder / "none.png"), "no such file"),
     "not an image": (lambda folder: data.read_image(folder / "text.png"), "cannot read .*text.png as an image"),
     "cut short": (lambda folder: data.read_image(folder / "short.png"), "cannot read .*short.png as an image"),
+    "more than 16 bits": (
+        lambda folder: data.read_image(tiff(folder, np.array([[0, 70_000]], np.int32))),
+        "depth.tiff as an image: expected whole numbers from 0 to 65535 in it, got 0 to 70000; save it with 8",
+    ),
+    "negative whole numbers": (
+        lambda folder: data.read_image(tiff(folder, np.array([[-1, 5]], np.int32))),
+        "expected whole numbers from 0 to 65535 in it, got -1 to 5",
+    ),
+    "8 bits in 32": (
+        lambda folder: data.read_image(tiff(folder, np.array([[0, 255]], np.int32))),
+        "expected whole numbers of 16 bits in it, got 0 to 255 in 32 bits; save it with 8 bits",
+    ),
+    "negative numbers": (
+        lambda folder: data.read_image(tiff(folder, np.array([[-0.5, 1]], np.float32))),
+        "depth.tiff as an image: expected numbers from 0 to 1 in it, got -0.5 to 1; scale them, or save it",
+    ),
+    "numbers up to 255": (
+        lambda folder: data.read_image(tiff(folder, np.array([[0, 255]], np.float32))),
+        "expected numbers from 0 to 1 in it, got 0 to 255",
+    ),
+    "more pixels than are read": (
+        lambda folder: data.read_image(large(folder, (10_000, 9_000))),
+        r"large\.png as an image: it has more than 89,478,485 pixels$",
+    ),
+    "many more pixels": (
+        lambda folder: data.read_image(large(folder, (20_000, 20_000))),
+        r"large\.png as an image: it has more than 89,478,485 pixels$",
+    ),
+    "a side without an end": (
+        lambda folder: data.read_image(folder / "plain/a.png", 10**9),
+        "from 1 to 4096, got 10000",
+    ),
+    "a name without an end": (
+        lambda folder: data.read_image(folder / ("x" * 5000)),
+        "cannot read .*File name too long",
+    ),
     "NaN pixels": (lambda folder: data.read_image(folder / "nan.tiff"), "not finite"),
     "size 0": (lambda folder: data.read_image(folder / "plain/a.png", 0), "size: expected a whole number"),
     "fit": (lambda folder: data.read_image(folder / "plain/a.png", 4, "squash"), "'crop' or 'stretch'"),
@@ -72,3 +132,29 @@ def test_bad_input_is_refused_with_a_message(wrong, case):
     action, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         action(wrong)
+
+
+def whole(kind, mode):
+    content = io.BytesIO()
+    Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3)).convert(mode).save(content, format=kind)
+    return content.getvalue()
+
+
+FILES = [whole(*how) for how in (("PNG", "RGBA"), ("GIF", "P"), ("TIFF", "F"), ("BMP", "RGB"), ("JPEG", "CMYK"))]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(file=st.sampled_from(FILES), changes=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4)), max_size=4))
+def test_a_damaged_file_is_read_or_refused(file, changes):
+    for share, put in changes:
+        at = int(share * len(file))
+        file = file[:at] + put + file[at + max(1, len(put)) :]
+    try:
+        image = data.read_image(io.BytesIO(file))
+    except ValueError as error:
+        image, said = None, str(error)
+    if image is None:
+        assert said.startswith("cannot read this file as an image: ")
+    else:
+        assert image.ndim == 3
+        assert 0 <= image.min() <= image.max() <= 1

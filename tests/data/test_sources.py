@@ -1,5 +1,7 @@
 """What a user names on the command line."""
 
+import os
+
 import pytest
 import torch
 from pictures import RED, save
@@ -26,3 +28,35 @@ def test_load_brings_the_imagenet_samples_to_a_size():
 def test_an_unknown_source_is_refused_with_the_names_of_the_samples(tmp_path):
     with pytest.raises(ValueError, match="embedded samples are imagenet-samples"):
         data.load(tmp_path / "none")
+
+
+BAD = {
+    "nothing": (None, "source: expected a name or a path, got None"),
+    "an empty name": ("", "source: expected a name or a path, got ''"),
+    "a number": (3, "source: expected a name or a path, got 3"),
+    "a home of nobody": ("~nobody-of-this-name/x", "source: there is no home folder for '~nobody-of-this-name/x'"),
+    "a long name": ("x" * 5000, "cannot read 'xxx.*xxx': File name too long"),
+    "a null character": ("a\0b", r"cannot read 'a\\x00b': embedded null byte"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_no_source_is_refused(case):
+    source, message = BAD[case]
+    with pytest.raises(ValueError, match=message):
+        data.load(source)
+
+
+@pytest.mark.parametrize("place", [".", "inner"])
+def test_a_folder_that_cannot_be_read_is_no_empty_one(place, tmp_path, monkeypatch):
+    save(tmp_path / "inner" / "a.png", RED)
+    scan = os.scandir
+
+    def scandir(path):
+        if os.path.samefile(path, tmp_path / place):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # root may read all
+    with pytest.raises(ValueError, match=f"cannot read {tmp_path}.*: Permission denied"):
+        data.load(tmp_path)

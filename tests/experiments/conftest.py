@@ -4,7 +4,6 @@ import pytest
 import sweeps
 import torch
 
-from fragile_utils import experiments
 from fragile_utils.experiments import _compute
 
 
@@ -28,5 +27,5 @@ def forget():
 def finished(tmp_path_factory):
     """The folder of an undisturbed sweep, in shards of 3."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    experiments.run(sweeps.small(), folder, shard_size=3)
+    sweeps.run(sweeps.small(), folder, shard_size=3)
     return folder

@@ -21,11 +21,39 @@ BAD = {
         "methods: gradient: unknown option 'steps'; it has no options",
     ),
     "a wrong option": ({"methods": {"name": "integrated-gradients", "steps": 0}}, "steps: expected a whole number"),
-    "an attack for a method": ({"methods": "fragile_utils.attacks:TopK"}, "expected .* to be a saliency method"),
-    "a method for an attack": ({"attacks": "fragile_utils.saliency:Gradient"}, "to be an attack, got Gradient"),
-    "no such function": ({"methods": "fragile_utils.attacks:Top"}, "cannot find 'fragile_utils.attacks:Top'"),
-    "no such module": ({"methods": "no_such_module:Top"}, "cannot find .*No module named"),
-    "not a function": ({"methods": "fragile_utils.attacks:LEVEL"}, "to be a function, got float"),
+    "an option of another type": (
+        {"methods": {"name": "grad-cam", "layer": 3}},
+        "methods: grad-cam: layer: expected text or null, got 3",
+    ),
+    "half a step": (
+        {"methods": {"name": "integrated-gradients", "steps": 1.5}},
+        "methods: integrated-gradients: steps: expected a whole number, got 1.5",
+    ),
+    "a method for a baseline": (
+        {"methods": {"name": "deeplift", "baseline": {"name": "gradient"}}},
+        "methods: deeplift: baseline: expected a Baseline or text or a number or a Tensor, got gradient",
+    ),
+    "a wrong option of a method within one": (
+        {"methods": {"name": "smoothgrad", "method": {"name": "gradient", "steps": 1}}},
+        "methods: gradient: unknown option 'steps'",
+    ),
+    "an option beside code": (
+        {"methods": {"name": "smoothgrad", "method": {"name": "my:method"}, "sigmas": 1}},
+        "methods: smoothgrad: unknown option 'sigmas'",
+    ),
+    "methods within each other": (
+        {"methods": {"name": "smoothgrad", "method": {"name": "a", "b": [[[[[[1]]]]]]}}},
+        "methods: smoothgrad: method: a: b: expected options nested at most 5 deep",
+    ),
+    "options without an end": (
+        {"methods": {"name": "deeplift", "baseline": [0] * 1001}},
+        "methods: deeplift: baseline: expected at most 1,000 entries, got 1,001",
+    ),
+    "a long name": ({"methods": "x" * 201}, "methods: expected at most 200 characters, got 201"),
+    "a number that is none": (
+        {"methods": {"name": "smoothgrad", "sigma": float("nan")}},
+        "methods: smoothgrad: sigma: expected a finite number, got nan",
+    ),
     "a nameless method": ({"methods": {"steps": 3}}, "methods: expected a name, or"),
     "no methods": ({"methods": []}, "methods: expected a list with at least one entry"),
     "a number for a network": ({"models": 3}, "models: expected names, got 3"),
@@ -37,3 +65,25 @@ def test_a_wrong_sweep_is_refused_with_a_message(case):
     changes, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         sweeps.small(**changes)
+
+
+BAD_WHEN_IT_RUNS = {
+    "an attack for a method": ({"methods": "fragile_utils.attacks:TopK"}, "expected .* to be a saliency method"),
+    "a method for an attack": ({"attacks": "fragile_utils.saliency:Gradient"}, "to be an attack, got Gradient"),
+    "no such function": ({"methods": "fragile_utils.attacks:Top"}, "methods: cannot import fragile_utils.attacks:Top"),
+    "not a function": ({"methods": "fragile_utils.attacks:LEVEL"}, "to be a function, got float"),
+    "no network": ({"models": "fragile_utils.attacks:TopK"}, "models: expected .* to return a torch.nn.Module"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_WHEN_IT_RUNS)
+def test_a_function_that_is_not_what_it_should_be_is_refused_when_the_sweep_runs(case, tmp_path):
+    changes, message = BAD_WHEN_IT_RUNS[case]
+    with pytest.raises(ValueError, match=message):
+        sweeps.run(sweeps.small(**changes), tmp_path)
+
+
+def test_a_module_that_is_not_there_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(ValueError, match="cannot find a file of the module no_such_module, for no_such_module:Top"):
+        sweeps.run(sweeps.small(methods="no_such_module:Top"), tmp_path)
+    assert list(tmp_path.iterdir()) == []

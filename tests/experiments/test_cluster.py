@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import sweeps
 
-from fragile_utils import experiments
 from fragile_utils.experiments import cluster
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'fragile_utils[cluster]'")
@@ -32,23 +31,23 @@ def address():
 def alone(tmp_path_factory):
     """The folder of a sweep that one process has computed."""
     folder = tmp_path_factory.mktemp("alone")
-    experiments.run(sweeps.small(), folder, shard_size=3)
+    sweeps.run(sweeps.small(), folder, shard_size=3)
     return folder
 
 
 def test_a_cluster_gives_the_table_of_one_process(address, alone, tmp_path):
-    state = experiments.run(sweeps.small(), tmp_path, shard_size=3, executor=cluster.Cluster(address))
+    state = sweeps.run(sweeps.small(), tmp_path, shard_size=3, executor=cluster.Cluster(address))
     assert state.to_do == []
     same(tmp_path, alone)
 
 
 def test_a_cluster_goes_on_where_a_process_stopped(address, alone, tmp_path):
-    experiments.run(sweeps.small(), tmp_path, shard_size=3)
+    sweeps.run(sweeps.small(), tmp_path, shard_size=3)
     files = sorted((tmp_path / "shards").iterdir())
     kept = [path.stat().st_mtime_ns for path in files[5:]]
     for path in files[:5]:
         path.unlink()
-    experiments.run(sweeps.small(), tmp_path, executor=cluster.Cluster(address))
+    sweeps.run(sweeps.small(), tmp_path, executor=cluster.Cluster(address))
     assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "shards").iterdir())[5:]] == kept
     same(tmp_path, alone)
 
@@ -56,14 +55,14 @@ def test_a_cluster_goes_on_where_a_process_stopped(address, alone, tmp_path):
 def test_an_error_of_a_worker_is_that_of_the_sweep(address, tmp_path):
     sweep = sweeps.small(models="sweeps:plain_network")  # for which there is no mean image
     with pytest.raises(ValueError, match=r"baseline 'mean': expected a model with a models\.Normalize"):
-        experiments.run(sweep, tmp_path, executor=cluster.Cluster(address))
+        sweeps.run(sweep, tmp_path, executor=cluster.Cluster(address))
     with pytest.raises(ValueError, match=r"images: expected 41 that sweeps:network gets right, got 40"):
-        experiments.run(sweeps.small(images=41), tmp_path / "other", executor=cluster.Cluster(address))
+        sweeps.run(sweeps.small(images=41), tmp_path / "other", executor=cluster.Cluster(address))
 
 
 def test_nothing_is_started_where_nothing_is_to_do(alone, monkeypatch):
     monkeypatch.setattr(distributed, "LocalCluster", lambda **_: pytest.fail("a cluster was started"))
-    assert experiments.run(sweeps.small(), alone, executor=cluster.Cluster("local:4")).to_do == []
+    assert sweeps.run(sweeps.small(), alone, executor=cluster.Cluster("local:4")).to_do == []
 
 
 @pytest.mark.parametrize("scheduler", ["", "host", "local", "local:", "local:x", "8786"])
@@ -73,7 +72,7 @@ def test_what_is_no_address_is_refused(scheduler):
 
 
 def test_wrong_numbers_are_refused():
-    with pytest.raises(ValueError, match=r"scheduler: local:N: expected a whole number at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"scheduler: local:N: expected a whole number from 1 to 256, got 0"):
         cluster.Cluster("local:0")
     with pytest.raises(ValueError, match="batch_size: expected a whole number"):
         cluster.Cluster("local:1", batch_size=0)
@@ -82,7 +81,7 @@ def test_wrong_numbers_are_refused():
 def test_a_scheduler_that_does_not_answer_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "CONNECT", 0.2)
     with pytest.raises(ValueError, match=r"scheduler: nobody answers at tcp://127\.0\.0\.1:9"):
-        experiments.run(sweeps.small(), tmp_path, executor=cluster.Cluster("tcp://127.0.0.1:9"))
+        sweeps.run(sweeps.small(), tmp_path, executor=cluster.Cluster("tcp://127.0.0.1:9"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -96,7 +95,7 @@ def test_without_dask_it_says_what_to_install(tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ValueError, match=r"pip install 'fragile_utils\[cluster\]'"):
-        experiments.run(sweeps.small(), tmp_path, executor=cluster.Cluster("local:2"))
+        sweeps.run(sweeps.small(), tmp_path, executor=cluster.Cluster("local:2"))
 
 
 # --- Processes -------------------------------------------------------------------------------------------------------
@@ -112,7 +111,9 @@ def importable(monkeypatch):
 def test_four_processes_give_the_table_of_one(importable, alone, tmp_path, fragile):
     config = tmp_path / "sweep.json"
     config.write_text(json.dumps(sweeps.small().to_dict()))
-    status, out, err = fragile("sweep", config, "--out", tmp_path / "four", "--shard-size", 3, "--scheduler", "local:4")
+    status, out, err = fragile(
+        *("sweep", config, "--allow-code", "--out", tmp_path / "four", "--shard-size", 3, "--scheduler", "local:4")
+    )
     assert (status, err) == (0, "")
     assert "24 of 24 shards done" in out
     same(tmp_path / "four", alone)
@@ -121,7 +122,7 @@ def test_four_processes_give_the_table_of_one(importable, alone, tmp_path, fragi
 @pytest.mark.slow
 def test_a_worker_that_is_killed_costs_no_row(importable, tmp_path):
     sweep = sweeps.small(images=24, methods="gradient", steps=100)
-    experiments.run(sweep, tmp_path / "alone", shard_size=3)
+    sweeps.run(sweep, tmp_path / "alone", shard_size=3)
     executor = cluster.Cluster("local:2")
     killed = []
 
@@ -135,7 +136,7 @@ def test_a_worker_that_is_killed_costs_no_row(importable, tmp_path):
 
     murderer = threading.Thread(target=kill_workers)
     murderer.start()
-    state = experiments.run(sweep, tmp_path / "killed", shard_size=3, executor=executor)
+    state = sweeps.run(sweep, tmp_path / "killed", shard_size=3, executor=executor)
     murderer.join()
     assert len(set(killed)) == 3
     assert (len(state.done), state.to_do) == (32, [])

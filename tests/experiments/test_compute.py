@@ -17,7 +17,7 @@ from fragile_utils.models.surrogate import choose_beta
 def test_the_rows_are_those_of_attacks_run(finished):
     _, table = experiments.results(finished)
     plan = experiments.SweepFolder.load(finished)
-    model, batch = plan.subjects[0].load(plan.sweep, "cpu")
+    model, batch = plan.subjects[0].load(sweeps.parts(plan.sweep), "cpu")
     method = saliency.IntegratedGradients(3)
     for attack, name in ((attacks.TopK(15), "topk"), (attacks.RandomSign(), "random-sign")):
         given = (attack, model, batch.images, batch.labels, method)
@@ -36,9 +36,9 @@ def test_the_rows_are_those_of_attacks_run(finished):
 
 def test_the_surrogate_does_not_depend_on_the_batch(tmp_path, monkeypatch):
     sweep = sweeps.small(models="sweeps:plain_network", methods="gradient", attacks="topk")
-    experiments.run(sweep, tmp_path, shard_size=7)
+    sweeps.run(sweep, tmp_path, shard_size=7)
     (subject,) = experiments.SweepFolder.load(tmp_path).subjects
-    model, batch = subject.load(sweep, "cpu")
+    model, batch = subject.load(sweeps.parts(sweep), "cpu")
     assert subject.beta == choose_beta(model, batch.images)
 
     def refuse(*_):
@@ -46,7 +46,7 @@ def test_the_surrogate_does_not_depend_on_the_batch(tmp_path, monkeypatch):
 
     monkeypatch.setattr(algorithm, "choose_beta", refuse)
     files(tmp_path)[0].unlink()
-    experiments.run(sweep, tmp_path)
+    sweeps.run(sweep, tmp_path)
 
 
 def test_every_file_says_on_what_and_how_long_it_was_computed(finished):
@@ -82,7 +82,7 @@ def test_short_memory_halves_the_batch_and_the_sweep_goes_on(refuse, finished, t
 
     monkeypatch.setattr(attacks, "run", limited)
     with caplog.at_level(logging.WARNING):
-        experiments.run(sweeps.small(), tmp_path, shard_size=3)
+        sweeps.run(sweeps.small(), tmp_path, shard_size=3)
     assert caplog.messages == ["integrated-gradients: out of memory; from here on 1 images at a time"]
     assert sizes == [3, 3, 1] * 4 + [3] + [1] * 28
     a, b = sweeps.rows(tmp_path), sweeps.rows(finished)
@@ -95,7 +95,7 @@ def test_short_memory_halves_the_batch_and_the_sweep_goes_on(refuse, finished, t
 def test_memory_too_short_for_one_image_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(attacks, "run", lambda *_, **__: refuse_cuda())
     with pytest.raises(ValueError, match=r"out of memory with one image at a time: CUDA out of memory"):
-        experiments.run(sweeps.small(), tmp_path)
+        sweeps.run(sweeps.small(), tmp_path)
 
 
 def test_other_errors_are_no_lack_of_memory(tmp_path, monkeypatch):
@@ -104,4 +104,4 @@ def test_other_errors_are_no_lack_of_memory(tmp_path, monkeypatch):
 
     monkeypatch.setattr(attacks, "run", broken)
     with pytest.raises(RuntimeError, match="expected scalar type Float"):
-        experiments.run(sweeps.small(), tmp_path)
+        sweeps.run(sweeps.small(), tmp_path)

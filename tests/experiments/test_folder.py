@@ -13,21 +13,21 @@ from fragile_utils import experiments
 
 def test_a_folder_with_other_settings_is_refused_by_name(finished):
     with pytest.raises(ValueError, match=r"begun with other settings: steps 3 \(now 4\); k 20 \(now 10\); choose"):
-        experiments.run(sweeps.small(steps=4, k=10), finished)
+        sweeps.run(sweeps.small(steps=4, k=10), finished)
     with pytest.raises(ValueError, match=r"begun with other settings: shard_size 3 \(now 4\)"):
-        experiments.run(sweeps.small(), finished, shard_size=4)
+        sweeps.run(sweeps.small(), finished, shard_size=4)
 
 
 def test_settings_without_results_may_be_corrected(tmp_path):
     with pytest.raises(ValueError, match="k: expected a whole number from 1 to 256, got 1000"):
-        experiments.run(sweeps.small(k=1000), tmp_path)
-    assert experiments.run(sweeps.small(), tmp_path).to_do == []
+        sweeps.run(sweeps.small(k=1000), tmp_path)
+    assert sweeps.run(sweeps.small(), tmp_path).to_do == []
     assert experiments.status(tmp_path).plan.sweep == sweeps.small()
 
 
 def test_a_remark_is_no_other_setting(finished):
     before = [path.stat().st_mtime_ns for path in files(finished)]
-    assert experiments.run(sweeps.small(about="a remark"), finished).to_do == []
+    assert sweeps.run(sweeps.small(about="a remark"), finished).to_do == []
     assert [path.stat().st_mtime_ns for path in files(finished)] == before
 
 
@@ -37,7 +37,7 @@ def test_a_remark_is_no_other_setting(finished):
 def test_settings_that_are_none_are_refused(text, message, tmp_path):
     (tmp_path / "settings.json").write_text(text)
     with pytest.raises(ValueError, match=message):
-        experiments.run(sweeps.small(), tmp_path)
+        sweeps.run(sweeps.small(), tmp_path)
     with pytest.raises(ValueError, match=r"expected the folder of a sweep, with settings\.json"):
         experiments.status(tmp_path / "none")
 
@@ -45,7 +45,7 @@ def test_settings_that_are_none_are_refused(text, message, tmp_path):
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="folder: expected a folder, got the file"):
-        experiments.run(sweeps.small(), tmp_path / "file")
+        sweeps.run(sweeps.small(), tmp_path / "file")
 
 
 # --- Damage ----------------------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ def test_damaged_shards_are_reported_left_out_and_computed_again(finished, tmp_p
     assert len(table) == 8 * 7 - 3 - 3 - 1
 
     with caplog.at_level(logging.WARNING):
-        experiments.run(sweeps.small(), folder)
+        sweeps.run(sweeps.small(), folder)
     assert [f"{cut.name} is damaged and computed again: it cannot be read" in text for text in caplog.messages] == [
         True,
         False,
@@ -83,7 +83,7 @@ def test_damaged_shards_are_reported_left_out_and_computed_again(finished, tmp_p
 
 
 def test_a_shard_of_another_sweep_is_damaged(finished, tmp_path):
-    experiments.run(sweeps.small(steps=1), tmp_path, shard_size=3)
+    sweeps.run(sweeps.small(steps=1), tmp_path, shard_size=3)
     files(tmp_path)[0].write_bytes((finished / "shards" / files(tmp_path)[0].name).read_bytes())
     assert list(experiments.status(tmp_path).damaged.values()) == ["it belongs to another sweep"]
 

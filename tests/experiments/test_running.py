@@ -38,8 +38,8 @@ def test_there_is_one_row_for_each_image_and_cell(finished):
 @pytest.mark.parametrize("changes", [{"attacks": "random-sign"}, {"random_start": True, "steps": 1}], ids=str)
 def test_rows_do_not_depend_on_shards_and_batches(changes, tmp_path):
     sweep = sweeps.small(**changes, methods="gradient", budgets=16)
-    experiments.run(sweep, tmp_path / "a", shard_size=7)
-    experiments.run(sweep, tmp_path / "b", shard_size=4, executor=experiments.InProcess(batch_size=3))
+    sweeps.run(sweep, tmp_path / "a", shard_size=7)
+    sweeps.run(sweep, tmp_path / "b", shard_size=4, executor=experiments.InProcess(batch_size=3))
     a, b = sweeps.rows(tmp_path / "a"), sweeps.rows(tmp_path / "b")
     pd.testing.assert_frame_equal(a, b, check_exact=False, rtol=1e-4, atol=1e-5)
 
@@ -53,7 +53,7 @@ def test_several_networks_and_data_sets(tmp_path):
         attacks="random-sign",
         budgets=8,
     )
-    experiments.run(sweep, tmp_path)
+    sweeps.run(sweep, tmp_path)
     table = sweeps.rows(tmp_path)
     assert table[["model", "data", "index"]].apply(tuple, axis=1).tolist() == [
         (model, source, i) for model in sweep.models for source in sweep.data for i in (0, 1)
@@ -61,7 +61,7 @@ def test_several_networks_and_data_sets(tmp_path):
 
 
 def test_progress_is_shown_when_asked(finished, tmp_path, capsys):
-    experiments.run(sweeps.small(methods="gradient"), tmp_path, progress=True)
+    sweeps.run(sweeps.small(methods="gradient"), tmp_path, progress=True)
     assert "4/4 shards" in capsys.readouterr().err
     assert whole_files.UNFINISHED not in {path.suffix for path in files(tmp_path)}
 
@@ -71,7 +71,7 @@ def test_progress_is_shown_when_asked(finished, tmp_path, capsys):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_sweep_and_not_only_an_attack(number, finished, tmp_path, monkeypatch):
-    calls, evaluate = itertools.count(), attacks.Problem.evaluate
+    calls, evaluate = itertools.count(), attacks.MapProblem.evaluate
 
     def interrupted(problem, x):
         if next(calls) == 16:  # in the middle of an attack of three steps
@@ -79,12 +79,12 @@ def test_a_signal_ends_the_sweep_and_not_only_an_attack(number, finished, tmp_pa
         return evaluate(problem, x)
 
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(attacks.Problem, "evaluate", interrupted)
+    monkeypatch.setattr(attacks.MapProblem, "evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        experiments.run(sweeps.small(), tmp_path, shard_size=3)
+        sweeps.run(sweeps.small(), tmp_path, shard_size=3)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     assert 0 < len(experiments.status(tmp_path).done) < 24
-    experiments.run(sweeps.small(), tmp_path)
+    sweeps.run(sweeps.small(), tmp_path)
     same(sweeps.rows(tmp_path), sweeps.rows(finished))
 
 
@@ -97,10 +97,10 @@ def test_a_full_disk_ends_the_sweep_with_a_message_and_it_goes_on_when_there_is_
 
     monkeypatch.setattr(os, "fsync", sometimes_full)
     with pytest.raises(ValueError, match=rf"cannot write {tmp_path}.*: No space left on device"):
-        experiments.run(sweeps.small(), tmp_path, shard_size=3)
+        sweeps.run(sweeps.small(), tmp_path, shard_size=3)
     monkeypatch.undo()
     assert len(experiments.status(tmp_path).done) == len(files(tmp_path)) == 5
-    experiments.run(sweeps.small(), tmp_path)
+    sweeps.run(sweeps.small(), tmp_path)
     same(sweeps.rows(tmp_path), sweeps.rows(finished))
 
 
@@ -128,9 +128,9 @@ def killed_at_random(kills, fork, tmp_path, steps):
     Where a sweep reaches its end between two kills, it is compared too, and the kills go on with another.
     """
     sweep = sweeps.small(images=24, methods="gradient", steps=steps)
-    fork(sweeps.run, sweep, tmp_path / "warm", 24).join()  # the server's imports
+    fork(sweeps.run_alone, sweep, tmp_path / "warm", 24).join()  # the server's imports
     began = time.perf_counter()
-    process = fork(sweeps.run, sweep, tmp_path / "undisturbed", 3)
+    process = fork(sweeps.run_alone, sweep, tmp_path / "undisturbed", 3)
     while not (tmp_path / "undisturbed" / "shards").exists():
         time.sleep(0.005)
     start = time.perf_counter() - began  # until there is something to lose
@@ -146,7 +146,7 @@ def killed_at_random(kills, fork, tmp_path, steps):
     folders, found = [tmp_path / "disturbed_0"], []
     while True:
         folder = folders[-1]
-        before, process = finished(folder), fork(sweeps.run, sweep, folder, 3)
+        before, process = finished(folder), fork(sweeps.run_alone, sweep, folder, 3)
         if len(found) == kills:  # undisturbed from here
             process.join()
         elif moments.random() < 0.2:  # while it starts
@@ -187,16 +187,16 @@ def test_a_sweep_killed_between_writing_and_renaming_loses_that_shard_only(fork,
     state = experiments.status(tmp_path)
     assert (len(state.done), len(state.damaged)) == (4, 0)
     assert len([path for path in files(tmp_path) if path.name.endswith(".part")]) == 1
-    experiments.run(sweeps.small(), tmp_path)
+    sweeps.run(sweeps.small(), tmp_path)
     same(sweeps.rows(tmp_path), sweeps.rows(finished))
 
 
 def test_a_disk_that_takes_no_more_is_reported(fork, finished, tmp_path):
-    experiments.run(sweeps.small(), tmp_path / "sweep", shard_size=3)
+    sweeps.run(sweeps.small(), tmp_path / "sweep", shard_size=3)
     files(tmp_path / "sweep")[0].unlink()
     process = fork(sweeps.run_on_a_small_disk, sweeps.small(), tmp_path / "sweep", tmp_path / "said")
     process.join()
     assert "File too large" in (tmp_path / "said").read_text()
     assert len(files(tmp_path / "sweep")) == 23
-    experiments.run(sweeps.small(), tmp_path / "sweep")
+    sweeps.run(sweeps.small(), tmp_path / "sweep")
     same(sweeps.rows(tmp_path / "sweep"), sweeps.rows(finished))

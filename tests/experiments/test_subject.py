@@ -10,16 +10,16 @@ from fragile_utils import data, experiments
 
 def test_the_images_are_those_the_network_gets_right_evenly_spread():
     sweep = sweeps.small(data="sweeps:images", images=4)
-    subject = experiments.Subject.choose(sweep, *sweep.subjects[0])
+    subject = experiments.Subject.choose(sweeps.parts(sweep), *sweep.subjects[0])
     right = [i for i in range(sweeps.COUNT) if i % 2]  # the others are labelled wrong
     assert (subject.read, subject.right) == (sweeps.COUNT, len(right))
     assert subject.rows == tuple(right[i] for i in (0, 1, 3, 4))
     assert subject.names == tuple(f"{i}.png" for i in subject.rows)
-    model, batch = subject.load(sweep, "cpu")
+    model, batch = subject.load(sweeps.parts(sweep), "cpu")
     assert torch.equal(data.predict(model, batch.images), torch.tensor(subject.labels))
     assert torch.equal(batch.images, sweeps.images(None, "crop", None).images[list(subject.rows)])
     everything = sweeps.small(data="sweeps:images", images=None, candidates=7)
-    assert experiments.Subject.choose(everything, *everything.subjects[0]).rows == (1, 3, 5)
+    assert experiments.Subject.choose(sweeps.parts(everything), *everything.subjects[0]).rows == (1, 3, 5)
 
 
 def test_images_without_labels_are_explained_as_predicted(finished):
@@ -32,30 +32,30 @@ def test_images_without_labels_are_explained_as_predicted(finished):
 def test_too_few_right_images_are_an_error(tmp_path):
     sweep = sweeps.small(data="sweeps:images", images=7)
     with pytest.raises(ValueError, match="images: expected 7 that sweeps:network gets right, got 6 of the 12 read"):
-        experiments.run(sweep, tmp_path)
+        sweeps.run(sweep, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_images_of_other_classes_are_refused(tmp_path):
     with pytest.raises(ValueError, match="data: cifar10-samples has other classes than squeezenet"):
-        experiments.run(sweeps.small(models="squeezenet", data="cifar10-samples"), tmp_path)
+        sweeps.run(sweeps.small(models="squeezenet", data="cifar10-samples"), tmp_path)
 
 
 def test_a_network_in_training_mode_is_refused(tmp_path):
     with pytest.raises(ValueError, match="expected evaluation mode"):
-        experiments.run(sweeps.small(models="sweeps:training_network"), tmp_path)
+        sweeps.run(sweeps.small(models="sweeps:training_network"), tmp_path)
 
 
 def test_another_network_under_the_same_name_is_refused(forget, tmp_path, monkeypatch):
     network = sweeps.plain_network()
     network.last.bias.data += 1e-6
     sweep = sweeps.small(models="sweeps:plain_network", methods="gradient")
-    experiments.run(sweep, tmp_path)
+    sweeps.run(sweep, tmp_path)
     files(tmp_path)[0].unlink()
     monkeypatch.setattr(sweeps, "plain_network", lambda: network)
     forget()
     with pytest.raises(ValueError, match="plain_network has other parameters than when the sweep began"):
-        experiments.run(sweep, tmp_path)
+        sweeps.run(sweep, tmp_path)
 
 
 @pytest.mark.parametrize("change", ["pixels", "names", "fewer"])
@@ -68,9 +68,9 @@ def test_other_images_under_the_same_name_are_refused(change, forget, tmp_path, 
         names = (*names[1:], names[0])
     other = data.Batch(pixels, right.labels, right.classes, names)[: 11 if change == "fewer" else None]
     sweep = sweeps.small(data="sweeps:images", images=3)
-    experiments.run(sweep, tmp_path)
+    sweeps.run(sweep, tmp_path)
     files(tmp_path)[0].unlink()
     monkeypatch.setattr(sweeps, "images", lambda **_: other)
     forget()
     with pytest.raises(ValueError, match="sweeps:images has other images than when the sweep began"):
-        experiments.run(sweep, tmp_path)
+        sweeps.run(sweep, tmp_path)

@@ -57,17 +57,21 @@ def test_a_sweep_goes_to_json_and_back_unchanged(fields):
 def test_the_parts_become_what_attacks_run_takes():
     smooth = {"name": "smoothgrad", "method": {"name": "integrated-gradients", "steps": 5}, "samples": 2}
     sweep = sweeps.small(methods=["deeplift", smooth], attacks=["topk", {"name": "topk", "k": 3}], k=9)
-    assert [sweep.method(choice) for choice in sweep.methods] == [
+    parts = experiments.Parts(sweep)
+    assert [parts.method(choice) for choice in sweep.methods] == [
         saliency.DeepLift(),
         saliency.SmoothGrad(saliency.IntegratedGradients(5), samples=2),
     ]
-    assert [sweep.attack(choice, None) for choice in sweep.attacks] == [attacks.TopK(9), attacks.TopK(3)]
+    assert [parts.attack(choice, torch.rand(2, 3, 8, 8)) for choice in sweep.attacks] == [
+        attacks.TopK(9),
+        attacks.TopK(3),
+    ]
     assert list(sweep.labels("attacks")) == ["topk", "topk(k=3)"]
     targeted = sweeps.small(attacks={"name": "targeted", "region": [0, 1, 2, 4]})
-    region = targeted.attack(targeted.attacks[0], torch.rand(2, 3, 8, 8)).region
+    region = experiments.Parts(targeted).attack(targeted.attacks[0], torch.rand(2, 3, 8, 8)).region
     assert region.nonzero().tolist() == [[r, c] for r in (0, 1) for c in (1, 2, 3)]
     superpixel = sweeps.small(attacks={"name": "targeted", "region": [4, 5]})
-    region = superpixel.attack(superpixel.attacks[0], torch.rand(2, 3, 8, 8)).region
+    region = experiments.Parts(superpixel).attack(superpixel.attacks[0], torch.rand(2, 3, 8, 8)).region
     assert region.shape == (2, 8, 8)
     assert region[:, 4, 5].all()
 

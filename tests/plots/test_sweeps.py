@@ -13,7 +13,7 @@ from fragile_utils.plots import sweeps as figures
 def folder(tmp_path_factory):
     """The folder of a finished sweep."""
     folder = tmp_path_factory.mktemp("finished")
-    experiments.run(sweeps.small(about="a small sweep"), folder, shard_size=4)
+    sweeps.run(sweeps.small(about="a small sweep"), folder, shard_size=4)
     return folder
 
 

@@ -1,0 +1,69 @@
+"""What the names of a sweep stand for: its networks, images, methods and attacks. They are made when it runs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from fragile_utils import attacks, data, models, saliency
+from fragile_utils._base import checks
+from fragile_utils.attacks import regions
+from fragile_utils.experiments.choice import Choice, call, named
+from fragile_utils.experiments.code import Code, is_function
+from fragile_utils.experiments.sweep import Sweep, target
+
+# From a name to a reader with the arguments of `data.load`.
+DATA: dict[str, Callable[..., data.Batch]] = {
+    "imagenet": lambda *, size, fit, limit: data.imagenet_folder(size=size or data.IMAGENET_SIZE, fit=fit, limit=limit),
+    "cifar10-train": lambda *, size, fit, limit: data.cifar10("train", limit=limit),
+    "cifar10-test": lambda *, size, fit, limit: data.cifar10("test", limit=limit),
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A sweep that runs: it makes what its names stand for.
+
+    Parameters
+    ----------
+    sweep : Sweep
+    code : Code
+        The functions of the reader's own that may be imported and called; by default none.
+    """
+
+    sweep: Sweep
+    code: Code = Code()  # noqa: RUF009 - a frozen value
+
+    def method(self, choice: Choice) -> saliency.Method:
+        """Return the method that a choice describes."""
+        method = choice.build(saliency.METHODS, "methods", self.code)
+        if not isinstance(method, saliency.Method):
+            raise ValueError(f"methods: expected {choice} to be a saliency method, got {type(method).__name__}")
+        return method
+
+    def attack(self, choice: Choice, images: Tensor) -> attacks.Attack:
+        """Return the attack that a choice describes, on these images (N, 3, H, W)."""
+        if choice.name == "targeted":
+            return attacks.Targeted(regions.masks(target(choice), images))
+        attack = choice.build(attacks.ATTACKS, "attacks", self.code, **self.sweep.defaults(choice))
+        if not isinstance(attack, attacks.Attack):
+            raise ValueError(f"attacks: expected {choice} to be an attack, got {type(attack).__name__}")
+        return attack
+
+    def read(self, source: str, size: int | None) -> data.Batch:
+        """Return the images of a data set of the sweep, brought to `size` unless the sweep has its own."""
+        wanted = self.sweep
+        how = {"size": size if wanted.size is None else wanted.size, "fit": wanted.fit, "limit": wanted.candidates}
+        if source not in DATA and not is_function(source):
+            return data.load(source, **how)
+        batch = call(named(source, DATA, "data", self.code), f"data: {source}", **how)
+        if not isinstance(batch, data.Batch):
+            raise ValueError(f"data: expected {source} to return a data.Batch, got {type(batch).__name__}")
+        return batch
+
+    def network(self, name: str) -> nn.Module:
+        """Return a network of the sweep, its parameters frozen."""
+        network = call(named(name, models.MODELS, "models", self.code), f"models: {name}")
+        if not isinstance(network, nn.Module):
+            raise ValueError(f"models: expected {name} to return a torch.nn.Module, got {type(network).__name__}")
+        return checks.evaluation_mode(network).requires_grad_(False)

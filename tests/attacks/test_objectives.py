@@ -31,7 +31,7 @@ def test_random_sign_moves_every_value_by_eps_with_even_odds(tiny, tiny_batch):
     assert len(change) > 12
     torch.testing.assert_close(change.abs(), torch.full_like(change, 8 / 255), atol=1e-6, rtol=0)
     assert (change > 0).double().mean().item() == pytest.approx(0.5, abs=0.02)
-    assert result.steps == 1
+    assert result.settings.steps == 1
 
 
 # --- Mass centre and target ------------------------------------------------------------------------------------------

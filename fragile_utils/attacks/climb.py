@@ -37,11 +37,12 @@ def climb(problem: Problem, settings: Settings, best: "Best", progress: bool | C
             if p == 1:
                 best.directed = (direction != 0).flatten(1).any(dim=1)
             x = problem.clip(x + settings.step_size * direction)
-            curve.append(torch.full_like(best.before.dissimilarity, torch.nan))
+            measured = torch.full_like(best.before.dissimilarity, torch.nan)
             if p % settings.measure_every == 0 or p == steps:
                 found, allowed = problem.evaluate(x)
-                curve[-1].index_copy_(0, rows, found.dissimilarity)
+                measured.index_copy_(0, rows, found.dissimilarity)
                 best.update(p, rows, found, allowed)
+            curve.append(measured)
             if callable(progress):
                 progress(p)
             if settings.patience is not None and p % CHECK_EVERY == 0 and p < steps:

@@ -241,7 +241,7 @@ def test_a_model_that_takes_other_steps_on_the_reference_is_refused():
             return x.relu() if self.calls % 2 else x.tanh()
 
     images, targets = batch()
-    with pytest.raises(ValueError, match="same steps|autograd finds another value"):
+    with pytest.raises(ValueError, match=r"same steps|autograd finds another value"):
         run(Fickle().eval(), images, targets % 3, Rescale())
 
 

@@ -11,6 +11,7 @@ from numbers import Real
 from typing import Any
 
 LARGEST = 2**53  # the largest whole number that every reader of JSON takes for the same
+MOST_DIGITS = 100  # of a whole number
 DEEPEST = 20  # objects and lists within each other
 LONGEST = 80  # characters of a value that an error shows
 
@@ -21,8 +22,8 @@ def parse(text: str) -> Any:
     Raises
     ------
     ValueError
-        If it is no JSON, an object has a key twice, a number is not finite or larger than `LARGEST`, something is
-        nested more than `DEEPEST` deep, or a text is no Unicode.
+        If it is no JSON, an object has a key twice, a number is not finite or has more than `MOST_DIGITS` digits,
+        something is nested more than `DEEPEST` deep, or a text is no Unicode.
     """
     hooks = {"object_pairs_hook": _object, "parse_int": _whole, "parse_float": _finite, "parse_constant": _constant}
     try:
@@ -128,8 +129,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _whole(digits: str) -> int:
-    if len(digits) > len(str(LARGEST)) + 1 or abs(int(digits)) > LARGEST:
-        raise ValueError(f"expected numbers up to {LARGEST}, got one of {len(digits.lstrip('-')):,} digits")
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"expected numbers of at most {MOST_DIGITS} digits, got one of {len(digits.lstrip('-')):,}")
     return int(digits)
 
 
@@ -146,16 +147,15 @@ def _constant(name: str) -> None:
 def _check_parts(value: Any) -> None:
     """Refuse what is nested too deep, and text that is no Unicode; without recursion."""
     level = [value]
-    for _ in range(DEEPEST + 1):
+    for depth in range(DEEPEST + 1):
         inside = []
         for part in level:
             if isinstance(part, str) and not part.isascii() and any("\ud800" <= c <= "\udfff" for c in part):
                 raise ValueError(f"expected Unicode text, got {ascii(part)[:LONGEST]}")
+            if isinstance(part, (dict, list)) and depth == DEEPEST:
+                raise ValueError(_TOO_DEEP)
             if isinstance(part, dict):
                 inside += [*part, *part.values()]
             elif isinstance(part, list):
                 inside += part
         level = inside
-        if not level:
-            return
-    raise ValueError(_TOO_DEEP)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from fragile_utils import attacks, data, experiments
 from fragile_utils._base import checks, schema
-from fragile_utils._base.files import write_bytes
+from fragile_utils._base.files import make_folder, write_bytes
 
 LARGEST = {"steps": 10**6, "patience": 10**6, "shard_size": 10**6, "batch_size": 10**6, "images": 10**8}
 LONGEST_STEM = 200  # bytes of an image's name in that of its picture
@@ -90,7 +90,9 @@ def whole(text: str) -> int:
 
 
 def batches(options: argparse.Namespace, batch: data.Batch) -> Iterator[tuple[int, data.Batch]]:
-    """Yield `--batch-size` images at a time, with the number of the first."""
+    """Yield `--batch-size` images at a time, with the number of the first; where pictures go is made before."""
+    if options.out is not None:
+        make_folder(options.out)
     for start in range(0, len(batch), options.batch_size):
         yield start, batch[start : start + options.batch_size]
 

@@ -55,5 +55,5 @@ def attempt(action: Callable[[], str]) -> str:
     """Return what `action` says, or why it cannot."""
     try:
         return action()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return f"missing: {error}"

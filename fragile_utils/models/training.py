@@ -230,6 +230,10 @@ def augment(images: Tensor, shift: int, flip: bool, generator: torch.Generator) 
     return images.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+_DAMAGED = (RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError, pickle.UnpicklingError)
+_REMOVE = "expected a checkpoint of a training; remove it to start again"
+
+
 class _Run:
     """A training in progress: the network, the optimiser and the images."""
 
@@ -305,15 +309,21 @@ class _Run:
         try:
             state = torch.load(path, map_location=self.images.device, weights_only=True)
             found = Training.from_json(state["settings"])
-        except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-            raise ValueError(f"{path}: expected a checkpoint of a training; remove it to start again") from error
+            same = torch.equal(state["mean"], self.mean)
+        except OSError as error:
+            raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
+        except _DAMAGED as error:
+            raise ValueError(f"{path}: {_REMOVE}") from error
         if found != self.settings:
             raise ValueError(f"{path}: expected the checkpoint of {self.settings}, got one of {found}")
-        if not torch.equal(state["mean"], self.mean):
+        if not same:
             raise ValueError(f"{path}: expected a checkpoint on the same training images, got one on others")
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        return state["log"]
+        try:
+            self.network.load_state_dict(state["network"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            return [dict(row) for row in state["log"]]
+        except _DAMAGED as error:
+            raise ValueError(f"{path}: {_REMOVE}") from error
 
 
 def _half(values: Tensor) -> Tensor:

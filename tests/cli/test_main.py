@@ -1,8 +1,11 @@
 """The command itself: as a module, and called wrongly."""
 
 import errno
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from command_line import assert_refused
@@ -154,3 +157,46 @@ def test_paths_that_lead_nowhere_are_refused(case, fragile, tmp_path, monkeypatc
     assert_refused(outcome, message)
     assert len(outcome[2]) < 1100
     assert list(tmp_path.iterdir()) == []
+
+
+UNWRITABLE = {
+    "pictures": [
+        "attack",
+        "--model",
+        "cifar10",
+        "--data",
+        "cifar10-samples",
+        "--attack",
+        "random-sign",
+        "--out",
+        "out",
+    ],
+    "a report": ["report", "{folder}", "--out", "out"],
+    "collected results": ["report", "{folder}", "--collect", "out/rows"],
+}
+
+
+@pytest.mark.parametrize("case", UNWRITABLE)
+def test_a_place_that_cannot_be_written_to_is_one_clear_line(case, fragile, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def refuse(path, **_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)  # root may write anywhere
+    arguments = [argument.format(folder=folder) for argument in UNWRITABLE[case]]
+    status, _, err = fragile(*arguments)
+    assert status == 2
+    assert re.fullmatch(r"fragile: error: cannot write (to )?out.*: Permission denied\n", err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_that_may_not_be_read_is_one_clear_line(fragile, tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    outcome = fragile("attack", "--data", tmp_path / "photos")
+    assert_refused(outcome, f"fragile: error: cannot read {tmp_path}/photos: Permission denied\n")

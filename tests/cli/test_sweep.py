@@ -63,6 +63,23 @@ def test_a_network_of_ones_own_is_found_in_the_current_folder(fragile, tmp_path,
     assert fragile("sweep", "sweep.json", "--allow-code", "--out", "out")[0] == 0
 
 
+def test_the_current_folder_is_no_place_for_code_unless_it_is_allowed(fragile, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path])
+    (tmp_path / "my_other_networks.py").write_text("raise SystemExit(0)")
+    (tmp_path / "sweep.json").write_text(json.dumps(sweeps.small(models="my_other_networks:mine").to_dict()))
+    outcome = fragile("sweep", "sweep.json", "--out", "out")
+    assert_refused(
+        outcome,
+        "fragile: error: my_other_networks:mine is code of your own, which is imported only with allow_code=True "
+        "(on the command line --allow-code)\n",
+    )
+    assert str(tmp_path) not in sys.path
+    outcome = fragile("sweep", "sweep.json", "--allow-code", "--out", "out")
+    assert_refused(outcome, "models: cannot import my_other_networks:mine: SystemExit: 0")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_130_and_finished_shards_stay(number, fragile, config, tmp_path, monkeypatch):
     run, calls = attacks.run, []

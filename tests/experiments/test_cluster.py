@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 import sweeps
 
+from fragile_utils import experiments
 from fragile_utils.experiments import cluster
+from fragile_utils.experiments.code import Code
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'fragile_utils[cluster]'")
 
@@ -58,6 +60,19 @@ def test_an_error_of_a_worker_is_that_of_the_sweep(address, tmp_path):
         sweeps.run(sweep, tmp_path, executor=cluster.Cluster(address))
     with pytest.raises(ValueError, match=r"images: expected 41 that sweeps:network gets right, got 40"):
         sweeps.run(sweeps.small(images=41), tmp_path / "other", executor=cluster.Cluster(address))
+
+
+def test_a_worker_calls_only_what_the_sweep_may_from_the_same_file(address):
+    sweep = sweeps.small()
+    other = Code(tuple((name, "0" * 64) for name in sweep.functions))
+    with cluster.Cluster(address) as workers:
+        with pytest.raises(ValueError, match="models: sweeps:network is code of your own, which is imported only with"):
+            workers.choose(experiments.Parts(sweep), *sweep.subjects[0])
+        with pytest.raises(
+            ValueError, match="models: the file of sweeps:network is not the one that the sweep was begun"
+        ):
+            workers.choose(experiments.Parts(sweep, other), *sweep.subjects[0])
+        assert len(workers.choose(sweeps.parts(sweep), *sweep.subjects[0])) == 7
 
 
 def test_nothing_is_started_where_nothing_is_to_do(alone, monkeypatch):

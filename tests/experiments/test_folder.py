@@ -1,5 +1,6 @@
 """The folder of a sweep: begun with other settings, damaged, half done."""
 
+import json
 import logging
 
 import pytest
@@ -7,6 +8,7 @@ import sweeps
 from sweeps import files, same
 
 from fragile_utils import experiments
+from fragile_utils.experiments import _parquet
 
 # --- Other settings --------------------------------------------------------------------------------------------------
 
@@ -86,6 +88,130 @@ def test_a_shard_of_another_sweep_is_damaged(finished, tmp_path):
     sweeps.run(sweeps.small(steps=1), tmp_path, shard_size=3)
     files(tmp_path)[0].write_bytes((finished / "shards" / files(tmp_path)[0].name).read_bytes())
     assert list(experiments.status(tmp_path).damaged.values()) == ["it belongs to another sweep"]
+
+
+def test_a_folder_in_the_place_of_a_shard_stops_no_other(finished, tmp_path, caplog):
+    folder = tmp_path / "copy"
+    copy(finished, folder)
+    first, second, *_ = files(folder)
+    first.unlink()
+    first.mkdir()
+    second.unlink()
+    state = sweeps.run(sweeps.small(), folder)
+    assert caplog.messages == [f"{first} is left out: there is a folder in its place; remove it"]
+    assert (len(state.done), [*state.damaged.values()]) == (23, ["there is a folder in its place; remove it"])
+    assert [shard.name for shard in state.blocked] == [first.name]
+    first.rmdir()
+    sweeps.run(sweeps.small(), folder)
+    same(sweeps.rows(folder), sweeps.rows(finished))
+
+
+def test_a_shard_that_may_not_be_read_is_not_damaged(finished, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(_parquet.pq, "ParquetFile", refuse)  # root may read all
+    with pytest.raises(ValueError, match=rf"cannot read {files(finished)[0]}: Permission denied"):
+        experiments.status(finished)
+
+
+# --- Mangled settings ------------------------------------------------------------------------------------------------
+
+MANGLED = {
+    "a size in words": ({"shard_size": "x"}, "shard_size: expected a whole number at least 1, got 'x'"),
+    "shards of none": ({"shard_size": 0}, "shard_size: expected a whole number at least 1, got 0"),
+    "no subjects": ({"subjects": []}, "subjects: expected a list with at least one entry, got []"),
+    "subjects by name": ({"subjects": {}}, "subjects: expected a list with at least one entry, got {}"),
+    "too many subjects": ({"subjects": [{}, {}]}, "subjects: expected 1 entries, got 2"),
+    "half a subject": ({"subjects": [{"model": "x"}]}, "subjects[0]: expected data, beta, read, right, rows, labels, "),
+    "no sweep": ({"sweep": None}, "sweep: expected an object with its fields, got None"),
+    "another sweep": ({"sweep": {"models": "x"}}, "sweep: expected data, methods, attacks, budgets"),
+    "code in a list": ({"code": []}, "code: expected an object with its fields, got []"),
+    "code without a name": ({"code": {"os": ""}}, "code: expected package.module:function, got 'os'"),
+    "code without a file": ({"code": {"os:system": 3}}, "code: os:system: expected text, got 3"),
+}
+OF_A_SUBJECT = {
+    "model": (3, "expected text, got 3"),
+    "data": ("", "expected a name, got ''"),
+    "beta": ("8", "expected a number above 0, got '8'"),
+    "read": (0, "expected a whole number at least 1, got 0"),
+    "right": (10**30, "expected a whole number, at most 40, got 10"),
+    "rows": ([0, 1, 2, 3, 4, 5, 40], "expected a whole number, at most 39, got 40"),
+    "labels": ([0], "expected 7 entries, got 1"),
+    "names": (["a"] * 6 + [None], "expected text, got None"),
+    "pixels": (None, "expected text, got None"),
+    "parameters": ("x" * 5000, "expected at most 4,096 characters, got 5,000"),
+}
+
+
+@pytest.fixture
+def mangle(finished, tmp_path):
+    """Change settings, of the sweep or of its subject, and be refused in a line that names file and field."""
+
+    def change(message, subject=None, **changes):
+        settings = json.loads((finished / "settings.json").read_text())
+        settings["subjects"][0] |= subject or {}
+        settings |= changes
+        path = tmp_path / "settings.json"
+        path.write_text(json.dumps(settings))
+        for read in (experiments.status, experiments.results, lambda folder: sweeps.run(sweeps.small(), folder)):
+            with pytest.raises(ValueError, match="these are not the settings") as raised:
+                read(tmp_path)
+            assert str(raised.value).startswith(f"{path}: these are not the settings of a sweep: {message}")
+
+    return change
+
+
+@pytest.mark.parametrize("case", MANGLED)
+def test_mangled_settings_are_refused_by_file_and_field(case, mangle):
+    changes, message = MANGLED[case]
+    mangle(message, **changes)
+
+
+@pytest.mark.parametrize("field", OF_A_SUBJECT)
+def test_a_mangled_subject_is_refused_by_file_and_field(field, mangle):
+    value, message = OF_A_SUBJECT[field]
+    mangle(f"subjects[0]: {field}: {message}", {field: value})
+
+
+def test_a_subject_of_another_network_is_refused(mangle):
+    mangle("subjects[0]: expected sweeps:network on sweeps:many_images, got x on sweeps:many_images", {"model": "x"})
+
+
+def test_settings_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "settings.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"settings\.json: these are not the settings of a sweep: 'utf-8' codec"):
+        experiments.status(tmp_path)
+    (tmp_path / "folder" / "settings.json").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"cannot read .*settings\.json: Is a directory"):
+        experiments.status(tmp_path / "folder")
+
+
+# --- Large plans -----------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_of_too_many_shards_is_refused_before_it_is_made(finished, tmp_path):
+    message = (
+        r": expected at most 20 shards, got 24, of 3 images; a larger shard_size \(--shard-size\) makes fewer, and"
+    )
+    with pytest.raises(ValueError, match=f"{finished}{message}"):
+        experiments.status(finished, max_cells=20)
+    with pytest.raises(ValueError, match=f"{finished}{message}"):
+        experiments.results(finished, max_cells=20)
+    with pytest.raises(ValueError, match=f"{tmp_path}{message}"):
+        sweeps.run(sweeps.small(), tmp_path, shard_size=3, max_cells=20)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="expected at most 7 cells, got 8"):
+        sweeps.run(sweeps.small(), tmp_path, max_cells=7)
+
+
+def test_the_name_of_a_shard_is_one_of_a_file(tmp_path):
+    layers = [{"name": "grad-cam", "layer": "ü" * 150}, {"name": "grad-cam", "layer": "v" * 200}]
+    sweep = sweeps.small(methods=layers)
+    subject = experiments.Subject(*sweep.subjects[0], 1.0, 1, 1, (0,), (0,), ("a",), "0", "0")
+    names = {shard.name for shard in experiments.SweepFolder(sweep, tmp_path, 1, (subject,)).shards}
+    assert len(names) == 8
+    assert max(len(name.encode()) for name in names) < 220
 
 
 # --- What is said of it ----------------------------------------------------------------------------------------------

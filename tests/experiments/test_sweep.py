@@ -1,5 +1,8 @@
 """A sweep as a value."""
 
+import json
+import re
+
 import pytest
 import sweeps
 import torch
@@ -90,6 +93,23 @@ BAD = {
     "no images": ({"images": 0}, "images: expected a whole number"),
     "a negative seed": ({"seed": -1}, "seed: expected a whole number, 0 or above, got -1"),
     "no yes or no": ({"random_start": 1}, "random_start: expected true or false, got 1"),
+    "steps of 22 digits": (
+        {"steps": 10**21},
+        "steps: expected a whole number, at most 1000000, got 1000000000000000000",
+    ),
+    "a side without an end": ({"size": 10**9}, "size: expected a whole number, at most 4096, got 1000000000"),
+    "a seed without an end": ({"seed": 10**23}, "seed: expected a whole number, at most 9007199254740992, got 1000000"),
+    "a budget without an end": ({"budgets": [10**400]}, "budgets: expected a number above 0, got one of more than 30"),
+    "a long name": ({"data": "x" * 5000}, "data: expected at most 4,096 characters, got 5,000"),
+    "a null character": ({"data": "a\0"}, r"data: expected a name, got 'a\\x00'"),
+    "a list of lists": ({"models": [["squeezenet"]]}, r"models: expected names, got \['squeezenet'\]"),
+    "too many methods": ({"methods": ["gradient"] * 1001}, "methods: expected at most 1,000 entries, got 1,001"),
+    "a region with digits": (
+        {"attacks": {"name": "targeted", "region": [0, 0, 1, 10**30]}},
+        "attacks: targeted: region: expected a whole number, at most 9007199254740992, got 1",
+    ),
+    "a long remark": ({"about": "x" * 10_001}, "about: expected at most 10,000 characters, got 10,001"),
+    "a remark in numbers": ({"about": 3}, "about: expected text, got 3"),
     "another fit": ({"fit": "tile"}, "fit: expected 'crop' or 'stretch', got 'tile'"),
 }
 
@@ -103,9 +123,38 @@ def test_a_wrong_sweep_is_refused_with_a_message(case):
 
 def test_a_file_that_is_no_sweep_is_refused_by_name(tmp_path):
     path = tmp_path / "sweep.json"
-    for text, message in (("{", "no JSON"), ("[]", "expected an object"), ("{}", "expected models, data, methods")):
+    for text, message in (
+        ("{", "no JSON"),
+        ("[]", "expected an object"),
+        ("{}", "expected models, data, methods"),
+        ('{"k": 1, "k": 2}', "expected each key once, got 'k' twice"),
+        ("[" * 100_000, "expected objects and lists nested at most 20 deep"),
+        ('{"k": NaN}', "expected finite numbers, got NaN"),
+    ):
         path.write_text(text)
         with pytest.raises(ValueError, match=rf"sweep\.json: .*{message}"):
             experiments.Sweep.load(path)
     with pytest.raises(ValueError, match=r"cannot read .*none\.json: No such file"):
         experiments.Sweep.load(tmp_path / "none.json")
+
+
+def test_a_grid_without_an_end_is_refused_with_its_size(tmp_path):
+    methods = [{"name": "lrp", "epsilon": (i + 1) / 1000} for i in range(300)]
+    ks = [{"name": "topk", "k": i + 1} for i in range(6)]
+    large = sweeps.SMALL | {
+        "methods": methods,
+        "attacks": ks,
+        "budgets": [(i + 1) / 2 for i in range(100)],
+        "steps": 300,
+    }
+    message = (
+        "sweep: expected at most 10,000 cells, got 180,000 (1 networks x 1 data sets x 300 methods x 6 attacks x 100 "
+        "budgets), about 54,000,000 steps for each image; max_cells (on the command line --max-cells) allows more"
+    )
+    (tmp_path / "sweep.json").write_text(json.dumps(large))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        experiments.Sweep.load(tmp_path / "sweep.json")
+    sweep = experiments.Sweep.load(tmp_path / "sweep.json", max_cells=180_000)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        sweeps.run(sweep, tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()

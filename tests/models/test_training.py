@@ -172,7 +172,9 @@ def test_bad_settings_are_refused(changes, message):
         Training(**changes)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"depth": 3}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"depth": 3}', '{"width": 4, "width": 8}', "[" * 100_000, '{"seed": NaN}', '{"seed": 1e999}']
+)
 def test_what_is_not_json_of_settings_is_refused(text):
     with pytest.raises(ValueError, match="training: expected"):
         Training.from_json(text)
@@ -187,3 +189,39 @@ def test_bad_images_and_labels_are_refused(noise):
     wrong = data.Batch(noise.images, noise.labels + 1)
     with pytest.raises(ValueError, match="learnt: labels: expected classes from 0 to 9, got 10"):
         training.train(TINY, wrong, noise)
+
+
+DAMAGED = {
+    "no file of PyTorch": b"PK\x03\x04",
+    "another value": 3,
+    "other settings": {"settings": 3, "mean": torch.zeros(1)},
+    "no mean": {"settings": TINY.to_json(), "mean": None},
+    "no network": {"settings": TINY.to_json(), "network": {}, "optimiser": {}, "log": []},
+    "no state": {"settings": TINY.to_json(), "network": None},
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_checkpoint_is_refused_by_name(case, noise, tmp_path):
+    checkpoint, state = tmp_path / "checkpoint.pt", DAMAGED[case]
+    if isinstance(state, bytes):
+        checkpoint.write_bytes(state)
+    else:
+        mean = training._Run(TINY, noise, torch.device("cpu")).mean
+        torch.save({"mean": mean} | state if isinstance(state, dict) else state, checkpoint)
+    with pytest.raises(
+        ValueError, match=r"checkpoint\.pt: expected a checkpoint of a training; remove it to start again"
+    ):
+        training.train(TINY, noise, noise, checkpoint=checkpoint)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_refused(noise, tmp_path):
+    with pytest.raises(ValueError, match=f"cannot read {tmp_path}: Is a directory"):
+        training.train(TINY, noise, noise, checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"width": 10**9}, {"hidden": 10**9}, {"epochs": 10**9}, {"batch_size": 10**22}])
+def test_settings_without_an_end_are_refused(changes):
+    (name,) = changes
+    with pytest.raises(ValueError, match=f"{name}: expected a whole number, at most "):
+        Training(**changes)

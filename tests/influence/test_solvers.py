@@ -67,7 +67,7 @@ def test_a_singular_hessian_is_refused_and_damping_cures_it(case):
 
 
 def test_too_large_a_hessian_is_refused_before_it_is_written_down():
-    hessian = solvers.Hessian(torch.ones(2, 30_001), torch.ones(2, 2) / 2, head._sum_to_zero(2, None), 0.1)
+    hessian = solvers.TrainingHessian(torch.ones(2, 30_001), torch.ones(2, 2) / 2, head._sum_to_zero(2, None), 0.1)
     with pytest.raises(ValueError, match=r"30,001 parameters takes 7 GB: use ConjugateGradients\(\)"):
         influence.Exact().solver(hessian)
 

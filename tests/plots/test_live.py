@@ -43,8 +43,8 @@ def test_an_attack_runs_and_shows_its_figure(live, attack):
         assert min(picture.size) > 300
     assert live.picture.layout.display is None
     assert (live.start.disabled, live.stop.disabled) == (False, True)
-    assert live.result.steps == (1 if attack == "random-sign" else 3)
-    assert live.progress.value == live.result.steps
+    assert live.result.settings.steps == (1 if attack == "random-sign" else 3)
+    assert live.progress.value == live.result.settings.steps
 
 
 def test_the_button_starts_and_the_other_stops(live):

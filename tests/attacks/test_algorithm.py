@@ -1,6 +1,5 @@
 """The attack's contract, on a small network in seconds and on SqueezeNet against the paper's figures."""
 
-
 import numpy as np
 import pytest
 import torch

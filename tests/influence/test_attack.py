@@ -1,6 +1,5 @@
 """The contract of the attack on influence, on a small network, and the attack written out naively."""
 
-
 import pytest
 import torch
 from hypothesis import given, settings

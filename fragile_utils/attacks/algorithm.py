@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fragile_utils import saliency
 from fragile_utils._base import checks, precision
 from fragile_utils.attacks.base import Attack, MapProblem, confidence
-from fragile_utils.attacks.climb import NO_DIRECTION, Best, climb
+from fragile_utils.attacks.climb import NO_DIRECTION, climb_where_nothing_forbids
 from fragile_utils.attacks.result import MapResult, Outcome
 from fragile_utils.attacks.settings import LEVEL, Settings
 from fragile_utils.models.door import check_network
@@ -90,40 +90,30 @@ def run(
         before, reference, reasons = _originals(attack, model, images, labels, method)
         with torch.no_grad():
             agrees = surrogate(images).argmax(1) == before.labels
-        rows = torch.tensor([i for i, reason in enumerate(reasons) if not reason], device=images.device).long()
         problem = MapProblem(
-            images=images[rows],
-            labels=labels[rows],
+            images=images,
+            labels=labels,
             eps=settings.eps,
-            seeds=tuple(settings.seed + i for i in rows.tolist()),
+            seeds=tuple(settings.seed + i for i in range(len(images))),
             attack=attack,
             model=model,
             surrogate=surrogate,
             method=method,
             guide=guide,
-            reference=reference[rows],
+            reference=reference,
         )
-        if settings.tf32 and len(rows):
+        if settings.tf32:
             _check_signs(problem, problem.start(settings.random_start))
-        best = Best(before[rows])
-        curve = climb(problem, settings, best, progress)
-    for i, reason in zip(rows.tolist(), best.reasons(must_grow=True), strict=True):
-        reasons[i] = reason
-    reasons = _with_kinks(reasons, surrogate, images)
-    success = torch.tensor([not reasons[i] for i in rows.tolist()], dtype=torch.bool, device=images.device)
-    after = before.put(rows, best.outcome(success))
+        found = climb_where_nothing_forbids(problem, before, reasons, settings, progress)
+    found["reasons"] = _with_kinks(found["reasons"], surrogate, images)
     return MapResult(
         attack=attack,
         method=method,
         guide=guide,
         settings=settings,
         labels=labels,
-        before=before,
-        after=replace(after, images=after.images.contiguous()),
-        reasons=tuple(reasons),
-        iteration=torch.zeros_like(labels).index_copy(0, rows, best.iteration),
-        curve=curve.new_full((len(curve), len(images)), torch.nan).index_copy(1, rows, curve),
         surrogate_agrees=agrees,
+        **found,
     )
 
 
@@ -201,12 +191,12 @@ def _originals(
     return before, reference, reasons
 
 
-def _with_kinks(reasons: list[str], surrogate: SoftplusSurrogate, images: Tensor) -> list[str]:
+def _with_kinks(reasons: tuple[str, ...], surrogate: SoftplusSurrogate, images: Tensor) -> tuple[str, ...]:
     """Return the reasons, with the functions that keep their kinks named where there was no direction."""
     if NO_DIRECTION not in reasons or not (kinks := kinks_left(surrogate, images)):
         return reasons
     named = f"{NO_DIRECTION}, or as the surrogate keeps the kinks of {', '.join(kinks)}"
-    return [named if reason == NO_DIRECTION else reason for reason in reasons]
+    return tuple(named if reason == NO_DIRECTION else reason for reason in reasons)
 
 
 def wrong_predictions(labels: Tensor, predicted: Tensor) -> list[str]:

@@ -1,6 +1,8 @@
 """The loop of Algorithm 1, for any explanation: climb D, stay in the ball, keep the best image with the same label."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,6 +56,50 @@ def climb(problem: Problem, settings: Settings, best: "Best", progress: bool | C
     except KeyboardInterrupt:
         pass  # what was found until then is an answer
     return torch.stack(curve) if curve else best.before.dissimilarity.new_empty(0, len(best.before))
+
+
+def climb_where_nothing_forbids(
+    problem: Problem,
+    before: Outcome,
+    reasons: Sequence[str],
+    settings: Settings,
+    progress: bool | Callable[[int], None],
+    must_grow: bool = True,
+) -> dict[str, Any]:
+    """Run `climb` on the images without a reason against it, and return what a `Result` says of all of them.
+
+    Parameters
+    ----------
+    problem, before
+        Of all N images.
+    reasons : sequence of str
+        "" for each image that can be attacked, else why it cannot.
+    settings, progress
+        As for `climb`.
+    must_grow : bool
+        Whether an attack succeeds only where D is larger than at the original.
+
+    Returns
+    -------
+    dict
+        ``before``, ``after``, ``reasons``, ``iteration`` and ``curve``.
+    """
+    free = torch.tensor([not reason for reason in reasons], dtype=torch.bool, device=before.images.device)
+    rows, reasons = free.nonzero().flatten(), list(reasons)
+    best = Best(before[rows])
+    curve = climb(problem[free], settings, best, progress)
+    found = best.reasons(must_grow)
+    for i, reason in zip(rows.tolist(), found, strict=True):
+        reasons[i] = reason
+    success = torch.tensor([not reason for reason in found], dtype=torch.bool, device=rows.device)
+    after = before.put(rows, best.outcome(success))
+    return {
+        "before": before,
+        "after": replace(after, images=after.images.contiguous()),
+        "reasons": tuple(reasons),
+        "iteration": torch.zeros_like(before.labels).index_copy(0, rows, best.iteration),
+        "curve": curve.new_full((len(curve), len(before)), torch.nan).index_copy(1, rows, curve),
+    }
 
 
 class Best:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from fragile_utils._base import checks, precision
 from fragile_utils._base.seeds import random_signs
-from fragile_utils.attacks import Best, Outcome, Problem, Result, Settings, climb, confidence, wrong_predictions
+from fragile_utils.attacks import Outcome, Problem, Result, Settings, confidence, wrong_predictions
+from fragile_utils.attacks.climb import climb_where_nothing_forbids
 from fragile_utils.influence.functions import Influence, Side, most, rank_correlation, top_overlap
 from fragile_utils.influence.head import Features
 
@@ -186,37 +187,25 @@ def run(
     scores, predicted = explain(seen, labels), logits.argmax(1)
     pull = explain.pull(most(scores, attack.top, attack.side))
     start = attack.dissimilarity(explain, seen, labels, pull)
-    before = Outcome(images, scores, predicted, confidence(logits, labels), start)
-    reasons = wrong_predictions(labels, predicted)
-    rows = torch.tensor([i for i, reason in enumerate(reasons) if not reason], device=images.device).long()
     problem = InfluenceProblem(
-        images=images[rows],
-        labels=labels[rows],
+        images=images,
+        labels=labels,
         eps=settings.eps,
-        seeds=tuple(settings.seed + i for i in rows.tolist()),
+        seeds=tuple(settings.seed + i for i in range(len(images))),
         attack=attack,
         features=features,
         explain=explain,
-        pull=pull[rows],
+        pull=pull,
     )
-    best = Best(replace(before[rows], explanation=seen[rows]))
-    curve = climb(problem, settings, best, progress)
-    for i, reason in zip(rows.tolist(), best.reasons(must_grow=False), strict=True):
-        reasons[i] = reason
-    done = best.iteration > 0
-    found = best.outcome(done)[done]
-    if len(found):
-        found = replace(found, explanation=explain(found.explanation, labels[rows[done]]))
-    return InfluenceResult(
-        attack=attack,
-        settings=settings,
-        labels=labels,
-        before=before,
-        after=before.put(rows[done], found) if len(found) else before,
-        reasons=tuple(reasons),
-        iteration=torch.zeros_like(labels).index_copy(0, rows, best.iteration),
-        curve=curve.new_full((len(curve), len(images)), torch.nan).index_copy(1, rows, curve),
-    )
+    before = Outcome(images, seen, predicted, confidence(logits, labels), start)  # features, until all is over
+    reasons = wrong_predictions(labels, predicted)
+    found = climb_where_nothing_forbids(problem, before, reasons, settings, progress, must_grow=False)
+    after = found["after"]
+    done = torch.tensor([not reason for reason in found["reasons"]], device=images.device).nonzero().flatten()
+    new = explain(after.explanation[done], labels[done]) if len(done) else scores[:0]
+    scores_after = scores.index_copy(0, done, new)
+    found |= {"before": replace(before, explanation=scores), "after": replace(after, explanation=scores_after)}
+    return InfluenceResult(attack=attack, settings=settings, labels=labels, **found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from networks import Tiny
 from torch import nn
 
 from fragile_utils import attacks, influence
-from fragile_utils.influence import attack as module
+from fragile_utils.attacks import Best
 
 ATTACKS = {
     "gradient-sign": influence.GradientSign(),
@@ -211,7 +211,7 @@ def test_no_iterate_that_keeps_the_label_is_a_failure():
 
 def test_an_interrupt_returns_the_best_so_far(monkeypatch):
     task = problem()
-    whole, calls, real = attack("iterated", task, steps=3), [], module.Best.update
+    whole, calls, real = attack("iterated", task, steps=3), [], Best.update
 
     def update(*arguments, **others):
         if len(calls) == 3:
@@ -219,7 +219,7 @@ def test_an_interrupt_returns_the_best_so_far(monkeypatch):
         calls.append(1)
         real(*arguments, **others)
 
-    monkeypatch.setattr(module.Best, "update", update)
+    monkeypatch.setattr(Best, "update", update)
     stopped = attack("iterated", task, steps=100)
     torch.testing.assert_close(stopped.images, whole.images)
 

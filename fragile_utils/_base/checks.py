@@ -144,7 +144,7 @@ def evaluation_mode(model: nn.Module) -> nn.Module:
 
 
 def logits_shape(scores: Tensor, count: int) -> Tensor:
-    """Return `scores` if a model answered `count` images with logits (N, classes); their values are not looked at."""
+    """Return `scores` if a model answered `count` images with logits (N, classes), whatever their values."""
     if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != count:
         raise ValueError(f"model: expected logits ({count}, classes), got {described(scores)}")
     return scores

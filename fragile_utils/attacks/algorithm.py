@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fragile_utils import saliency
 from fragile_utils._base import checks, precision
 from fragile_utils.attacks.base import Attack, MapProblem, confidence
-from fragile_utils.attacks.climb import NO_DIRECTION, climb_where_nothing_forbids
+from fragile_utils.attacks.loop import NO_DIRECTION, climb_where_nothing_forbids
 from fragile_utils.attacks.result import MapResult, Outcome
 from fragile_utils.attacks.settings import LEVEL, Settings
 from fragile_utils.models.door import check_network

@@ -19,7 +19,7 @@ from fragile_utils.data.folders import (
     imagenet_folder,
     spread,
 )
-from fragile_utils.data.image_files import LARGEST_SIDE, Fit, read_image
+from fragile_utils.data.reading import LARGEST_SIDE, Fit, read_image
 from fragile_utils.data.samples import (
     CIFAR10_CLASSES,
     IMAGENET_SIZE,

@@ -5,7 +5,7 @@ from pathlib import Path
 from fragile_utils.data._downloads import Download, unpack
 from fragile_utils.data.batch import Batch
 from fragile_utils.data.folders import class_folders, places
-from fragile_utils.data.image_files import Fit
+from fragile_utils.data.reading import Fit
 from fragile_utils.data.samples import IMAGENET_SIZE
 
 FLOWER_CLASSES = ("roses", "sunflowers")

@@ -9,7 +9,7 @@ from typing import Literal
 
 from fragile_utils._base import checks, schema
 from fragile_utils.data.batch import Batch
-from fragile_utils.data.image_files import Fit, read_files
+from fragile_utils.data.reading import Fit, read_files
 from fragile_utils.data.samples import CIFAR10_CLASSES, IMAGENET_SIZE, imagenet_classes, imagenet_wnids
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fragile_utils.data.batch import Batch
-from fragile_utils.data.image_files import read_files
+from fragile_utils.data.reading import read_files
 
 IMAGENET_SIZE = 227  # the side, in pixels, at which the paper shows ImageNet images to SqueezeNet
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

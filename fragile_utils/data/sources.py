@@ -5,7 +5,7 @@ from pathlib import Path
 from fragile_utils._base import checks
 from fragile_utils.data.batch import UNKNOWN, Batch
 from fragile_utils.data.folders import expanded, find_wnid, image_files, imagenet_folder, kind, spread
-from fragile_utils.data.image_files import Fit, read_files
+from fragile_utils.data.reading import Fit, read_files
 from fragile_utils.data.samples import IMAGENET_SIZE, SAMPLES, imagenet_wnids
 
 

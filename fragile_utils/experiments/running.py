@@ -81,7 +81,7 @@ def run(
     sweep : Sweep
     folder : path
         New, or begun with the same sweep: what is finished there is kept, what is damaged is computed again (and said
-        through ``logging``). Two processes on one folder do each other no harm, and no good.
+        through ``logging``). Two processes on one folder compute the same twice; the result is right all the same.
     shard_size : int, optional
         How many images a shard has: 32 for a new folder. What takes minutes is a good size.
     executor : InProcess or cluster.Cluster, optional
@@ -150,7 +150,7 @@ def _follow(parts: Parts, state: Status, executor: InProcess, progress: bool) ->
 
 
 class _Stopped(BaseException):
-    """Not a KeyboardInterrupt, which an attack takes for a wish to have the best so far."""
+    """Not a KeyboardInterrupt: at that, an attack ends and returns the best image found so far."""
 
 
 @contextlib.contextmanager

@@ -6,15 +6,14 @@ All are stored in the package (`data.results`): the paper's values, read off its
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from fragile_utils import data
 from fragile_utils.experiments.bootstrap import mean_interval
 from fragile_utils.metrics import MEASURES
+from fragile_utils.plots.budgets import draw_means, panels_over_budgets
 from fragile_utils.plots.maps import BLACK, BLUE, ORANGE, WIDTH
 
 METHODS = {
@@ -79,25 +78,21 @@ def figure(
     _, runs = data.results(results)
     methods = [method for method in METHODS if method in set(runs.method)]
     size = (WIDTH, 2.3 * len(measures) + 0.5)
-    drawn, axes = plt.subplots(
-        len(measures), len(methods), figsize=size, sharex=True, sharey="row", layout="constrained", squeeze=False
-    )
-    plt.close(drawn)
+    drawn, axes = panels_over_budgets(measures, [METHODS[method] for method in methods], [1, 2, 4, 8], size)
     for row, measure in zip(axes, measures, strict=True):
         for attack in attacks:
             table, papers = compared(measure, attack, results, paper), _papers(measure, attack, paper)
             for panel, method in zip(row, methods, strict=True):
-                _draw(panel, _part(table, method), _part(papers, method), attack)
-        row[0].set_ylabel(MEASURES[measure])
-    for panel, method in zip(axes[0], methods, strict=True):
-        panel.set_title(METHODS[method], fontsize=10)
+                ours, theirs = _part(table, method), _part(papers, method)
+                means = (ours.index, ours.ours, ours.low, ours.high)
+                draw_means(panel, *means, COLORS[attack], ATTACKS[attack])
+                panel.plot(theirs.index, theirs, "s--", color=COLORS[attack], markerfacecolor="white")
     handles = axes[0, 0].get_legend_handles_labels()[0]
     if paper is not None:
         handles.append(
             Line2D([], [], color="grey", linestyle="--", marker="s", markerfacecolor="white", label="the paper")
         )
     drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9)
-    drawn.supxlabel("budget (levels of 255)", fontsize=10)
     return drawn
 
 
@@ -109,17 +104,6 @@ def _papers(measure: str, attack: str, name: str | None) -> pd.Series:
 
 def _part(table: pd.DataFrame | pd.Series, method: str) -> pd.DataFrame | pd.Series:
     return table[table.index.get_level_values("method") == method].droplevel("method")
-
-
-def _draw(panel: Axes, ours: pd.DataFrame, paper: pd.Series, attack: str) -> None:
-    color = COLORS[attack]
-    spread = [ours.ours - ours.low, ours.high - ours.ours]
-    panel.errorbar(ours.index, ours.ours, spread, fmt="o-", color=color, capsize=3, label=ATTACKS[attack])
-    panel.plot(paper.index, paper, "s--", color=color, markerfacecolor="white")
-    panel.set_xscale("log", base=2)
-    budgets = [1, 2, 4, 8]
-    panel.set(xticks=budgets, xticklabels=budgets)
-    panel.spines[["top", "right"]].set_visible(False)
 
 
 def _one_of(given: str, names: dict[str, str], name: str) -> None:

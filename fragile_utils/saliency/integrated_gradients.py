@@ -21,7 +21,7 @@ class IntegratedGradients(Method):
     """The gradient averaged along the straight path from a baseline x0 to the image, times (x - x0).
 
     Attributions sum to the difference of the scores of image and baseline, but for the error of the sum over `steps`.
-    The graphs of all path points are never held at once; see `chunks`.
+    The graphs of all path points are never held at once; see module ``_sums``.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class IntegratedGradients(Method):
         "riemann_left", "riemann_middle", "riemann_trapezoid", "gausslegendre".
     chunk : int, optional
         How many images (path points times images of the batch) to hold the graphs of at a time. By default, as many as
-        the free memory allows (`chunks.images_at_once`). It changes the result by rounding only.
+        the free memory allows (`memory.images_at_once`). It changes the result by rounding only.
 
     References
     ----------

@@ -12,7 +12,7 @@ from small_attacks import ATTACKS, GRADIENT, attack
 from fragile_utils import attacks, data, metrics, saliency
 from fragile_utils._base import precision
 from fragile_utils.attacks import regions
-from fragile_utils.attacks.climb import CHECK_EVERY
+from fragile_utils.attacks.loop import CHECK_EVERY
 from fragile_utils.models.surrogate import choose_beta, softplus_surrogate
 from fragile_utils.saliency.integrated_gradients import GUIDE_STEPS
 

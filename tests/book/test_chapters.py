@@ -253,7 +253,7 @@ def test_formulas_in_docstrings_are_kept_as_they_are(extension):
         ("Batch.label_names", "fragile_utils.data.sources", "fragile_utils.data.batch.Batch.label_names"),
         ("fragile_utils.experiments.Sweep", None, "fragile_utils.experiments.sweep.Sweep"),
         ("plots.widgets", "fragile_utils.plots", "fragile_utils.plots.widgets"),
-        ("data.image_files", None, "fragile_utils.data.folders.image_files"),  # there is a file of that name, too
+        ("data.image_files", None, "fragile_utils.data.folders.image_files"),
         ("data", "fragile_utils.experiments.sweep", None),  # the module there, but a parameter in docstrings
         ("attacks.nothing", "fragile_utils.attacks", None),
     ],

@@ -175,7 +175,7 @@ class Smooth(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _CONVOLUTIONS:
             return convolution(*args, **kwargs)
-        if func in _SMOOTH:
+        if func in _SMOOTH and not any(isinstance(x, Tensor) and x.is_complex() for x in args[:1]):
             return self._smooth(func, *args, **kwargs)
         return func(*args, **kwargs)
 

@@ -413,7 +413,7 @@ class Box(Weighted):
     def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Boxed]:
         (x,) = inputs
         weight, bias = self.step.weights
-        black, white = (_replayed(self.step.inputs[0], torch.full_like(x, value)) for value in (0, 1))
+        black, white = (_replayed(self.step.inputs[0], value, like=x) for value in (0, 1))
         low, high = torch.minimum(black, white), torch.maximum(black, white)
         value = self.step.call(x, weight, bias)
         terms = self._sum(x, low, high)
@@ -448,8 +448,8 @@ def _signs(x: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     return (None, None) if x is None else (x.clamp(min=0), x.clamp(max=0))
 
 
-def _replayed(node: Node, image: Tensor) -> Tensor:
-    """Return what the steps up to `node` make of an image."""
+def _replayed(node: Node, value: float, like: Tensor) -> Tensor:
+    """Return what the steps up to `node` make of an image of one `value`."""
     if node.step is None:
-        return image
-    return node.step.call(*(_replayed(previous, image) for previous in node.step.inputs))
+        return torch.full(node.shape, value, dtype=like.dtype, device=like.device)
+    return node.step.call(*(_replayed(previous, value, like) for previous in node.step.inputs))

@@ -52,9 +52,11 @@ class OnGPU(torch.Tensor):
 
 def test_originals_on_the_cpu_and_a_result_on_a_gpu_are_drawn_together(tiny_batch, result):
     images, _ = tiny_batch
-    elsewhere = dataclasses.replace(
-        result, after=dataclasses.replace(result.after, images=result.images.as_subclass(OnGPU))
-    )
+    moved = {
+        name: dataclasses.replace(part, images=part.images.as_subclass(OnGPU))
+        for name, part in (("before", result.before), ("after", result.after))
+    }
+    elsewhere = dataclasses.replace(result, **moved)
     before, after = (plots.before_after(images, found, 1, k=20) for found in (result, elsewhere))
     for expected, drawn in zip(before.axes, after.axes, strict=True):
         np.testing.assert_array_equal(drawn.images[0].get_array(), expected.images[0].get_array())

@@ -47,7 +47,8 @@ class OnGPU(torch.Tensor):
                 return args[0].as_subclass(torch.Tensor)
             if func is torch.Tensor.numpy or any(type(arg) is torch.Tensor for arg in args):
                 raise RuntimeError("expected all tensors to be on the same device")
-            return func(*args, **(kwargs or {})).as_subclass(cls)
+            found = func(*args, **(kwargs or {}))
+            return found.as_subclass(cls) if isinstance(found, torch.Tensor) else found
 
 
 def test_originals_on_the_cpu_and_a_result_on_a_gpu_are_drawn_together(tiny_batch, result):

@@ -177,3 +177,22 @@ def test_deep_taylor_needs_a_weighted_layer_at_the_pixels():
         run(model, images, targets, DeepTaylorRule())
     relevance, _ = run(model, images, targets, EpsilonRule())
     assert relevance.shape == images.shape
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Softplus])
+def test_gradients_near_the_poles_of_epsilon_are_those_of_differences_that_are_short_enough(activation):
+    """With epsilon 1e-9 relevances have poles: differences of 1e-5 can be off by more than the gradient itself."""
+    with torch.random.fork_rng():
+        torch.manual_seed(14)
+        layers = [nn.Conv2d(3, 6, 3, padding=1), activation(), nn.Conv2d(6, 6, 3, stride=2), activation()]
+        network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(6 * 7 * 7, CLASSES))
+    model, (images, targets) = softplus_surrogate(network.double().eval().requires_grad_(False), 3.0), batch()
+    vectors, direction = torch.randn(2, *images.shape, dtype=torch.float64)
+
+    def value(x):
+        return (propagate(model, x, targets, EpsilonRule(1e-9), create_graph=True)[0] * vectors).sum()
+
+    x = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(value(x), x)
+    difference = (value(images + 1e-9 * direction) - value(images - 1e-9 * direction)) / 2e-9
+    assert abs((gradient * direction).sum() - difference) <= 1e-5 * abs(difference)

@@ -6,7 +6,7 @@ described together, as in ``maps_before, maps : Tensor``, stay two names, of whi
 type.
 
 The reference describes things where they are defined, and readers write them otherwise: `attacks.run` is defined in
-``fragile_utils.attacks.algorithm``. So a name in `backticks` leads to what Python finds under it, in the module whose
+``fragile_utils.attacks.maps``. So a name in `backticks` leads to what Python finds under it, in the module whose
 docstring it is, in its room or in the package; and each function and class is shown under the name that one writes.
 """
 

@@ -20,6 +20,11 @@ def images(x: Tensor, name: str = "images") -> Tensor:
     expected = f"{name}: expected a floating-point tensor (N, 3, H, W) in [0, 1]"
     if not isinstance(x, Tensor):
         raise ValueError(f"{expected}, got {type(x).__name__}")
+    if x.layout is not torch.strided or x.is_nested or x.is_meta:
+        kind = "nested" if x.is_nested else "meta" if x.is_meta else str(x.layout).removeprefix("torch.")
+        raise ValueError(f"{expected}, got a {kind} tensor")
+    if x.is_inference():
+        raise ValueError(f"{expected}, got one made in inference mode, which has no gradient; give images.clone()")
     if x.ndim != 4 or x.shape[1] != 3:
         hint = "; add the batch dimension with image[None]" if x.ndim == 3 else ""
         raise ValueError(f"{expected}, got shape {tuple(x.shape)}{hint}")

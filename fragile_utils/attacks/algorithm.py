@@ -1,214 +1,153 @@
-"""Attacks on saliency maps: Algorithm 1 of the paper, on a whole batch."""
+"""Algorithm 1 of the paper, for any explanation: climb D, stay in the ball, keep the best image of the same label."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from tqdm.auto import tqdm
 
-from fragile_utils import saliency
-from fragile_utils._base import checks, precision
-from fragile_utils.attacks.base import Attack, MapProblem, confidence
-from fragile_utils.attacks.loop import NO_DIRECTION, climb_where_nothing_forbids
-from fragile_utils.attacks.result import MapResult, Outcome
-from fragile_utils.attacks.settings import LEVEL, Settings
-from fragile_utils.models.door import check_network
-from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, kinks_left, softplus_surrogate
+from fragile_utils.attacks.base import Problem
+from fragile_utils.attacks.result import Outcome
+from fragile_utils.attacks.settings import Settings
+
+CHECK_EVERY = 5  # with `patience`, how many steps lie between checks of which images are done: each stops the device
+
+NO_LABEL = "no iterate kept the label"
+NO_MOVE = "no iterate moved the explanation"
+NO_DIRECTION = "no direction: to first order the explanation does not change with the image, as on a linear network"
 
 
-def run(
-    attack: Attack,
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    method: saliency.Method,
-    *,
-    eps: float,
-    steps: int = 300,
-    step_size: float = 0.5 * LEVEL,
-    seed: int = 0,
-    beta: float | None = None,
-    guide: saliency.Method | None = None,
-    random_start: bool = False,
-    measure_every: int = 1,
-    patience: int | None = None,
-    tf32: bool = False,
-    progress: bool | Callable[[int], None] = False,
-) -> MapResult:
-    """Attack the explanation of each image: Algorithm 1 of the paper, on a whole batch.
+def climb(problem: Problem, settings: Settings, best: "Best", progress: bool | Callable[[int], None]) -> Tensor:
+    """Run Algorithm 1 and return D at each iterate (P, N); `best` holds what it found.
 
-    Parameters
-    ----------
-    attack : Attack
-        What is climbed, `TopK` for example, or the baseline `RandomSign`.
-    model : Module
-        In evaluation mode: images in [0, 1] to logits. Maps and predictions are measured on it; directions are taken on
-        its softplus surrogate.
-    images : Tensor (N, 3, H, W)
-        In [0, 1].
-    labels : Tensor (N,)
-        Their classes. An image on which the model predicts another is not attacked, and reported as such.
-    method : Method
-        The attribution method whose maps are attacked.
-    eps, steps, step_size, seed, beta, random_start, measure_every, patience, tf32
-        See `Settings`.
-    guide : Method, optional
-        The method that directions are taken from. By default ``method.guide()``: the method itself, but integrated
-        gradients with fewer points.
-    progress : bool or callable
-        Show a progress bar, or call this with the number of each step that is done. An interrupt (Ctrl-C, or a
-        KeyboardInterrupt that the callable raises) ends the loop and returns the best so far.
-
-    Returns
-    -------
-    MapResult
-        For each image, of all iterates with the prediction unchanged, the one with the largest D.
-
-    Raises
-    ------
-    ValueError
-        If an argument is not as described.
+    x <- clip(x + a sign(grad_x D)), P times. Of all iterates with the prediction unchanged, the one with the largest D
+    is kept. An interrupt (Ctrl-C, or a KeyboardInterrupt that `progress` raises) ends the loop.
 
     References
     ----------
-    Ghorbani, Abid, Zou, *Interpretation of Neural Networks is Fragile*, AAAI 2019, Algorithm 1; the loop is `climb`.
+    Ghorbani, Abid, Zou, *Interpretation of Neural Networks is Fragile*, AAAI 2019, Algorithm 1.
     """
-    _check(attack, model, images, labels, method, guide)
-    moves = {"random_start": random_start, "measure_every": measure_every, "patience": patience, "tf32": tf32}
-    settings = Settings(eps=eps, steps=steps, step_size=step_size, seed=seed, beta=beta, **moves)
-    _check_resolution(images, settings.eps)
-    images = images.detach().clamp(0, 1)
-    if check_network(model, images).channels_last and images.device.type == "cpu":  # up to a half faster there
-        images = images.contiguous(memory_format=torch.channels_last)
-    surrogate = _surrogate(model, images, settings.beta)
-    steps, step_size = attack.schedule(settings.eps, settings.steps, settings.step_size)
-    settings = replace(settings, steps=steps, step_size=step_size, beta=surrogate.beta)
-    guide = method.guide() if guide is None else guide
-
-    with precision.float32(settings.tf32):
-        before, reference, reasons = _originals(attack, model, images, labels, method)
-        with torch.no_grad():
-            agrees = surrogate(images).argmax(1) == before.labels
-        problem = MapProblem(
-            images=images,
-            labels=labels,
-            eps=settings.eps,
-            seeds=tuple(settings.seed + i for i in range(len(images))),
-            attack=attack,
-            model=model,
-            surrogate=surrogate,
-            method=method,
-            guide=guide,
-            reference=reference,
-        )
-        if settings.tf32:
-            _check_signs(problem, problem.start(settings.random_start))
-        found = climb_where_nothing_forbids(problem, before, reasons, settings, progress)
-    found["reasons"] = _with_kinks(found["reasons"], surrogate, images)
-    return MapResult(
-        attack=attack,
-        method=method,
-        guide=guide,
-        settings=settings,
-        labels=labels,
-        surrogate_agrees=agrees,
-        **found,
-    )
+    x = problem.start(settings.random_start)
+    rows = torch.arange(len(x), device=x.device)  # of the images that are not done
+    steps = settings.steps if len(x) else 0
+    curve: list[Tensor] = []
+    try:
+        for p in tqdm(range(1, steps + 1), desc="attack", unit="step", disable=progress is not True, leave=False):
+            direction = problem.direction(x)
+            if p == 1:
+                best.directed = (direction != 0).flatten(1).any(dim=1)
+            x = problem.clip(x + settings.step_size * direction)
+            measured = torch.full_like(best.before.dissimilarity, torch.nan)
+            if p % settings.measure_every == 0 or p == steps:
+                found, allowed = problem.evaluate(x)
+                measured.index_copy_(0, rows, found.dissimilarity)
+                best.update(p, rows, found, allowed)
+            curve.append(measured)
+            if callable(progress):
+                progress(p)
+            if settings.patience is not None and p % CHECK_EVERY == 0 and p < steps:
+                going = p - best.iteration[rows] < settings.patience
+                if not going.all():
+                    rows, x, problem = rows[going], x[going], problem[going]
+                if not len(rows):
+                    break
+    except KeyboardInterrupt:
+        pass  # what was found until then is an answer
+    return torch.stack(curve) if curve else best.before.dissimilarity.new_empty(0, len(best.before))
 
 
-def run_budgets(
-    attack: Attack,
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    method: saliency.Method,
-    *,
-    budgets: Sequence[float],
-    **options: Any,
-) -> list[MapResult]:
-    """Return `run` for each of `budgets`, in units of images in [0, 1]; other arguments and errors as there.
+def climb_where_nothing_forbids(
+    problem: Problem,
+    before: Outcome,
+    reasons: Sequence[str],
+    settings: Settings,
+    progress: bool | Callable[[int], None],
+    must_grow: bool = True,
+) -> dict[str, Any]:
+    """Run `climb` on the images without a reason against it, and return what a `Result` says of all of them.
 
-    Each budget starts from the original, as in the paper.
+    Parameters
+    ----------
+    problem, before
+        Of all N images.
+    reasons : sequence of str
+        "" for each image that can be attacked, else why it cannot.
+    settings, progress
+        As for `climb`.
+    must_grow : bool
+        Whether an attack succeeds only where D is larger than at the original.
+
+    Returns
+    -------
+    dict
+        ``before``, ``after``, ``reasons``, ``iteration`` and ``curve``.
     """
-    budgets = [checks.budget(eps, "budgets") for eps in budgets]
-    if not budgets:
-        raise ValueError("budgets: expected at least one, got none")
-    return [run(attack, model, images, labels, method, eps=eps, **options) for eps in budgets]
+    free = torch.tensor([not reason for reason in reasons], dtype=torch.bool, device=before.images.device)
+    rows, reasons = free.nonzero().flatten(), list(reasons)
+    best = Best(before[rows])
+    curve = climb(problem[free], settings, best, progress)
+    found = best.reasons(must_grow)
+    for i, reason in zip(rows.tolist(), found, strict=True):
+        reasons[i] = reason
+    success = torch.tensor([not reason for reason in found], dtype=torch.bool, device=rows.device)
+    after = before.put(rows, best.outcome(success))
+    return {
+        "before": before,
+        "after": replace(after, images=after.images.contiguous()),
+        "reasons": tuple(reasons),
+        "iteration": torch.zeros_like(before.labels).index_copy(0, rows, best.iteration),
+        "curve": curve.new_full((len(curve), len(before)), torch.nan).index_copy(1, rows, curve),
+    }
 
 
-def _check(
-    attack: Attack,
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    method: saliency.Method,
-    guide: saliency.Method | None,
-) -> None:
-    """Check the arguments of `run` that are no settings."""
-    checks.instance(attack, Attack, "attack", "TopK(k=1000)")
-    checks.instance(method, saliency.Method, "method", "Gradient()")
-    if guide is not None:
-        checks.instance(guide, saliency.Method, "guide", "Gradient()")
-    checks.evaluation_mode(model)
-    checks.images(images)
-    checks.labels(labels, len(images), device=images.device)
+class Best:
+    """Of all iterates that are allowed, the one with the largest D; image by image, on the device.
 
+    Parameters
+    ----------
+    before : Outcome
+        Of the original images.
 
-def _check_resolution(images: Tensor, eps: float) -> None:
-    """Refuse images of a type in which a change within the budget is lost to rounding, as in bfloat16."""
-    finest = torch.finfo(images.dtype).eps / 2  # the distance of neighbours below 1
-    if eps < 4 * finest:
-        raise ValueError(
-            f"images: expected a type that resolves the budget {eps:.4g}, got {images.dtype}, whose values below 1 lie "
-            f"{finest:.2g} apart; convert with images.float()"
-        )
+    Attributes
+    ----------
+    found : Outcome
+        Of the best iterates. Where there was none yet, D is minus infinity and the rest is the original's.
+    iteration : Tensor (N,)
+        Which iterate it is, counted from 1; 0 where there was none.
+    directed : Tensor (N,), bool
+        Whether the first direction was other than zero.
+    """
 
+    def __init__(self, before: Outcome) -> None:
+        self.before = before
+        lowest = torch.full_like(before.dissimilarity, -torch.inf)
+        self.found = Outcome(before.images, before.explanation, before.labels, before.confidence, lowest)
+        self.iteration = torch.zeros_like(before.labels)
+        self.directed = torch.ones_like(before.labels, dtype=torch.bool)
 
-def _surrogate(model: nn.Module, images: Tensor, beta: float | None) -> SoftplusSurrogate:
-    """Return the network on which directions are taken; its parameters count as constants."""
-    if beta is None and not hasattr(model, "beta"):
-        beta = choose_beta(model, images)
-    surrogate = softplus_surrogate(model, beta)
-    surrogate.constant = True
-    return surrogate
+    @torch.no_grad()
+    def update(self, p: int, rows: Tensor, new: Outcome, allowed: Tensor) -> None:
+        """Keep iterate `p` of the images `rows` where it is `allowed` and the best so far."""
+        kept = self.found[rows]
+        better = allowed & (new.dissimilarity > kept.dissimilarity)
+        self.found = self.found.put(rows, new.where(better, kept))
+        self.iteration = self.iteration.index_copy(0, rows, torch.where(better, p, self.iteration[rows]))
 
+    def reasons(self, must_grow: bool) -> list[str]:
+        """Return "" for each image on which the attack succeeded, else why it did not.
 
-def _originals(
-    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, method: saliency.Method
-) -> tuple[Outcome, Any, list[str]]:
-    """Return the outcome of the original images, what the attack remembers of them, and why it cannot attack some."""
-    attributions, logits = method.explain(model, images, labels)
-    checks.labels(labels, len(images), checks.logits(logits, len(images)).shape[1])
-    maps, predicted = saliency.normalize(attributions), logits.argmax(1)
-    reference = attack.reference(maps)
-    before = Outcome(images, maps, predicted, confidence(logits, labels), attack.dissimilarity(maps, reference))
-    empty = (maps.sum(dim=(1, 2)) == 0).tolist()
-    reasons = [
-        wrong or ("its map is zero everywhere" if nothing else "")
-        for wrong, nothing in zip(wrong_predictions(labels, predicted), empty, strict=True)
-    ]
-    return before, reference, reasons
+        It did if an iterate kept the label and, where D `must_grow`, raised D above that of the original.
+        """
+        moved = self.found.dissimilarity > self.before.dissimilarity if must_grow else self.iteration > 0
+        triples = zip((self.iteration > 0).tolist(), moved.tolist(), self.directed.tolist(), strict=True)
+        return [
+            "" if kept and moved else NO_LABEL if not kept else NO_MOVE if directed else NO_DIRECTION
+            for kept, moved, directed in triples
+        ]
 
-
-def _with_kinks(reasons: tuple[str, ...], surrogate: SoftplusSurrogate, images: Tensor) -> tuple[str, ...]:
-    """Return the reasons, with the functions that keep their kinks named where there was no direction."""
-    if NO_DIRECTION not in reasons or not (kinks := kinks_left(surrogate, images)):
-        return reasons
-    named = f"{NO_DIRECTION}, or as the surrogate keeps the kinks of {', '.join(kinks)}"
-    return tuple(named if reason == NO_DIRECTION else reason for reason in reasons)
-
-
-def wrong_predictions(labels: Tensor, predicted: Tensor) -> list[str]:
-    """Return "" for each image that is predicted as its label, else why it is not attacked."""
-    pairs = zip(labels.tolist(), predicted.tolist(), strict=True)
-    return ["" if got == label else f"predicted as class {got}, not {label}" for label, got in pairs]
-
-
-def _check_signs(problem: MapProblem, x: Tensor) -> None:
-    """Refuse a precision in which the first direction is not that of float32."""
-    found = problem.direction(x)
-    with precision.float32():
-        agreement = (found == problem.direction(x)).double().mean().item()
-    if agreement < 0.99:
-        raise ValueError(f"tf32: expected the signs of float32 on at least 99 % of the pixels, got {agreement:.1%}")
+    def outcome(self, success: Tensor) -> Outcome:
+        """Return what was found for the images where there was `success` (N,), and the originals for the others."""
+        self.iteration = torch.where(success, self.iteration, 0)
+        return self.found.where(success, self.before)

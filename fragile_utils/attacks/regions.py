@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ def rectangle(height: int, width: int, *, top: int, left: int, bottom: int, righ
     checks.count(height, "height")
     checks.count(width, "width")
     for low, high, size, name in ((top, bottom, height, "top and bottom"), (left, right, width, "left and right")):
-        if not 0 <= low < high <= size:
+        if not (_is_whole(low) and _is_whole(high) and 0 <= low < high <= size):
             raise ValueError(f"{name}: expected 0 <= first < second <= {size}, got {low} and {high}")
     mask = torch.zeros(height, width, dtype=torch.bool)
     mask[top:bottom, left:right] = True
@@ -68,10 +69,15 @@ def region_from_slic(image: Tensor, at: tuple[int, int], segments: int = 50, com
     Other arguments and errors as for `superpixels`.
     """
     found = superpixels(image, segments, compactness)
-    row, column = at
-    if not (0 <= row < found.shape[0] and 0 <= column < found.shape[1]):
-        raise ValueError(f"at: expected a pixel of an image of {tuple(found.shape)}, got {tuple(at)}")
+    pair = isinstance(at, Sequence) and not isinstance(at, str) and len(at) == 2
+    row, column = at if pair else (None, None)
+    if not (_is_whole(row) and _is_whole(column) and 0 <= row < found.shape[0] and 0 <= column < found.shape[1]):
+        raise ValueError(f"at: expected a pixel of an image of {tuple(found.shape)}, got {at!r}")
     return found == found[row, column]
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 # --- As one writes them: four numbers for a rectangle, two for a superpixel ------------------------------------------

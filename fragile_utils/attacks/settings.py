@@ -64,4 +64,7 @@ class Settings:
         if self.patience is not None:
             checks.count(self.patience, "patience")
         if self.beta is not None:
-            object.__setattr__(self, "beta", checks.positive(self.beta, "beta"))
+            beta = checks.positive(self.beta, "beta")
+            if not 1e-6 <= beta <= 1e6:
+                raise ValueError(f"beta: expected from 1e-6 to 1e6, got {beta:g}")
+            object.__setattr__(self, "beta", beta)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fragile_utils import saliency
 from fragile_utils._base import checks, memory, precision
 from fragile_utils.models.door import check_network
-from fragile_utils.models.surrogate import SoftplusSurrogate, softplus_surrogate
+from fragile_utils.models.surrogate import SoftplusSurrogate, kinks_left, softplus_surrogate
 
 
 class Hessian:
@@ -45,7 +45,7 @@ class Hessian:
         check_arguments(model, images, targets)
         if images.device.type == "cpu" and check_network(model, images).channels_last:  # where convolutions are faster
             images = images.contiguous(memory_format=torch.channels_last)
-        self._images = images.detach().requires_grad_()
+        self._model, self._images = model, images.detach().requires_grad_()
         self._gradient, logits = saliency.Gradient().explain(model, self._images, targets, create_graph=True)
         checks.logits(logits, len(images))
         checks.labels(targets, len(images), logits.shape[1], name="targets")
@@ -57,10 +57,18 @@ class Hessian:
         """Return the product (N, 3, H, W) of each image's Hessian with its direction (N, 3, H, W)."""
         check_directions(directions, self._images)
         if not self._gradient.requires_grad:  # a linear score
-            return torch.zeros_like(directions)
+            return self._flat_unless_kinked(torch.zeros_like(directions))
         (product,) = torch.autograd.grad(
             self._gradient, self._images, directions, retain_graph=True, materialize_grads=True
         )
+        return product if product.any() else self._flat_unless_kinked(product)
+
+    def _flat_unless_kinked(self, product: Tensor) -> Tensor:
+        """Return a product that is zero everywhere, unless the model has kinks of which no Hessian knows."""
+        if kinks := kinks_left(self._model, self._images.detach()):
+            raise ValueError(
+                f"model: its Hessian is zero, since it computes {', '.join(kinks)}, whose kinks no surrogate smooths"
+            )
         return product
 
     def flat(self, directions: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 from fragile_utils._base import checks, precision
 from fragile_utils._base.seeds import random_signs
 from fragile_utils.attacks import Outcome, Problem, Result, Settings, confidence, wrong_predictions
-from fragile_utils.attacks.loop import climb_where_nothing_forbids
+from fragile_utils.attacks.algorithm import climb_where_nothing_forbids
 from fragile_utils.influence.functions import Influence, Side, most, rank_correlation, top_overlap
 from fragile_utils.influence.head import Features
 

@@ -1,5 +1,6 @@
 """Networks that take images in [0, 1]: the normalisation is inside, as the first module."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -39,6 +40,8 @@ def _of_channels(values: Sequence[float] | Tensor, name: str, other: str = "") -
         numbers = []
     if len(numbers) != 3:
         raise ValueError(f"{name}: expected 3 numbers{other}, got {values!r}")
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{name}: expected finite numbers, got {values!r}")
     return torch.tensor(numbers).view(3, 1, 1)
 
 
@@ -83,6 +86,11 @@ class Classifier(nn.Module):
         beta: float | None = None,
     ) -> None:
         super().__init__()
+        checks.instance(network, nn.Module, "network", "a torch.nn.Module")
+        if classes is None or isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
+            raise ValueError(f"classes: expected a sequence of names, got {classes!r}")
+        if size is not None:
+            checks.count(size, "size")
         self.normalize = Normalize(mean, std, bgr)
         self.network = network
         self.classes = tuple(classes)

@@ -88,3 +88,15 @@ def test_masks_are_those_of_rectangles_and_superpixels(halves):
     assert torch.equal(regions.masks((1, 2, 3, 4), images), regions.rectangle(32, 32, top=1, left=2, bottom=3, right=4))
     expected = torch.stack([regions.region_from_slic(image, (3, 20)) for image in images])
     assert torch.equal(regions.masks((3, 20), images), expected)
+
+
+@pytest.mark.parametrize("edges", [{"top": "a"}, {"top": 1.5}, {"right": None}, {"left": True}], ids=str)
+def test_edges_that_are_no_whole_numbers_are_refused(edges):
+    with pytest.raises(ValueError, match="expected 0 <= first < second <= 8"):
+        regions.rectangle(8, 8, **{"top": 0, "left": 0, "bottom": 4, "right": 4} | edges)
+
+
+@pytest.mark.parametrize("at", [(1.5, 2.5), (1,), "12", None], ids=str)
+def test_a_place_that_is_no_pixel_is_refused(at):
+    with pytest.raises(ValueError, match="at: expected a pixel of an image"):
+        regions.region_from_slic(torch.rand(3, 16, 16), at, segments=4)

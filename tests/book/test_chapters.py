@@ -248,7 +248,7 @@ def test_formulas_in_docstrings_are_kept_as_they_are(extension):
 @pytest.mark.parametrize(
     ("name", "where", "leads_to"),
     [
-        ("attacks.run", "fragile_utils.plots.attack", "fragile_utils.attacks.algorithm.run"),
+        ("attacks.run", "fragile_utils.plots.attack", "fragile_utils.attacks.maps.run"),
         ("TopK", "fragile_utils.attacks", "fragile_utils.attacks.objectives.TopK"),
         ("Batch.label_names", "fragile_utils.data.sources", "fragile_utils.data.batch.Batch.label_names"),
         ("fragile_utils.experiments.Sweep", None, "fragile_utils.experiments.sweep.Sweep"),
@@ -265,7 +265,7 @@ def test_a_name_in_a_docstring_leads_to_where_it_is_defined(extension, name, whe
 
 def test_a_name_stands_in_the_reference_as_one_writes_it(extension):
     written = extension("plain_docstrings").written
-    assert written("fragile_utils.attacks.algorithm", "run") == "attacks"
+    assert written("fragile_utils.attacks.maps", "run") == "attacks"
     assert written("fragile_utils.attacks.regions", "rectangle") == "regions"
     assert written("fragile_utils.metrics", "compare") == "metrics"
 

@@ -159,3 +159,16 @@ def test_bad_input_is_refused_with_a_message(case):
     call, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         call(softplus_surrogate(Tiny().eval(), BETA))
+
+
+def test_a_hessian_that_is_zero_for_kinks_that_nobody_smooths_is_refused():
+    class Kinked(torch.nn.Module):
+        def forward(self, images):
+            x = images.flatten(1)
+            return torch.stack([torch.where(x > 0.5, x, 2 * x).sum(1), x.sum(1)], dim=1)
+
+    images = torch.rand(2, 3, 4, 4)
+    with pytest.raises(ValueError, match=r"its Hessian is zero, since it computes .*where"):
+        curvature.product(Kinked().eval(), images, torch.tensor([0, 0]), torch.rand_like(images))
+    linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2)).eval()
+    assert not curvature.product(linear, images, torch.tensor([0, 1]), torch.rand_like(images)).any()

@@ -70,3 +70,20 @@ def test_a_mean_image_of_one_colour_is_a_mean_colour(method, bgr):
     labels = torch.tensor([1, 4])
     of_image, of_colour = (method.attribute(model, images, labels) for model in (by_image, by_colour))
     torch.testing.assert_close(of_image, of_colour, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"network": "net"}, "network: expected a value such as a torch.nn.Module, got 'net'"),
+        ({"classes": None}, "classes: expected a sequence of names, got None"),
+        ({"classes": "cat"}, "classes: expected a sequence of names, got 'cat'"),
+        ({"mean": (float("nan"),) * 3}, "mean: expected finite numbers"),
+        ({"size": 0}, "size: expected a whole number"),
+    ],
+    ids=["network", "no classes", "one name", "mean", "size"],
+)
+def test_arguments_that_are_none_are_refused_in_words(change, message):
+    given = {"network": torch.nn.Flatten(), "mean": (0.5,) * 3, "std": (0.5,) * 3} | change
+    with pytest.raises(ValueError, match=message):
+        models.Classifier(**given)

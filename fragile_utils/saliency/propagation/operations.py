@@ -109,7 +109,8 @@ class LinearByAutograd(Linear):
         return list(torch.autograd.grad(kept.value, kept.arguments, m, retain_graph=True))
 
     def tangent(self, tangents: list[Tensor], kept: Graph) -> Tensor:
-        if self.step.kind is Kind.CONSTANT:  # the transpose of the transpose: a difference would cost precision
+        constants = self.step.kind is Kind.COMBINE and self.step.constants
+        if self.step.kind is Kind.CONSTANT or constants:  # the transpose of the transpose
             with torch.enable_grad():
                 m = torch.zeros_like(kept.value).requires_grad_()
                 shares = torch.autograd.grad(kept.value, kept.arguments, m, create_graph=True)

@@ -58,6 +58,10 @@ _SUBTRACT = {torch.sub, _T.sub, _T.__rsub__}
 _MULTIPLY = {torch.mul, _T.mul}
 _DIVIDE = {torch.div, _T.div}
 _AVERAGE = {torch.mean, _T.mean, torch.sum, _T.sum, F.avg_pool2d, F.adaptive_avg_pool2d}
+_LINEAR = {  # with the constants beside them, which come second
+    *(F.conv1d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d, F.interpolate, F.avg_pool1d),
+    *(torch.matmul, _T.matmul, _T.__matmul__, torch.conv1d, torch.conv_transpose2d),
+}
 _MAX_POOL = {F.max_pool2d, torch.max_pool2d, F.adaptive_max_pool2d}
 _ELEMENTWISE = {  # a line here is all that a new activation needs
     *(torch.sigmoid, _T.sigmoid, F.sigmoid, torch.tanh, _T.tanh, F.tanh, F.softplus, F.logsigmoid, F.softsign),
@@ -71,7 +75,8 @@ _KINDS: dict[Callable, Kind] = {
     **dict.fromkeys((*_VIEWS, *_SEVERAL_VIEWS, *CAT, torch.flip, _T.flip, torch.roll, _T.roll, F.pad), Kind.REARRANGE),
     **dict.fromkeys((*_MULTIPLY, *_DIVIDE, torch.neg, _T.neg, F.batch_norm), Kind.CONSTANT),
     **dict.fromkeys((*_ADD, *_SUBTRACT), Kind.CONSTANT),  # COMBINE, when both terms depend on the image
-    **dict.fromkeys(_AVERAGE, Kind.COMBINE),
+    **dict.fromkeys((*_AVERAGE, *_LINEAR), Kind.COMBINE),
+    **dict.fromkeys((F.pixel_shuffle, F.pixel_unshuffle, F.channel_shuffle), Kind.REARRANGE),
     **dict.fromkeys((F.conv2d, torch.conv2d, F.linear), Kind.WEIGHTED),
     **dict.fromkeys((*RELU, F.leaky_relu, F.prelu, torch.prelu, _T.prelu), Kind.HOMOGENEOUS),
     **dict.fromkeys(_ELEMENTWISE, Kind.ACTIVATION),
@@ -378,7 +383,9 @@ class _Recorder:
             return Kind.COMBINE
         first = (args and args[0] is traced[0]) or function in _ADD | _SUBTRACT | _MULTIPLY
         odd = kwargs.get("rounding_mode") is not None or kwargs.get("return_indices")
-        if function is F.pad and (kwargs.get("mode", "constant") != "constant" or kwargs.get("value")):
+        if function is F.pad and kwargs.get("mode", "constant") != "constant":
+            return Kind.COMBINE  # copies of values
+        if function is F.pad and kwargs.get("value"):
             odd = True
         if function in _MAX_POOL and traced[0].ndim != 4:
             odd = True

@@ -224,6 +224,20 @@ def test_rules_refuse_by_name_what_they_say_nothing_of(name, rule):
         propagate(LAYERS[name], images, targets, rule, images[:1])
 
 
+LINEAR = ["transposed convolution", "interpolation", "pixel shuffle", "reflecting pad", "circular padding", "chunk"]
+
+
+@pytest.mark.parametrize("name", [*LINEAR, "constant channel", "column of ones", "convolution in one dimension"])
+def test_contributions_are_complete_where_steps_are_linear(name):
+    model, (images, targets, _) = LAYERS[name], batch()
+    if name == "chunk":
+        model = built(lambda self, x: torch.cat(x.chunk(2, 1)[::-1], 1).tanh())
+    reference = images.flip(0)
+    multipliers, logits = propagate(model, images, targets, Rescale(), reference)
+    difference = (logits - model(reference)).gather(1, targets[:, None])[:, 0]
+    torch.testing.assert_close((multipliers * (images - reference)).sum((1, 2, 3)), difference, rtol=1e-9, atol=1e-12)
+
+
 # --- Networks that change between calls ------------------------------------------------------------------------------
 
 

@@ -63,8 +63,8 @@ def _batch_statistics():
 NO_RULE = r"\) has no propagation rule"
 REFUSED = {
     "unknown layer": (
-        on(lambda self, x: self.inner(x), nn.Upsample(scale_factor=2)),
-        r"^inner \(.*interpolate\) has no propagation rule of LRP",
+        on(lambda self, x: self.inner(x), nn.GroupNorm(1, CLASSES)),
+        rf"^inner \(.*group_norm{NO_RULE} of LRP",
     ),
     "unknown function": (on(lambda self, x: x.cumsum(1)), rf"^Forward \(.*cumsum{NO_RULE}"),
     "softmax layer": (
@@ -83,10 +83,6 @@ REFUSED = {
     ),
     "batch statistics": (on(lambda self, x: self.inner(x), _batch_statistics()), r"^inner: .*statistics of the batch"),
     "functional dropout": (on(lambda self, x: F.dropout(x, 0.5)), r"^Forward: .*dropout"),
-    "reflecting pad": (
-        on(lambda self, x: F.pad(x, (1, 1, 1, 1), mode="reflect")),
-        rf"^Forward \(.*pad{NO_RULE}",
-    ),
     "in place on a view": (on(lambda self, x: F.relu_(x.view(x.shape))), r"^Forward: .*in place"),
     "in place below a view": (on(lambda self, x: (x.flatten(1), x.relu_())[1]), r"^Forward: .*in place"),
     "in place into a constant": (on(lambda self, x: torch.zeros(x.shape).double().add_(x)), r"^Forward: .*in place"),

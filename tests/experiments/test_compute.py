@@ -10,7 +10,7 @@ import torch
 from sweeps import CELL, files, same
 
 from fragile_utils import attacks, experiments, saliency
-from fragile_utils.attacks import algorithm
+from fragile_utils.attacks import maps
 from fragile_utils.models.surrogate import choose_beta
 
 
@@ -44,7 +44,7 @@ def test_the_surrogate_does_not_depend_on_the_batch(tmp_path, monkeypatch):
     def refuse(*_):
         pytest.fail("beta was chosen again")
 
-    monkeypatch.setattr(algorithm, "choose_beta", refuse)
+    monkeypatch.setattr(maps, "choose_beta", refuse)
     files(tmp_path)[0].unlink()
     sweeps.run(sweep, tmp_path)
 

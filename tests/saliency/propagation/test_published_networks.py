@@ -68,6 +68,6 @@ def test_gradients_and_products_are_those_of_torch_func(name):
 
     with sdpa_kernel(SDPBackend.MATH):
         product, wanted = torch.func.grad(along, has_aux=True)(images)
-    assert product.norm() > 1e-9
+    assert product.any()
     assert (made.multipliers - wanted).norm() <= 1e-6 * wanted.norm()
     assert (made.product(vectors) - product).norm() <= 1e-6 * product.norm()

@@ -8,7 +8,7 @@ in words, with the name of the layer where there is one.
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,14 +35,8 @@ class Found:
     channels_last: bool
 
 
-@dataclass
-class _Seen:
-    """The walks through a network, by what it was and by the images that it was shown."""
-
-    walks: dict[Any, Found] = field(default_factory=dict)
-
-
-_seen: weakref.WeakKeyDictionary[nn.Module, _Seen] = weakref.WeakKeyDictionary()
+# The last walk through a network, and of what: of what it was before, nothing is true any more.
+_seen: weakref.WeakKeyDictionary[nn.Module, tuple[Any, Found]] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -65,10 +59,12 @@ def check_network(model: nn.Module, images: Tensor) -> Found:
     checks.evaluation_mode(model)
     key = (images.shape[1:], images.dtype, images.device, state_of(model))
     with _lock:
-        seen = _seen.setdefault(model, _Seen())
-    if key not in seen.walks:
-        seen.walks = {key: _walk(model, images)}  # of what the network was before, nothing is true any more
-    return seen.walks[key]
+        last, found = _seen.get(model, (None, None))
+    if last != key:
+        found = _walk(model, images)
+        with _lock:
+            _seen[model] = key, found
+    return found
 
 
 def state_of(model: nn.Module) -> int:

@@ -40,7 +40,7 @@ _seen: weakref.WeakKeyDictionary[nn.Module, tuple[Any, Found]] = weakref.WeakKey
 _lock = threading.Lock()
 
 
-def check_network(model: nn.Module, images: Tensor) -> Found:
+def check_network(model: nn.Module, images: Tensor, classes: int = 2) -> Found:
     """Look at a network once for each kind of images, and return what is known of it.
 
     Parameters
@@ -49,11 +49,13 @@ def check_network(model: nn.Module, images: Tensor) -> Found:
         In evaluation mode: images (N, 3, H, W) in [0, 1] to logits (N, classes).
     images : Tensor (N, 3, H, W)
         Two of them are shown to it; if there is one, it and its mirror image.
+    classes : int
+        The fewest logits that make sense: two for a prediction; one for a score that is explained, and decides nothing.
 
     Raises
     ------
     ValueError
-        If it cannot take the images; returns no logits (N, classes), one column only, or probabilities; writes into
+        If it cannot take the images; returns no logits (N, classes), too few of them, or probabilities; writes into
         its input; gives the same image other logits on a second call, or in a batch. The layer is named if possible.
     """
     checks.evaluation_mode(model)
@@ -64,6 +66,10 @@ def check_network(model: nn.Module, images: Tensor) -> Found:
         found = _walk(model, images)
         with _lock:
             _seen[model] = key, found
+    if found.classes < classes:
+        raise ValueError(
+            f"model: expected logits of at least {classes} classes, got {found.classes} column; give two, z and 0"
+        )
     return found
 
 
@@ -128,10 +134,8 @@ def _answer(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def _check_logits(logits: Tensor) -> None:
-    if logits.shape[1] == 1:
-        raise ValueError(
-            "model: expected logits of at least two classes, got one column; give two, z and 0 for example"
-        )
+    if logits.shape[1] == 1:  # a score: nothing sums to one
+        return
     one = torch.ones(len(logits), dtype=logits.dtype, device=logits.device)
     if ((logits >= 0) & (logits <= 1)).all() and torch.allclose(logits.sum(1), one, atol=1e-3):
         raise ValueError("model: expected logits, got probabilities; leave out the softmax at the end")

@@ -47,7 +47,7 @@ class Method:
         checks.evaluation_mode(model)
         checks.images(images)
         checks.labels(targets, len(images), name="targets", device=images.device)
-        check_network(model, images)
+        check_network(model, images, classes=1)  # a score can be explained
         with precision.float32():
             attributions, logits = self.explain(model, images, targets, create_graph)
         checks.logits(logits, len(images))

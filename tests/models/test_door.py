@@ -37,7 +37,6 @@ class Random(nn.Module):
 
 
 REFUSED = {
-    "one column": (Calls(lambda net, x: net(x)[:, :1]), "at least two classes, got one column"),
     "probabilities": (Calls(lambda net, x: net(x).softmax(1)), "got probabilities; leave out the softmax"),
     "log-probabilities": (Calls(lambda net, x: net(x).log_softmax(1)), "got log-probabilities"),
     "dict": (Calls(lambda net, x: {"logits": net(x)}), r"expected logits \(2, classes\), got dict"),
@@ -82,6 +81,21 @@ def test_what_is_no_classifier_is_refused_in_words(name, count, images):
         with pytest.raises(ValueError, match=message):
             attacks.run(attacks.TopK(5), model, images, targets, method, eps=0.1, steps=1)
     assert torch.equal(images, before)
+
+
+def test_one_column_is_explained_but_decides_nothing(images):
+    model = Calls(lambda net, x: net(x)[:, :1]).eval()
+    targets = torch.zeros(3, dtype=torch.long)
+    for method in (saliency.Gradient(), saliency.DeepLift(baseline=0.5)):
+        ours, wide = method(model, images, targets), method(model.inner, images, targets)
+        assert torch.allclose(ours, wide, atol=1e-6)
+        with pytest.raises(ValueError, match="at least 2 classes, got 1 column; give two, z and 0"):
+            attacks.run(attacks.TopK(5), model, images, targets, method, eps=0.1, steps=1)
+    with pytest.raises(ValueError, match="at least 2 classes, got 1 column"):
+        check_network(model, images)
+    ones = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 1)).eval()
+    nn.init.zeros_(ones[1].weight), nn.init.ones_(ones[1].bias)
+    assert check_network(ones, images, classes=1).classes == 1  # no probability, although it is one
 
 
 def test_a_classifier_is_looked_at_once_and_again_when_it_has_changed(images, tiny):

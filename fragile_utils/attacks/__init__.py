@@ -9,6 +9,7 @@ from fragile_utils._base.seeds import random_signs
 from fragile_utils.attacks.algorithm import Best, climb
 from fragile_utils.attacks.base import Attack, MapProblem, Problem, confidence, project
 from fragile_utils.attacks.maps import run, run_budgets, wrong_predictions
+from fragile_utils.attacks.noise import matched_noise
 from fragile_utils.attacks.objectives import ATTACKS, MassCenter, RandomSign, Targeted, TopK
 from fragile_utils.attacks.result import MapResult, Outcome, Result
 from fragile_utils.attacks.settings import LEVEL, Settings
@@ -30,6 +31,7 @@ __all__ = [
     "TopK",
     "climb",
     "confidence",
+    "matched_noise",
     "project",
     "random_signs",
     "run",

@@ -56,6 +56,11 @@ class Outcome:
         return [getattr(self, field.name) for field in dataclasses.fields(self)]
 
 
+def rms(change: Tensor) -> Tensor:
+    """Return the root mean square (N,) of changes (N, 3, H, W)."""
+    return change.square().mean(dim=(1, 2, 3)).sqrt()
+
+
 @dataclass(frozen=True)
 class Result:
     """What an attack on an explanation found.
@@ -112,6 +117,11 @@ class Result:
     def linf(self) -> Tensor:
         """The largest change of any pixel (N,), in units of images in [0, 1]."""
         return (self.after.images - self.before.images).abs().amax(dim=(1, 2, 3))
+
+    @property
+    def rms(self) -> Tensor:
+        """The root mean square (N,) of the change of the pixels and channels, in units of images in [0, 1]."""
+        return rms(self.after.images - self.before.images)
 
     @property
     def confidence_before(self) -> Tensor:

@@ -1,6 +1,7 @@
 """The computation of one shard of a sweep: attacks in batches that fit into the memory, and a row for each image."""
 
 import dataclasses
+import math
 import platform
 import time
 from dataclasses import dataclass
@@ -12,13 +13,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from fragile_utils import __version__, attacks, data
+from fragile_utils import __version__, attacks, data, metrics
 from fragile_utils._base.devices import pick_device, processor
 from fragile_utils._base.memory import out_of_memory
 from fragile_utils.experiments.choice import Choice
 from fragile_utils.experiments.folder import Shard
 from fragile_utils.experiments.parts import Parts
 from fragile_utils.experiments.subject import Subject
+from fragile_utils.metrics import MEASURES
 
 
 def compute(
@@ -88,11 +90,23 @@ def _attack(parts: Parts, subject: Subject, shard: Shard, loaded: "_Loaded", row
         "iteration": result.iteration.tolist(),
         "label_after": result.labels_after.tolist(),
         "linf": (result.linf / attacks.LEVEL).tolist(),
+        "rms": (result.rms / attacks.LEVEL).tolist(),
         "surrogate_agrees": result.surrogate_agrees.tolist(),
     }
     for name in ("confidence_before", "confidence", "dissimilarity_before", "dissimilarity"):
         outcome[name] = getattr(result, name).tolist()
+    table = table.join(_noise(result, loaded.model, sweep.k))
     return pd.DataFrame(cell | outcome).join(table)
+
+
+def _noise(result: attacks.MapResult, model: nn.Module, k: int) -> pd.DataFrame:
+    """Return the measures of noise of each attack's rms; NaN where it changes the label, or is the attack itself."""
+    if isinstance(result.attack, attacks.RandomSign):
+        return pd.DataFrame(math.nan, range(len(result.labels)), [f"noise_{name}" for name in MEASURES])
+    noise = attacks.matched_noise(result, model)
+    table = metrics.compare(result.maps_before, noise.explanation, k)
+    table[(noise.labels != result.labels).cpu().numpy()] = math.nan
+    return table.add_prefix("noise_")
 
 
 @dataclass(frozen=True)

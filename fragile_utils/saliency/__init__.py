@@ -12,6 +12,7 @@ from fragile_utils.saliency.captum import Captum
 from fragile_utils.saliency.deeplift import DeepLift
 from fragile_utils.saliency.grad_cam import GradCAM
 from fragile_utils.saliency.gradient import Gradient, InputXGradient
+from fragile_utils.saliency.guided import Guided, OfProbability, guided_by_probability
 from fragile_utils.saliency.integrated_gradients import IntegratedGradients
 from fragile_utils.saliency.lrp import LRP, DeepTaylor
 from fragile_utils.saliency.method import Method, class_scores, normalize
@@ -26,11 +27,14 @@ __all__ = [
     "DeepTaylor",
     "GradCAM",
     "Gradient",
+    "Guided",
     "InputXGradient",
     "IntegratedGradients",
     "Method",
+    "OfProbability",
     "SmoothGrad",
     "class_scores",
+    "guided_by_probability",
     "normalize",
 ]
 
@@ -45,4 +49,5 @@ METHODS: dict[str, Callable[..., Method]] = {
     "deep-taylor": DeepTaylor,
     "smoothgrad": SmoothGrad,
     "grad-cam": GradCAM,
+    "guided-by-probability": guided_by_probability,
 }

@@ -1,0 +1,55 @@
+"""Noise of the size of what an attack added: the control beside which a direction has to prove itself."""
+
+import torch
+from torch import Tensor, nn
+
+from fragile_utils import saliency
+from fragile_utils._base import precision
+from fragile_utils._base.seeds import random_signs
+from fragile_utils.attacks.base import confidence
+from fragile_utils.attacks.objectives import RandomSign
+from fragile_utils.attacks.result import MapResult, Outcome, rms
+from fragile_utils.models.door import check_network
+
+ROUNDS = 30  # of the search for the amplitude, which what is cut off at black and white makes larger than the size
+
+
+def matched_noise(result: MapResult, model: nn.Module) -> Outcome:
+    """Return the originals with random signs of the same root mean square as what an attack added to each.
+
+    An attack seldom uses up its budget: at the same largest change, random signs have several times its energy. Here
+    each image gets the energy of its own attack. An image on which the attack did not succeed stays as it is.
+
+    Parameters
+    ----------
+    result : MapResult
+        Of an attack; its seed draws the signs, image by image, as `RandomSign` does.
+    model : Module
+        That was attacked.
+
+    Returns
+    -------
+    Outcome
+        Of the noisy images, D as `RandomSign` has it. The noise is not chosen: it may change a prediction, so compare
+        ``labels`` with those of `result`.
+    """
+    originals, labels, method = result.before.images, result.labels, result.method
+    check_network(model, originals)
+    seeds = range(result.settings.seed, result.settings.seed + len(originals))
+    signs = [random_signs(image, seed) for image, seed in zip(originals, seeds, strict=True)]
+    images = _of_size(result.rms, torch.stack(signs) if signs else originals, originals)
+    with precision.float32():
+        attributions, logits = method.explain(model, images, labels)
+    maps, noise = saliency.normalize(attributions), RandomSign()
+    dissimilarity = noise.dissimilarity(maps, noise.reference(result.maps_before))
+    return Outcome(images, maps, logits.argmax(1), confidence(logits, labels), dissimilarity)
+
+
+def _of_size(size: Tensor, signs: Tensor, originals: Tensor) -> Tensor:
+    """Return images (N, 3, H, W) in [0, 1] whose distance from `originals` along `signs` is `size` (N,), as an rms."""
+    amplitude, images = size, originals
+    for _ in range(ROUNDS):
+        images = (originals + amplitude.view(-1, 1, 1, 1) * signs).clamp(0, 1)
+        reached = rms(images - originals)
+        amplitude = amplitude * torch.where(reached > 0, size / reached, 1)
+    return images

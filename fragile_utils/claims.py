@@ -1,16 +1,58 @@
-"""Statements in the text that are executed: a claim that does not hold stops the build of the book."""
+"""Statements in the text that are executed: a claim that does not hold stops the build of the book.
 
+Each claim says how close its bound is to what was measured (`Claim.slack`): a bound that nothing could ever reach
+claims nothing. What a process has checked is in `made`.
+"""
+
+import dataclasses
 import html
+import json
 import math
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+ROUNDING = 1e-5  # a tolerance up to here allows for rounding, and is no bound on what was measured
+
 
 class ClaimError(AssertionError):
     """A statement in the text is not true."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement that was checked, and holds.
+
+    Attributes
+    ----------
+    statement : str
+    measured, required : str
+        The value, or the range of several, and its bounds, in words.
+    slack : float or None
+        How many times what was measured the bound is, or the bound what was measured, whichever is above 1: at 1 the
+        claim holds only just, at 2 the bound is twice as far from zero, or the tolerance twice the difference. Infinite
+        if zero is between them. None where there is nothing to compare: a statement that is just true, equal numbers,
+        or numbers that are equal up to rounding.
+    because : str
+        Why the bound is not closer, where it is not.
+    """
+
+    statement: str
+    measured: str
+    required: str
+    slack: float | None
+    because: str = ""
+
+    def to_json(self) -> str:
+        """Return the claim as JSON; an infinite slack as text."""
+        fields = dataclasses.asdict(self)
+        return json.dumps(fields | {"slack": "inf" if self.slack == math.inf else self.slack})
+
+
+made: list[Claim] = []
 
 
 def check(
@@ -21,6 +63,7 @@ def check(
     at_most: float | None = None,
     equal_to: Any = None,
     within: float = 0.0,
+    because: str = "",
 ) -> None:
     """Check a statement of the text, and show that it was checked.
 
@@ -36,6 +79,8 @@ def check(
         What the value has to equal, up to `within` (absolute).
     within : float
         Tolerance of `equal_to`.
+    because : str
+        Why the bound is further than twice from what was measured, if it is.
 
     Raises
     ------
@@ -43,40 +88,67 @@ def check(
         If the statement does not hold, or the value is NaN or empty.
     """
     values = np.atleast_1d(value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value))
-    wanted = []
+    wanted, slacks = [], []
     holds = values.size > 0 and not np.isnan(values.astype(float)).any()
+    low, high = _range(values)
     if at_least is not None:
         holds, _ = holds and bool((values >= at_least).all()), wanted.append(f"at least {at_least:.4g}")
+        slacks.append(_slack(low, at_least) if low > 0 else _slack(at_least, low))
     if at_most is not None:
         holds, _ = holds and bool((values <= at_most).all()), wanted.append(f"at most {at_most:.4g}")
+        slacks.append(_slack(at_most, high) if high > 0 else _slack(high, at_most))
     if equal_to is not None:
         target = equal_to.detach().cpu().numpy() if isinstance(equal_to, Tensor) else np.asarray(equal_to)
-        holds = holds and bool((np.abs(values.astype(float) - target) <= within).all())
+        apart = np.abs(values.astype(float) - target)
+        holds = holds and bool((apart <= within).all())
         wanted.append(f"equal to {_show(np.atleast_1d(target))}" + (f" within {within:.4g}" if within else ""))
+        if within > ROUNDING:
+            slacks.append(_slack(within, apart.max(initial=0)))
     if not wanted:
         holds, _ = holds and bool(values.astype(bool).all()), wanted.append("true")
-    measured = f"{_show(values)}; required: {' and '.join(wanted)}"
+    required = " and ".join(wanted)
     if not holds:
-        raise ClaimError(f"{statement}: got {measured}")
-    _present(statement, measured)
+        raise ClaimError(f"{statement}: got {_show(values)}; required: {required}")
+    claim = Claim(statement, _show(values), required, max(slacks, default=None), because)
+    made.append(claim)
+    _present(claim)
+
+
+def _slack(farther: float, nearer: float) -> float:
+    """Return how many times `nearer` is in `farther`; infinite where zero is between them, or one of them."""
+    return float(farther) / float(nearer) if farther * nearer > 0 else 1.0 if farther == nearer else math.inf
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    low, high = (float(bound) for bound in (values.min(), values.max())) if values.size else (math.nan, math.nan)
+    return low + 0.0, high + 0.0  # 0 rather than -0
 
 
 def _show(values: np.ndarray) -> str:
     if values.dtype == bool:
         return "true" if values.all() else f"true for {values.sum()} of {values.size}"
-    low, high = (float(bound) for bound in (values.min(), values.max())) if values.size else (math.nan, math.nan)
-    low, high = low + 0.0, high + 0.0  # 0 rather than -0
+    low, high = _range(values)
     return f"{low:.3g}" if values.size == 1 else f"{low:.3g} to {high:.3g}"
 
 
-def _present(statement: str, measured: str) -> None:
+def as_html(claim: Claim) -> str:
+    """Return a line that opens to show the numbers; the book's page of claims reads it."""
+    head = f'<details class="fragile-check" data-claim="{html.escape(claim.to_json())}">'
+    return f"{head}<summary>✓ {html.escape(claim.statement)}</summary>{html.escape(_numbers(claim))}</details>"
+
+
+def _numbers(claim: Claim) -> str:
+    because = f"; {claim.because}" if claim.because else ""
+    return f"{claim.measured}; required: {claim.required}{because}"
+
+
+def _present(claim: Claim) -> None:
     """Show the claim: as HTML in a notebook, as a line of text elsewhere."""
-    line = f"✓ Checked: {statement} ({measured})"
+    line = f"✓ {claim.statement} ({_numbers(claim)})"
     if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()) and hasattr(shell, "kernel"):
         from IPython.display import display
 
-        text = f"<strong>✓ Checked:</strong> {html.escape(statement)} <small>({html.escape(measured)})</small>"
-        display({"text/html": f'<p class="fragile-check">{text}</p>', "text/plain": line}, raw=True)
+        display({"text/html": as_html(claim), "text/plain": line}, raw=True)
         return
     try:
         print(line)

@@ -1,6 +1,7 @@
 """The book's sources, read without running them: what every chapter has, and what nothing may lack or have twice."""
 
 import importlib
+import math
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -179,6 +180,23 @@ def test_a_chapter_has_one_title_and_checks_its_claims(path):
     assert any(re.search(r"^\s*check\(", cell.source, flags=re.MULTILINE) for cell in code_cells(path))
 
 
+@each(CHAPTERS)
+def test_checks_stand_in_folded_cells_of_their_own(path):
+    """Their code is not in the way of a reader; on Colab and in JupyterLab it is folded as well."""
+    for cell in code_cells(path):
+        checks = re.search(r"\bcheck\(", cell.source) is not None
+        assert checks == ("check" in cell.metadata.get("tags", ())), cell.source
+        if checks:
+            assert "hide-input" in cell.metadata["tags"], cell.source
+            assert cell.metadata["jupyter"] == {"source_hidden": True}, cell.source
+            assert not re.search(r"\b(print|display|def)\b", cell.source), cell.source
+
+
+@each(CHAPTERS)
+def test_the_formatter_formats_every_cell(path):
+    assert not any(re.search(r"# fmt: *(skip|off)", cell.source) for cell in code_cells(path))
+
+
 @each(PAGES)
 def test_a_cell_is_not_long(path):
     for cell in code_cells(path):
@@ -289,6 +307,29 @@ def test_the_status_page_knows_what_a_page_reads(extension):
     assert data_of("model = models.squeezenet()") == []
     found = data_of("batch = data.imagenet_samples()[1]\nsettings, table = data.results('x')")
     assert found == ["20 ImageNet images (embedded)", "stored results"]
+
+
+def test_the_list_of_claims_reads_what_check_writes(extension, monkeypatch):
+    from docutils import nodes
+
+    from fragile_utils import claims
+
+    pages = []
+    monkeypatch.setattr(claims, "_present", lambda claim: pages.append(claims.as_html(claim)))
+    claims.check("one < two", 1, at_most=2)
+    claims.check("a sign", -1.0, at_most=0, because="it's <all> that \"is\" known")
+    claims.check("a truth", True)
+    page = nodes.container("", *(nodes.raw("", text, format="html") for text in pages))
+    listed = extension("claim_list")
+    found = list(listed.claims_of(page))
+    assert [(claim["statement"], claim["slack"]) for claim in found] == [
+        ("one < two", 2.0),
+        ("a sign", math.inf),
+        ("a truth", None),
+    ]
+    assert found[1]["because"] == "it's <all> that \"is\" known"
+    assert listed.summary(found).startswith("3 claims were checked. 2 of them have a bound")
+    assert [listed.slack(claim) for claim in found[:2]] == ["2.00", "∞"]
 
 
 def test_an_execution_keeps_the_environment_that_it_was_seen_in(extension, monkeypatch, tmp_path):

@@ -12,7 +12,7 @@ export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
 .DEFAULT_GOAL := help
-.PHONY: help book single pdf test test-all lint format bench url clean
+.PHONY: help book single pdf test test-all lint format mutants bench url clean
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ format: $(READY)  ## repair what lint finds
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(NBSTRIPOUT)
+
+mutants: $(READY)  ## try wrong versions of the package: does a claim and a test notice each? (an hour or two)
+	$(BIN)/python tests/mutants.py --out fragile_utils/results/mutants.csv $(ARGS)
 
 bench: $(READY)  ## measure speed and memory
 	@for script in $(wildcard benchmarks/*.py); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done

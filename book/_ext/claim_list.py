@@ -1,4 +1,4 @@
-"""The directive ``claim-list``: every claim that the chapters checked in this build, those with the loosest bounds first.
+"""The directive ``claim-list``: every claim that the chapters checked in this build, the loosest bounds first.
 
 `fragile_utils.claims.check` writes each claim into the page as JSON. The directive reads the pages when all of them
 have been executed.

@@ -9,9 +9,10 @@ finished is never computed again, and what is damaged is::
     experiments.summary(table)  # means, intervals, medians
 """
 
-from fragile_utils.experiments.bootstrap import mean_interval
+from fragile_utils.experiments.bootstrap import mean_interval, median_interval
 from fragile_utils.experiments.choice import Choice
 from fragile_utils.experiments.cluster import Cluster
+from fragile_utils.experiments.failure import budget_to_failure
 from fragile_utils.experiments.folder import Shard, Status, SweepFolder
 from fragile_utils.experiments.parts import Parts
 from fragile_utils.experiments.running import InProcess, run
@@ -32,7 +33,9 @@ __all__ = [
     "Subject",
     "Sweep",
     "SweepFolder",
+    "budget_to_failure",
     "mean_interval",
+    "median_interval",
     "results",
     "run",
     "status",

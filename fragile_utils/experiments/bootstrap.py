@@ -1,4 +1,4 @@
-"""How sure a mean over images is: its bootstrap interval."""
+"""How sure a mean or a median over images is: its bootstrap interval."""
 
 from typing import NamedTuple
 
@@ -15,6 +15,14 @@ class Interval(NamedTuple):
     high: float
 
 
+class MedianInterval(NamedTuple):
+    """The same for a median."""
+
+    median: float
+    low: float
+    high: float
+
+
 def mean_interval(values: np.ndarray, seed: int = 0) -> Interval:
     """Return the mean of values (N,) and its 95 % percentile-bootstrap interval, from 2,000 draws; NaN for no values.
 
@@ -25,6 +33,19 @@ def mean_interval(values: np.ndarray, seed: int = 0) -> Interval:
     values = np.asarray(values, dtype=np.float64)
     if not len(values):
         return Interval(np.nan, np.nan, np.nan)
-    means = np.random.default_rng(seed).choice(values, (DRAWS, len(values))).mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    low, high = np.quantile(_draws(values, seed).mean(axis=1), [0.025, 0.975])
     return Interval(float(values.mean()), float(low), float(high))
+
+
+def median_interval(values: np.ndarray, seed: int = 0) -> MedianInterval:
+    """Return the median of values (N,), of which some may be infinite, and its interval, as `mean_interval` does."""
+    values = np.asarray(values, dtype=np.float64)
+    if not len(values):
+        return MedianInterval(np.nan, np.nan, np.nan)
+    medians = np.median(_draws(values, seed), axis=1)
+    low, high = np.quantile(medians, [0.025, 0.975], method="inverted_cdf")  # nothing between a number and infinity
+    return MedianInterval(float(np.median(values)), float(low), float(high))
+
+
+def _draws(values: np.ndarray, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).choice(values, (DRAWS, len(values)))

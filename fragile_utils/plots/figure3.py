@@ -25,6 +25,7 @@ METHODS = {
 ATTACKS = {"topk": "top-k", "mass-center": "mass-centre", "random-sign": "random signs"}
 COLORS = {"topk": BLUE, "mass-center": BLACK, "random-sign": ORANGE}
 EMBEDDED, PAPER = "figure3_embedded", "figure3_paper"
+READING_ERROR = {"topk_intersection": 0.01, "rank_correlation": 0.01, "center_shift": 1.0}  # of the paper's plots
 
 
 def compared(measure: str, attack: str, results: str = EMBEDDED, paper: str | None = PAPER) -> pd.DataFrame:
@@ -63,6 +64,36 @@ def compared(measure: str, attack: str, results: str = EMBEDDED, paper: str | No
     table = pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(keys, names=["method", "eps"]))
     table = table.join(_papers(measure, attack, paper).rename("paper"))
     return table.assign(difference=table.ours - table.paper)
+
+
+def agreement(results: str = "imagenet", paper: str = PAPER) -> pd.DataFrame:
+    """Return whether each mean of the paper comes out again: the one rule that speaks wherever that is asked.
+
+    A mean of ours *agrees* with the paper's when they differ by no more than the error with which the paper's plots
+    were read (`READING_ERROR`) plus two standard errors of our mean over the images on which the attack succeeded.
+
+    Parameters
+    ----------
+    results, paper : str
+        Names of what is compared, as for `data.results`.
+
+    Returns
+    -------
+    DataFrame
+        One row for each mean that both have. Columns: ``measure``, ``method``, ``attack``, ``eps`` (in levels of 255),
+        ``paper``, ``ours``, ``images``, ``tolerance`` and ``agrees``.
+    """
+    _, runs = data.results(results)
+    _, theirs = data.results(paper)
+    keys, tables = ["method", "attack", "eps"], []
+    for measure, error in READING_ERROR.items():
+        ours = runs[runs.success].groupby(keys)[measure].agg(ours="mean", sem="sem", images="count")
+        table = theirs[theirs.measure == measure].set_index(keys)[["value"]].join(ours, how="inner").reset_index()
+        table["tolerance"] = error + 2 * table.pop("sem")
+        tables.append(table.rename(columns={"value": "paper"}).assign(measure=measure))
+    found = pd.concat(tables, ignore_index=True)
+    found["agrees"] = (found.ours - found.paper).abs() <= found.tolerance
+    return found[["measure", *keys, "paper", "ours", "images", "tolerance", "agrees"]]
 
 
 def figure(

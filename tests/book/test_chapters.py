@@ -317,7 +317,7 @@ def test_the_list_of_claims_reads_what_check_writes(extension, monkeypatch):
     pages = []
     monkeypatch.setattr(claims, "_present", lambda claim: pages.append(claims.as_html(claim)))
     claims.check("one < two", 1, at_most=2)
-    claims.check("a sign", -1.0, at_most=0, because="it's <all> that \"is\" known")
+    claims.check("a sign", -1.0, at_most=0, because='it\'s <all> that "is" known')
     claims.check("a truth", True)
     page = nodes.container("", *(nodes.raw("", text, format="html") for text in pages))
     listed = extension("claim_list")
@@ -327,7 +327,7 @@ def test_the_list_of_claims_reads_what_check_writes(extension, monkeypatch):
         ("a sign", math.inf),
         ("a truth", None),
     ]
-    assert found[1]["because"] == "it's <all> that \"is\" known"
+    assert found[1]["because"] == 'it\'s <all> that "is" known'
     assert listed.summary(found).startswith("3 claims were checked. 2 of them have a bound")
     assert [listed.slack(claim) for claim in found[:2]] == ["2.00", "∞"]
 

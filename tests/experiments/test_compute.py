@@ -9,7 +9,7 @@ import sweeps
 import torch
 from sweeps import CELL, files, same
 
-from fragile_utils import attacks, experiments, saliency
+from fragile_utils import attacks, experiments, metrics, saliency
 from fragile_utils.attacks import maps
 from fragile_utils.models.surrogate import choose_beta
 
@@ -28,6 +28,18 @@ def test_the_rows_are_those_of_attacks_run(finished):
         assert rows["iteration"].tolist() == result.iteration.tolist()
         assert rows["reason"].tolist() == list(result.reasons)
         np.testing.assert_allclose(rows["linf"], 255 * expected["linf"], atol=1e-4)
+        np.testing.assert_allclose(rows["rms"], 255 * result.rms, atol=0.05)
+        noise = rows.filter(like="noise_")
+        if name == "random-sign":
+            assert noise.isna().all(axis=None)
+        else:
+            found = attacks.matched_noise(result, model)
+            there = (found.labels == result.labels).numpy()
+            measured = metrics.compare(result.maps_before, found.explanation, 20)
+            assert noise.notna().all(axis=1).tolist() == there.tolist()
+            np.testing.assert_allclose(
+                noise[there]["noise_rank_correlation"], measured[there].rank_correlation, atol=0.02
+            )
         np.testing.assert_allclose(rows["rank_correlation"], expected["rank_correlation"], atol=2e-2)
         np.testing.assert_allclose(rows["topk_intersection"], expected["topk_intersection"], atol=0.051)
         np.testing.assert_allclose(rows["confidence"], result.confidence, atol=1e-3)

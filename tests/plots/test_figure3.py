@@ -61,6 +61,25 @@ def test_results_that_the_paper_does_not_have_stand_alone(stored):
     assert [len(line.get_xdata()) for line in drawn.axes[0].lines if line.get_linestyle() == "--"] == [0]
 
 
+def test_agreement_is_the_reading_error_and_two_standard_errors(stored):
+    found = figure3.agreement().set_index(["measure", "method", "attack", "eps"])
+    assert len(found) == 8  # the centre under noise could not be read off for DeepLIFT
+    row = found.loc["topk_intersection", "gradient", "topk", 8]
+    sem = np.std([0.1, 0.3], ddof=1) / 2**0.5
+    np.testing.assert_allclose([row.ours, row.images, row.paper], [0.2, 2, 0.01])
+    assert row.tolerance == pytest.approx(0.01 + 2 * sem)
+    assert row.agrees == (0.01 + 2 * sem >= 0.19)
+    assert found.loc["center_shift", "gradient", "topk", 8].tolerance == pytest.approx(1 + 10)
+
+
+def test_what_agrees_of_the_stored_results_is_what_the_book_says():
+    found = figure3.agreement()
+    counts = found.groupby("measure").agrees.agg(["sum", "count"])
+    assert counts.loc["topk_intersection"].tolist() == [26, 39]
+    assert counts.loc["rank_correlation"].tolist() == [23, 39]
+    assert counts.loc["center_shift"].tolist() == [15, 30]
+
+
 @pytest.mark.parametrize(("measure", "attack", "name"), [("x", "topk", "measure"), ("center_shift", "x", "attack")])
 def test_names_are_checked(measure, attack, name):
     with pytest.raises(ValueError, match=f"{name}: expected one of .*, got 'x'"):

@@ -1,0 +1,71 @@
+"""Budget to failure: how far an image has to be changed until its explanation is lost.
+
+Curves over budgets say how much is left at each. Where all methods keep everything, or nothing, they cannot be told
+apart; the budget at which half is lost can be compared at any strength of an attack.
+"""
+
+import numpy as np
+import pandas as pd
+
+UNCHANGED = {"topk_intersection": 1.0, "rank_correlation": 1.0, "center_shift": 0.0}
+IMAGE = ["model", "data", "method", "attack", "index"]
+
+
+def budget_to_failure(
+    table: pd.DataFrame, measure: str = "topk_intersection", level: float = 0.5, prefix: str = ""
+) -> pd.Series:
+    """Return, for each image under each attack, the smallest budget at which a measure reaches `level`.
+
+    Between two budgets the measure is interpolated linearly, and from no change at all at a budget of 0. Whoever may
+    change more can also change less: at each budget the image counts as what it was at the worst of the budgets up to
+    there. A budget at which the attack did not succeed changes nothing.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row for each image, method, attack and budget, as `results` returns it. Of its columns ``model`` and
+        ``data`` may be missing.
+    measure : str
+        One of `metrics.MEASURES`.
+    level : float
+        At which the explanation counts as lost: below 1 for intersection and rank correlation, above 0 pixels for the
+        shift.
+    prefix : str
+        ``"noise_"`` for the noise of each attack's size, in place of the attack.
+
+    Returns
+    -------
+    Series
+        In levels of 255, indexed by what is there of ``model``, ``data``, ``method``, ``attack``, and the image's
+        ``index``; infinite where the largest budget does not suffice.
+
+    Raises
+    ------
+    ValueError
+        If there is no such measure or column, or the level is on the wrong side.
+    """
+    if measure not in UNCHANGED:
+        raise ValueError(f"measure: expected one of {', '.join(UNCHANGED)}, got {measure!r}")
+    start, column = UNCHANGED[measure], prefix + measure
+    if column not in table:
+        raise ValueError(f"table: expected a column {column!r}, got {', '.join(map(str, table.columns))}")
+    if not (level < start if start else level > 0):
+        raise ValueError(f"level: expected {'below 1' if start else 'above 0'} for {measure}, got {level}")
+    lost = (start - table[column]).abs() if start == 0 else start - table[column]
+    rows = table.assign(lost=lost.where(table["success"], 0).fillna(0))
+    keys = [key for key in IMAGE if key in table]
+    curves = rows.pivot(index=keys, columns="eps", values="lost").sort_index(axis=1)
+    budgets = np.concatenate([[0.0], curves.columns.to_numpy(dtype=np.float64)])
+    worst = np.maximum.accumulate(np.nan_to_num(curves.to_numpy(), nan=0), axis=1)
+    worst = np.concatenate([np.zeros((len(worst), 1)), worst], axis=1)
+    return pd.Series(_crossing(budgets, worst, abs(start - level)), curves.index, name="budget")
+
+
+def _crossing(budgets: np.ndarray, curves: np.ndarray, level: float) -> np.ndarray:
+    """Return where rising curves (N, B), 0 at the first budget, reach `level`; infinite where they do not."""
+    above = curves >= level
+    after = np.where(above.any(1), above.argmax(1), 1)
+    rows = np.arange(len(curves))
+    low, high = curves[rows, after - 1], curves[rows, after]
+    share = (level - low) / np.where(high > low, high - low, 1)
+    return np.where(above.any(1), budgets[after - 1] + share * (budgets[after] - budgets[after - 1]), np.inf)

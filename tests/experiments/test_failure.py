@@ -1,0 +1,67 @@
+"""The budget to failure, against np.interp on each image alone."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fragile_utils.experiments import budget_to_failure
+
+BUDGETS = [0.5, 1, 2, 4]
+
+
+def table(curves, measure="topk_intersection", success=True):
+    """One image for each curve over the budgets, as rows in no order."""
+    rows = [
+        {"method": "gradient", "attack": "topk", "index": i, "eps": eps, "success": success, measure: value}
+        for i, curve in enumerate(curves)
+        for eps, value in zip(BUDGETS, curve, strict=True)
+    ]
+    return pd.DataFrame(rows).sample(frac=1, random_state=0)
+
+
+def test_it_is_where_the_interpolated_curve_passes_the_level():
+    curves = np.sort(np.random.default_rng(0).random((50, 4)), axis=1)[:, ::-1]
+    found = budget_to_failure(table(curves), level=0.5)
+    for i, curve in enumerate(curves):
+        rising = 1 - np.array([1, *curve])
+        expected = np.interp(0.5, rising, [0, *BUDGETS]) if rising.max() >= 0.5 else np.inf
+        assert found["gradient", "topk", i] == pytest.approx(expected)
+    assert np.isinf(found).any()
+
+
+def test_a_larger_budget_can_do_what_a_smaller_one_does():
+    found = budget_to_failure(table([[0.9, 0.4, 0.8, 0.9]]))
+    assert found.item() == pytest.approx(0.5 + 0.5 * (0.9 - 0.5) / (0.9 - 0.4))
+
+
+def test_where_the_attack_fails_nothing_changes():
+    assert np.isinf(budget_to_failure(table([[0.1, 0.1, 0.1, 0.1]], success=False))).all()
+    noise = table([[0.1, np.nan, 0.1, 0.1]], "noise_topk_intersection")
+    assert budget_to_failure(noise, prefix="noise_").item() == pytest.approx(0.5 * 0.5 / 0.9)
+
+
+def test_the_shift_rises():
+    assert budget_to_failure(table([[5, 10, 20, 40]], "center_shift"), "center_shift", 30).item() == pytest.approx(3)
+
+
+def test_at_a_budget_that_just_suffices():
+    assert budget_to_failure(table([[1.0, 0.5, 0.5, 0.2]])).item() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"measure": "x"}, "measure: expected one of topk_intersection, .*, got 'x'"),
+        ({"level": 1.0}, "level: expected below 1 for topk_intersection, got 1.0"),
+        ({"measure": "rank_correlation"}, "expected a column 'rank_correlation'"),
+        ({"prefix": "noise_"}, "expected a column 'noise_topk_intersection'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        budget_to_failure(table([[1, 1, 1, 1]]), **options)
+
+
+def test_a_shift_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="level: expected above 0 for center_shift, got 0"):
+        budget_to_failure(table([[1, 1, 1, 1]], "center_shift"), "center_shift", 0)

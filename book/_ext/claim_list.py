@@ -22,14 +22,14 @@ RECORD = re.compile(r'<details class="fragile-check" data-claim="([^"]*)">')
 
 
 def setup(app):
-    app.add_node(Placeholder)
+    app.add_node(ClaimsPlaceholder)
     app.add_directive("claim-list", ClaimList)
     app.add_post_transform(FillIn)
     app.connect("env-updated", pages_to_write)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-class Placeholder(nodes.General, nodes.Element):
+class ClaimsPlaceholder(nodes.General, nodes.Element):
     """Stands for the tables until every page has been executed."""
 
 
@@ -38,7 +38,7 @@ class ClaimList(SphinxDirective):
 
     def run(self):
         NbMetadataCollector.set_doc_data(self.env, self.env.docname, HAS_CLAIMS, True)
-        return [Placeholder()]
+        return [ClaimsPlaceholder()]
 
 
 def pages_to_write(app, env):
@@ -58,7 +58,7 @@ class FillIn(SphinxPostTransform):
     default_priority = 8  # before links are resolved
 
     def run(self, **_):
-        for placeholder in list(self.document.findall(Placeholder)):
+        for placeholder in list(self.document.findall(ClaimsPlaceholder)):
             pages = [name for name in reading_order(self.env) if name in self.env.found_docs]
             found = [(name, claim) for name in pages for claim in claims_of(self.env.get_doctree(name))]
             placeholder.replace_self(tables(self.env, found))

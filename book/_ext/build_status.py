@@ -72,6 +72,11 @@ def reading_order(env, docname=None):
         yield from reading_order(env, part)
 
 
+def pages_marked(env, mark):
+    """The pages whose metadata say that they show `mark`: they depend on all others, and are written last."""
+    return [docname for docname, data in NbMetadataCollector.get_doc_data(env).items() if data.get(mark)]
+
+
 def note_environments(app, env):
     """Note the environment of executions that are new; the pages that show it are written again."""
     path = Path(env.mystnb_config.execution_cache_path, NOTES)
@@ -87,7 +92,7 @@ def note_environments(app, env):
     if notes and notes != known:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(notes, indent=1), encoding="utf-8")
-    return [docname for docname, data in NbMetadataCollector.get_doc_data(env).items() if data.get(HAS_STATUS)]
+    return pages_marked(env, HAS_STATUS)
 
 
 def environment():

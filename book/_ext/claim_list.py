@@ -10,7 +10,7 @@ import math
 import re
 import statistics
 
-from build_status import link, reading_order, table
+from build_status import link, pages_marked, reading_order, table
 from docutils import nodes
 from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -42,8 +42,8 @@ class ClaimList(SphinxDirective):
 
 
 def pages_to_write(app, env):
-    """The pages that show the list: they depend on all others."""
-    return [docname for docname, data in NbMetadataCollector.get_doc_data(env).items() if data.get(HAS_CLAIMS)]
+    """The pages that show the list."""
+    return pages_marked(env, HAS_CLAIMS)
 
 
 def claims_of(document):

@@ -1,5 +1,7 @@
 """Random numbers that depend on a seed alone: the same for an image on any device, in any batch."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -20,3 +22,9 @@ def uniform(image: Tensor, seed: int) -> Tensor:
     """Return a number from -1 to 1 for each value of `image`, the same for a seed on any device."""
     generator = torch.Generator().manual_seed(seed)
     return (2 * torch.rand(image.shape, generator=generator) - 1).to(image)
+
+
+def for_each(draw: Callable[[Tensor, int], Tensor], images: Tensor, seeds: Sequence[int]) -> Tensor:
+    """Return what is drawn for each of `images` (N, ...) from its own seed, in their shape."""
+    drawn = [draw(image, seed) for image, seed in zip(images, seeds, strict=True)]
+    return torch.stack(drawn) if drawn else images

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils import saliency
-from fragile_utils._base.seeds import uniform
+from fragile_utils._base.seeds import for_each, uniform
 from fragile_utils.attacks.result import Outcome
 from fragile_utils.models.surrogate import SoftplusSurrogate
 
@@ -46,10 +46,9 @@ class Problem:
 
     def start(self, at_random: bool) -> Tensor:
         """Return the images from which the attack sets out: the originals, or random points of the eps-ball."""
-        if not (at_random and len(self.images)):
+        if not at_random:
             return self.images
-        noise = torch.stack([uniform(image, seed) for image, seed in zip(self.images, self.seeds, strict=True)])
-        return self.clip(self.images + self.eps * noise)
+        return self.clip(self.images + self.eps * for_each(uniform, self.images, self.seeds))
 
     def __getitem__(self, rows: Tensor) -> "Problem":
         """Return the same of some of the images; `rows` is boolean (N,)."""

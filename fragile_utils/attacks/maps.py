@@ -95,7 +95,7 @@ def run(
             images=images,
             labels=labels,
             eps=settings.eps,
-            seeds=tuple(settings.seed + i for i in range(len(images))),
+            seeds=settings.seeds(len(images)),
             attack=attack,
             model=model,
             surrogate=surrogate,

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from fragile_utils import saliency
 from fragile_utils._base import precision
-from fragile_utils._base.seeds import random_signs
+from fragile_utils._base.seeds import for_each, random_signs
 from fragile_utils.attacks.base import confidence
 from fragile_utils.attacks.objectives import RandomSign
 from fragile_utils.attacks.result import MapResult, Outcome, rms
@@ -35,9 +35,8 @@ def matched_noise(result: MapResult, model: nn.Module) -> Outcome:
     """
     originals, labels, method = result.before.images, result.labels, result.method
     check_network(model, originals)
-    seeds = range(result.settings.seed, result.settings.seed + len(originals))
-    signs = [random_signs(image, seed) for image, seed in zip(originals, seeds, strict=True)]
-    images = _of_size(result.rms, torch.stack(signs) if signs else originals, originals)
+    signs = for_each(random_signs, originals, result.settings.seeds(len(originals)))
+    images = _of_size(result.rms, signs, originals)
     with precision.float32():
         attributions, logits = method.explain(model, images, labels)
     maps, noise = saliency.normalize(attributions), RandomSign()

@@ -9,7 +9,7 @@ from torch import Tensor
 from fragile_utils import metrics
 from fragile_utils._base import checks
 from fragile_utils._base.contents import by_content
-from fragile_utils._base.seeds import random_signs
+from fragile_utils._base.seeds import for_each, random_signs
 from fragile_utils.attacks.base import Attack, MapProblem
 
 
@@ -102,7 +102,7 @@ class RandomSign(Attack):
         return (maps - reference).abs().sum(dim=(1, 2)) / 2
 
     def direction(self, problem: MapProblem, x: Tensor) -> Tensor:
-        return torch.stack([random_signs(image, seed) for image, seed in zip(x, problem.seeds, strict=True)])
+        return for_each(random_signs, x, problem.seeds)
 
     def schedule(self, eps: float, steps: int, step_size: float) -> tuple[int, float]:
         return 1, eps

@@ -68,3 +68,7 @@ class Settings:
             if not 1e-6 <= beta <= 1e6:
                 raise ValueError(f"beta: expected from 1e-6 to 1e6, got {beta:g}")
             object.__setattr__(self, "beta", beta)
+
+    def seeds(self, images: int) -> tuple[int, ...]:
+        """Return the seed of each image: ``seed + i`` for image i, whatever else is in the batch."""
+        return tuple(range(self.seed, self.seed + images))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fragile_utils._base import checks, precision
-from fragile_utils._base.seeds import random_signs
+from fragile_utils._base.seeds import for_each, random_signs
 from fragile_utils.attacks import Outcome, Problem, Result, Settings, confidence, wrong_predictions
 from fragile_utils.attacks.algorithm import climb_where_nothing_forbids
 from fragile_utils.influence.functions import Influence, Side, most, rank_correlation, top_overlap
@@ -191,7 +191,7 @@ def run(
         images=images,
         labels=labels,
         eps=settings.eps,
-        seeds=tuple(settings.seed + i for i in range(len(images))),
+        seeds=settings.seeds(len(images)),
         attack=attack,
         features=features,
         explain=explain,
@@ -223,7 +223,7 @@ class InfluenceProblem(Problem):
 
     def direction(self, x: Tensor) -> Tensor:
         if isinstance(self.attack, RandomSign):
-            return torch.stack([random_signs(image, seed) for image, seed in zip(x, self.seeds, strict=True)])
+            return for_each(random_signs, x, self.seeds)
         leaf, _, dissimilarity = self._look(x)
         (gradient,) = torch.autograd.grad(dissimilarity.sum(), leaf)
         return gradient.sign()

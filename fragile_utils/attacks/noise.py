@@ -32,16 +32,29 @@ def matched_noise(result: MapResult, model: nn.Module) -> Outcome:
     Outcome
         Of the noisy images, D as `RandomSign` has it. The noise is not chosen: it may change a prediction, so compare
         ``labels`` with those of `result`.
+
+    Raises
+    ------
+    ValueError
+        If the model does not have the confidence on the originals that the attack found.
     """
     originals, labels, method = result.before.images, result.labels, result.method
     check_network(model, originals)
     signs = for_each(random_signs, originals, result.settings.seeds(len(originals)))
     images = _of_size(result.rms, signs, originals)
     with precision.float32():
+        _check_same(model, result)
         attributions, logits = method.explain(model, images, labels)
     maps, noise = saliency.normalize(attributions), RandomSign()
     dissimilarity = noise.dissimilarity(maps, noise.reference(result.maps_before))
     return Outcome(images, maps, logits.argmax(1), confidence(logits, labels), dissimilarity)
+
+
+@torch.no_grad()
+def _check_same(model: nn.Module, result: MapResult) -> None:
+    before = result.before
+    if not torch.allclose(confidence(model(before.images), result.labels), before.confidence, rtol=1e-3, atol=1e-4):
+        raise ValueError("model: expected the network that was attacked, got one of other confidence on the originals")
 
 
 def _of_size(size: Tensor, signs: Tensor, originals: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from networks import Tiny
 from small_attacks import GRADIENT, attack
 
 from fragile_utils import attacks, metrics
@@ -49,7 +50,13 @@ def test_noise_of_a_random_sign_attack_is_that_attack(tiny, tiny_batch):
     assert metrics.compare(result.maps, noise.explanation, 20).topk_intersection[result.success.numpy()].min() == 1
 
 
-def test_no_images_give_no_noise(tiny, tiny_batch):
+def test_another_network_is_refused(tiny, tiny_batch):
+    result = attack("topk", tiny, *tiny_batch)
+    with pytest.raises(ValueError, match="model: expected the network that was attacked"):
+        attacks.matched_noise(result, Tiny(seed=1).eval())
+
+
+def test_where_no_attack_succeeds_there_is_no_noise(tiny, tiny_batch):
     result = attack("topk", tiny, tiny_batch[0], (tiny_batch[1] + 1) % 5)
     noise = attacks.matched_noise(result, tiny)
     assert torch.equal(noise.images, tiny_batch[0])

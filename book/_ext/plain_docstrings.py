@@ -25,9 +25,15 @@ TWO_NAMES = re.compile(r"^(:(?:ivar|vartype) \w+,) (\w+:)")
 def setup(app):
     app.connect("autodoc-process-docstring", prepare, priority=400)  # before napoleon makes fields of the sections
     app.connect("autodoc-process-docstring", join_names, priority=600)  # after napoleon
+    app.connect("autodoc-process-signature", readable_defaults)
     app.add_post_transform(FollowNames)
     app.connect("doctree-read", show_as_written)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def readable_defaults(app, what, name, obj, options, signature, returns):
+    """A default that a dataclass makes afresh is no expression: Sphinx could read nothing of the whole signature."""
+    return signature and signature.replace("<factory>", "..."), returns
 
 
 def prepare(app, what, name, obj, options, lines):

@@ -114,6 +114,12 @@ def shown(value: Any) -> str:
     return said if len(said) <= 2 * LONGEST else f"{said[:LONGEST]}..."
 
 
+def listed(values: Iterable[Any]) -> str:
+    """Return the first three of some values as an error shows them."""
+    values = list(values)
+    return ", ".join(map(shown, values[:3])) + (", ..." if len(values) > 3 else "")
+
+
 # --- Hooks of the parser ---------------------------------------------------------------------------------------------
 
 _TOO_DEEP = f"expected objects and lists nested at most {DEEPEST} deep"

@@ -122,7 +122,9 @@ def _choice(given: Any, field: str, depth: int) -> Choice:
     if not all(isinstance(key, str) for key in given):
         raise ValueError(f"{field}: expected names of options, got {schema.shown(list(given))}")
     name = schema.label(given["name"], field, LONGEST)
-    options = {key: value for key, value in given.items() if key != "name"}
+    options = {schema.label(key, f"{field}: {name}", LONGEST): value for key, value in given.items() if key != "name"}
+    if len(options) > MOST:
+        raise ValueError(f"{field}: {name}: expected at most {MOST:,} options, got {len(options):,}")
     frozen = ((key, _frozen(value, f"{field}: {name}: {key}", depth)) for key, value in options.items())
     return Choice(name, tuple(frozen))
 
@@ -171,11 +173,12 @@ def _check_options(choice: Choice, made: Callable, field: str) -> None:
         return
     if unknown := [key for key, _ in choice.options if key not in parameters]:
         expected = f"expected some of {', '.join(parameters)}" if parameters else "it has no options"
-        raise ValueError(f"{field}: {choice.name}: unknown option {', '.join(map(repr, unknown))}; {expected}")
+        raise ValueError(f"{field}: {choice.name}: unknown option {schema.listed(unknown)}; {expected}")
     for key, value in choice.options:
         kind = parameters[key].annotation
         if not _fits(value, kind):
-            raise ValueError(f"{field}: {choice.name}: {key}: expected {_in_words(kind)}, got {value}")
+            got = schema.shown(str(value) if isinstance(value, Choice) else value)
+            raise ValueError(f"{field}: {choice.name}: {key}: expected {_in_words(kind)}, got {got}")
 
 
 def _parameters(function: Callable) -> dict[str, inspect.Parameter] | None:

@@ -209,8 +209,7 @@ class Sweep:
         fields = {field.name: field for field in dataclasses.fields(cls)}
         needed = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
         if unknown := [name for name in schema.fields(given, "sweep", ()) if name not in fields]:
-            got = ", ".join(map(schema.shown, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
-            raise ValueError(f"sweep: unknown {got}; expected some of {', '.join(fields)}")
+            raise ValueError(f"sweep: unknown {schema.listed(unknown)}; expected some of {', '.join(fields)}")
         sweep = cls(**schema.fields(given, "sweep", needed))
         sweep.check_cells(max_cells)
         return sweep

@@ -31,7 +31,7 @@ BAD = {
     ),
     "a method for a baseline": (
         {"methods": {"name": "deeplift", "baseline": {"name": "gradient"}}},
-        "methods: deeplift: baseline: expected a Baseline or text or a number or a Tensor, got gradient",
+        "methods: deeplift: baseline: expected a Baseline or text or a number or a Tensor, got 'gradient'",
     ),
     "a wrong option of a method within one": (
         {"methods": {"name": "smoothgrad", "method": {"name": "gradient", "steps": 1}}},
@@ -48,6 +48,18 @@ BAD = {
     "options without an end": (
         {"methods": {"name": "deeplift", "baseline": [0] * 1001}},
         "methods: deeplift: baseline: expected at most 1,000 entries, got 1,001",
+    ),
+    "unknown options without an end": (
+        {"methods": {"name": "gradient"} | {f"x{i}": i for i in range(1000)}},
+        "methods: gradient: unknown option 'x0', 'x1', 'x2', ...; it has no options$",
+    ),
+    "too many options": (
+        {"methods": {"name": "gradient"} | {f"x{i}": i for i in range(1001)}},
+        "methods: gradient: expected at most 1,000 options, got 1,001$",
+    ),
+    "a long name of an option": (
+        {"methods": {"name": "gradient", "x" * 201: 1}},
+        "methods: gradient: expected at most 200 characters, got 201$",
     ),
     "a long name": ({"methods": "x" * 201}, "methods: expected at most 200 characters, got 201"),
     "a number that is none": (

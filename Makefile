@@ -11,6 +11,13 @@ NBSTRIPOUT := $(BIN)/nbstripout --keep-id --extra-keys metadata.language_info.ve
 export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
+# Threads of OpenMP that wait for each other turn on their core for a while before they let others compute: short, so
+# that several processes do not slow each other down.
+export GOMP_SPINCOUNT ?= 10000
+
+# Tests run on all cores, a process of one thread on each: tensors of tests are too small for more. ARGS="-n 0": one process.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
 .DEFAULT_GOAL := help
 .PHONY: help book single pdf test test-all lint format mutants bench url clean
 
@@ -33,10 +40,10 @@ pdf: single  ## the same page printed to _build/book.pdf, by chromium
 	    --print-to-pdf=_build/book.pdf "file://$(CURDIR)/_build/singlehtml/index.html"
 
 test: $(READY)  ## run the tests but the slow ones; ARGS="-k metrics" goes to pytest
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: $(READY)  ## run every test
-	$(BIN)/python -m pytest -m "" $(ARGS)
+	$(PYTEST) -m "" $(ARGS)
 
 lint: $(READY)  ## check style, and that notebooks are committed without outputs
 	$(BIN)/ruff check .

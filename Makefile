@@ -56,7 +56,7 @@ format: $(READY)  ## repair what lint finds
 	$(NBSTRIPOUT)
 
 mutants: $(READY)  ## try wrong versions of the package: does a claim and a test notice each? (an hour or two)
-	$(BIN)/python tests/mutants.py --out fragile_utils/results/mutants.csv $(ARGS)
+	$(BIN)/python tests/mutants.py --out book/results/mutants.csv $(ARGS)
 
 bench: $(READY)  ## measure speed and memory
 	@for script in $(wildcard benchmarks/*.py); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done

@@ -93,14 +93,20 @@ def learn(options: argparse.Namespace) -> influence.Trained:
     return task.learn(SETTINGS["l2"], influence.Exact(SETTINGS["damping"]))
 
 
+def same_class(trained: influence.Trained, scores: torch.Tensor, labels: torch.Tensor) -> list[float]:
+    """Return the share of the three most helpful training images that are of the test image's class."""
+    top = influence.most(scores, 3)
+    return (trained.task.train.labels.to(top.device)[top] == labels[:, None]).double().mean(dim=1).tolist()
+
+
 def describe(trained: influence.Trained) -> dict:
-    test, train = trained.test.labels, trained.task.train.labels
-    top = influence.most(trained.explain(trained.test_features, test), 3)
+    test = trained.test.labels
+    scores = trained.explain(trained.test_features, test)
     return {
         "accuracy": trained.accuracy,
         "rest": len(trained.task.rest),
         "right": len(trained.test),
-        "top 3 of the same class": (train[top] == test[:, None]).double().mean().item(),
+        "top 3 of the same class": sum(same_class(trained, scores, test)) / len(test),
     }
 
 
@@ -122,6 +128,8 @@ def attack(options: argparse.Namespace, trained: influence.Trained, name: str, e
         table = result.compare(SETTINGS["overlap"])
         table["linf"] *= 255
         table.insert(0, "image", batch.names)
+        for when, scores in {"before": result.scores_before, "after": result.scores}.items():
+            table[f"same_class_{when}"] = same_class(trained, scores, batch.labels)
         rows.append(table)
         if (name, eps, first) == ("gradient sign", 8, 0):
             example(options.work, trained, result)
@@ -166,7 +174,10 @@ def write(work: Path, wanted: list[tuple[str, int]]) -> None:
         "date": time.strftime("%Y-%m-%d"),
         "made by": "book/results/influence_flowers.py",
     }
-    columns = "linf: levels of 255; confidence: probability of the label; top_overlap: of the 5 most influential"
+    columns = (
+        "linf: levels of 255; confidence: probability of the label; top_overlap: of the 5 most influential; "
+        "same_class: share of the 3 most helpful training images that are of the image's class"
+    )
     save("influence_flowers", about | {"columns": columns}, pd.concat(tables))
     columns = "one row for each training image: its class, and its influence on one test image"
     save("influence_flowers_example", about | {"columns": columns}, pd.read_csv(work / "example.csv"))

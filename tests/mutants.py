@@ -57,7 +57,7 @@ MUTANTS = [
     Mutant("direction: random", "attacks/base.py", "return gradient.sign()",
            "return torch.randn_like(gradient).sign()", 10, "attacks"),
     Mutant("budget: doubled", "attacks/base.py", PROJECT,
-           "return x.clamp(originals - 2 * eps, originals + 2 * eps).clamp_(0, 1)", 9, "attacks"),
+           "return x.clamp(originals - 2 * eps, originals + 2 * eps).clamp_(0, 1)", 10, "attacks"),
     Mutant("budget: no clipping", "attacks/base.py", PROJECT, "return x.clamp(0, 1)", 10, "attacks"),
     Mutant("images: not kept in [0, 1]", "attacks/base.py", PROJECT,
            "return x.clamp(originals - eps, originals + eps)", 9, "attacks"),

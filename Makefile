@@ -15,7 +15,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 # that several processes do not slow each other down.
 export GOMP_SPINCOUNT ?= 10000
 
-# Tests run on all cores, a process of one thread on each: tensors of tests are too small for more. ARGS="-n 0": one process.
+# Tests run on all cores, a process of one thread on each: their tensors are too small for more. ARGS="-n 0": no others.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help

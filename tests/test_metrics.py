@@ -125,3 +125,14 @@ def test_bad_input_is_refused_with_a_message(case):
 @pytest.mark.parametrize(("height", "width", "k"), [(227, 227, 1000), (100, 100, 1000), (99, 101, 100), (32, 32, 100)])
 def test_how_many_pixels_count_depends_on_the_size(height, width, k):
     assert metrics.default_k(height, width) == k
+
+
+def test_a_table_has_each_measure_under_its_name():
+    before, after = torch.rand(2, 1, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    row = metrics.compare(before, after, k=7).iloc[0]
+    old, new = before[0].numpy(), after[0].numpy()
+    common = {*old.ravel().argsort()[-7:]} & {*new.ravel().argsort()[-7:]}
+    assert row.topk_intersection == pytest.approx(len(common) / 7)
+    assert row.rank_correlation == pytest.approx(stats.spearmanr(old.ravel(), new.ravel()).statistic)
+    moved = np.subtract(ndimage.center_of_mass(old), ndimage.center_of_mass(new))
+    assert row.center_shift == pytest.approx(np.hypot(*moved))

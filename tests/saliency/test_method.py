@@ -160,3 +160,9 @@ def test_logits_are_those_of_the_model_and_have_its_gradient(method):
     (got,) = torch.autograd.grad(logits.square().sum(), x)
     (want,) = torch.autograd.grad(model(x).square().sum(), x)
     torch.testing.assert_close(got, want)
+
+
+def test_a_map_adds_the_magnitudes_of_the_channels():
+    """Channels of opposite signs do not cancel."""
+    attributions = torch.tensor([[[[1.0, 0.0]], [[-1.0, 2.0]], [[0.0, -4.0]]]])
+    assert torch.equal(saliency.normalize(attributions), torch.tensor([[[0.25, 0.75]]]))

@@ -4,7 +4,7 @@
 
 Each mutant replaces one piece of the code in a copy of the repository. A chapter that speaks of that piece is executed
 there, until one of its claims does not hold; then the tests of the piece are run. A mutant that survives is a claim, or
-a test, that is missing. It takes about an hour; `make mutants` stores the table that the status page shows.
+a test, that is missing. It takes about an hour; `make mutants` stores the table in book/results.
 """
 
 import argparse

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from docutils import nodes
 from myst_nb.sphinx_ import NbMetadataCollector
+from parallel_execution import cores
 from sphinx.addnodes import pending_xref
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
@@ -99,12 +100,11 @@ def environment():
     """Versions and hardware, as they are shown."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "Python": platform.python_version(),
         **{name: metadata.version(name) for name in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": f"{processor()}, {cores} cores",
+        "processor": f"{processor()}, {cores()} cores",
         "graphics card": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "FRAGILE_DATA": "set" if os.environ.get("FRAGILE_DATA") else "not set: embedded data only",
     }

@@ -79,14 +79,18 @@ def execute(notebook, timeout):
     return result.nb, result.time, result.exc_string
 
 
+def cores():
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def kernels():
     """How many kernels to run at once; those started meanwhile share the cores between them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    number = min(cores, MOST_KERNELS)
+    number = min(cores(), MOST_KERNELS)
     mine = "OMP_NUM_THREADS" not in os.environ
     if mine:
-        os.environ["OMP_NUM_THREADS"] = str(cores // number)
+        os.environ["OMP_NUM_THREADS"] = str(cores() // number)
     try:
         yield number
     finally:

@@ -429,13 +429,13 @@ def test_a_targeted_attack_on_squeezenet_triples_the_mass_in_the_region(squeezen
 @pytest.mark.slow
 @pytest.mark.parametrize(("eps", "most"), [(1, 0.10), (8, 0.03)], ids=["eps 1", "eps 8"])
 def test_topk_on_squeezenet_reaches_the_papers_figure_3(eps, most, squeezenet, correct):
-    """In 60 steps; the paper takes 300. The stored results have all twelve images, and all steps."""
-    batch = correct[1:7]
+    """In 60 steps; the paper takes 300, and so do the stored results."""
+    assert len(correct) == 12
     options = {"eps": eps / 255, "steps": 60, "measure_every": 2}
-    result = attacks.run(attacks.TopK(1000), squeezenet, batch.images, batch.labels, GRADIENT, **options)
-    assert (~result.success).sum() <= 1
+    result = attacks.run(attacks.TopK(1000), squeezenet, correct.images, correct.labels, GRADIENT, **options)
+    assert (~result.success).sum() <= 2
     assert means(result).topk_intersection <= most
-    assert torch.equal(data.predict(squeezenet, result.images), batch.labels)
+    assert torch.equal(data.predict(squeezenet, result.images), correct.labels)
 
 
 # --- What nobody here had prepared -----------------------------------------------------------------------------------

@@ -6,7 +6,14 @@ for every network. `softplus_surrogate` makes the network that the attacks diffe
 
 from fragile_utils.models.classifier import Classifier, Normalize
 from fragile_utils.models.door import check_network
-from fragile_utils.models.pretrained import MODELS, cifar10_net, inception, squeezenet
+from fragile_utils.models.pretrained import (
+    MODELS,
+    cifar10_net,
+    efficientnet_lite,
+    efficientnet_lite0,
+    inception,
+    squeezenet,
+)
 from fragile_utils.models.smooth_pooling import SmoothPooling, smooth_surrogate
 from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, kinks_left, softplus_surrogate
 
@@ -19,6 +26,8 @@ __all__ = [
     "check_network",
     "choose_beta",
     "cifar10_net",
+    "efficientnet_lite",
+    "efficientnet_lite0",
     "inception",
     "kinks_left",
     "smooth_surrogate",

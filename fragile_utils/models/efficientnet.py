@@ -22,7 +22,7 @@ CHANNEL_STEP = 8
 
 @dataclass(frozen=True)
 class Scale:
-    """What distinguishes the networks of the family: channels and blocks as multiples of Lite0's, the side of images."""
+    """What distinguishes the networks of the family: channels and blocks as multiples of Lite0's, pixels."""
 
     width: float
     depth: float

@@ -11,8 +11,9 @@ from torch import nn
 from fragile_utils.data.samples import CIFAR10_CLASSES, imagenet_classes
 from fragile_utils.models import _lite, _ndf
 from fragile_utils.models.classifier import Classifier
-from fragile_utils.models.convnet import SIZE, load
+from fragile_utils.models.convnet import SIZE
 from fragile_utils.models.efficientnet import SCALES, EfficientNetLite
+from fragile_utils.models.stored import load
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN_BGR = (103.939 / 255, 116.779 / 255, 123.68 / 255)

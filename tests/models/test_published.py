@@ -179,7 +179,9 @@ def test_unknown_names_are_refused(name, message):
 
 
 def test_unknown_weights_are_refused_with_those_that_there_are():
-    with pytest.raises(ValueError, match="weights: expected one of IMAGENET1K_V1, IMAGENET1K_V2, DEFAULT or None, got 'V3'"):
+    with pytest.raises(
+        ValueError, match="weights: expected one of IMAGENET1K_V1, IMAGENET1K_V2, DEFAULT or None, got 'V3'"
+    ):
         models.from_torchvision("resnet50", "V3")
 
 

@@ -173,7 +173,7 @@ def test_rules_refuse_the_transformer_by_name_and_take_the_residual_network(meth
 @pytest.mark.parametrize("name", ["resnet", "vit"])
 def test_a_preset_learns_and_goes_on_where_it_stopped(name, noise, tmp_path):
     values = {
-        "width": {"resnet": 4, "vit": 32}[name],
+        "width": {"resnet": 8, "vit": 32}[name],
         "depth": 1,
         "epochs": 3,
         "batch_size": 16,

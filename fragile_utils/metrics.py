@@ -5,9 +5,10 @@ Each takes two batches of maps (N, H, W), non-negative, and gives one number for
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from fragile_utils._base import checks
+from fragile_utils._base import checks, schema
 
 MEASURES = {  # the columns of `compare`, and what figures and tables call them
     "topk_intersection": "top-k intersection",
@@ -25,6 +26,40 @@ def topk_intersection(before: Tensor, after: Tensor, k: int) -> Tensor:
     checks.count(k, "k", at_most=before[0].numel())
     shared = top_mask(before, k) & top_mask(after, k)
     return shared.sum(dim=(1, 2)).to(before.dtype) / k
+
+
+def local_topk_intersection(before: Tensor, after: Tensor, k: int, radius: int) -> Tensor:
+    """Return the intersection (N,) of the `k` most salient pixels of two maps, up to a move by `radius` pixels.
+
+    `topk_intersection` counts a map that moves by one pixel as lost. Here a pixel is found again if the other map has
+    one of its `k` most salient within `radius` rows and columns: in the square of (2 radius + 1)^2 pixels around it, as
+    far as that is in the image. Of both shares, that of the pixels of `before` found again in `after` and that of the
+    pixels of `after` found in `before`, the smaller counts. Each alone is 1 for a map of scattered pixels which has one
+    near each pixel of a compact other, though most of it is elsewhere.
+
+    The measure is symmetric, lies in [0, 1], does not fall as the radius grows, and for radius 0 it is
+    `topk_intersection`. Maps that have nothing to do with each other reach more the larger the radius: compare with
+    such maps.
+
+    Parameters
+    ----------
+    before, after : Tensor (N, H, W)
+    k : int
+    radius : int
+        In pixels, from 0 on.
+
+    References
+    ----------
+    Kamath et al., *Rethinking Robustness of Model Attributions*, AAAI 2024, arXiv:2312.10534: both shares apart, as
+    w-LENS-recall@k and w-LENS-prec@k, for w the radius.
+    """
+    checks.same_shape(checks.maps(before, "before"), checks.maps(after, "after"))
+    checks.count(k, "k", at_most=before[0].numel())
+    schema.whole(radius, "radius", low=0)
+    masks = top_mask(before, k), top_mask(after, k)
+    near = [_dilated(mask, min(radius, max(mask.shape[1:]))) for mask in masks]
+    shares = [(mask & other).sum(dim=(1, 2)) for mask, other in zip(masks, reversed(near), strict=True)]
+    return torch.minimum(*shares).to(before.dtype) / k
 
 
 def rank_correlation(before: Tensor, after: Tensor) -> Tensor:
@@ -84,6 +119,12 @@ def top_mask(maps: Tensor, k: int) -> Tensor:
     top = maps.flatten(1).topk(k, dim=1).indices
     mask = torch.zeros_like(maps, dtype=torch.bool).flatten(1)
     return mask.scatter_(1, top, True).view_as(maps)
+
+
+def _dilated(mask: Tensor, radius: int) -> Tensor:
+    """Return where a mask (N, H, W) is true within `radius` rows and columns."""
+    columns = F.max_pool2d(mask[:, None].float(), (2 * radius + 1, 1), 1, (radius, 0))
+    return F.max_pool2d(columns, (1, 2 * radius + 1), 1, (0, radius))[:, 0].bool()
 
 
 def center_of_mass(maps: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ def network(layout, batch_norm, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         built = layout.build(batch_norm)
-        for layer in built:
+        for layer in built.modules():
             if isinstance(layer, torch.nn.BatchNorm2d):  # as after training, in no respect the identity
                 for value in (layer.weight, layer.running_var):
                     torch.nn.init.uniform_(value, 0.5, 2)

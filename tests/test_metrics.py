@@ -136,3 +136,70 @@ def test_a_table_has_each_measure_under_its_name():
     assert row.rank_correlation == pytest.approx(stats.spearmanr(old.ravel(), new.ravel()).statistic)
     moved = np.subtract(ndimage.center_of_mass(old), ndimage.center_of_mass(new))
     assert row.center_shift == pytest.approx(np.hypot(*moved))
+
+
+# --- Locality --------------------------------------------------------------------------------------------------------
+
+
+def naive_local_intersection(a, b, k, radius):
+    """Pixel by pixel: the share of the top pixels that the other map has near, the smaller of both ways."""
+    tops = [{(p // a.shape[1], p % a.shape[1]) for p in np.argsort(-m.ravel())[:k]} for m in (a, b)]
+
+    def share(these, those):
+        near = [any(abs(i - u) <= radius and abs(j - v) <= radius for u, v in those) for i, j in these]
+        return sum(near) / k
+
+    return min(share(*tops), share(*reversed(tops)))
+
+
+def permuted(shape, seed):
+    """Two batches of maps without ties."""
+    rng = np.random.default_rng(seed)
+    n, height, width = shape
+    return (rng.permuted(np.tile(np.arange(1.0, height * width + 1), (n, 1)), axis=1).reshape(shape) for _ in range(2))
+
+
+@settings(deadline=None, max_examples=60)
+@given(shapes, st.integers(0, 8), st.integers(0, 2**32 - 1), st.data())
+def test_local_intersection_is_the_naive_one_symmetric_and_monotone(shape, radius, seed, choose):
+    a, b = permuted(shape, seed)
+    k = choose.draw(st.integers(1, shape[1] * shape[2]))
+    expected = [naive_local_intersection(x, y, k, radius) for x, y in zip(a, b, strict=True)]
+    a, b = torch.from_numpy(a), torch.from_numpy(b)
+    got = metrics.local_topk_intersection(a, b, k, radius)
+    np.testing.assert_allclose(got, expected)
+    assert torch.equal(got, metrics.local_topk_intersection(b, a, k, radius))
+    assert (got <= metrics.local_topk_intersection(a, b, k, radius + 1)).all()
+    assert torch.equal(metrics.local_topk_intersection(a, b, k, 0), metrics.topk_intersection(a, b, k))
+
+
+def test_a_map_that_moves_is_found_within_the_radius_and_not_beyond():
+    """In the middle of the image, so that nothing leaves it."""
+    before = torch.zeros(1, 20, 20)
+    before[0, 8:11, 8:11] = torch.rand(3, 3) + 1
+    after = before.roll((2, -1), (1, 2))
+    assert metrics.topk_intersection(before, after, 9) < 0.5
+    assert metrics.local_topk_intersection(before, after, 9, 1) < 1
+    assert metrics.local_topk_intersection(before, after, 9, 2) == 1
+    assert metrics.local_topk_intersection(before, before.roll(7, 2), 9, 3) == 0
+
+
+def test_scattered_pixels_do_not_find_a_compact_map():
+    compact, scattered = torch.zeros(2, 1, 12, 12)
+    compact[0, :3, :3] = 1
+    scattered[0, 1::4, 1::4] = 1
+    assert metrics.local_topk_intersection(compact, scattered, 9, 1) == pytest.approx(1 / 9)
+
+
+@pytest.mark.parametrize("radius", [-1, 1.0, True, "1", None])
+def test_a_radius_that_is_no_whole_number_is_refused(radius):
+    with pytest.raises(ValueError, match="radius: expected a whole number"):
+        metrics.local_topk_intersection(torch.ones(1, 3, 3), torch.ones(1, 3, 3), 2, radius)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_local_intersection_keeps_the_dtype_and_takes_any_radius(dtype):
+    a, b = torch.rand(2, 2, 5, 9).to(dtype)
+    got = metrics.local_topk_intersection(a, b, 4, 10**6)
+    assert got.dtype == dtype
+    assert torch.equal(got, torch.ones(2, dtype=dtype))

@@ -11,13 +11,14 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fragile_utils import attacks, data, experiments
+from fragile_utils import attacks, data, experiments, models
 from fragile_utils._base import checks, schema
 from fragile_utils._base.files import make_folder, write_bytes
 
 LARGEST = {"steps": 10**6, "patience": 10**6, "shard_size": 10**6, "batch_size": 10**6, "images": 10**8}
 LONGEST_STEM = 200  # bytes of an image's name in that of its picture
 MAX_CELLS = f"how many cells and shards a sweep may have (default: {experiments.MAX_CELLS:,})"
+NETWORKS = f"the network: {', '.join(models.MODELS)}, torchvision:NAME, or timm:NAME where timm is installed"
 ARGUMENTS = ("config", "folder")  # which are no options
 
 # --- Options ---------------------------------------------------------------------------------------------------------
@@ -77,6 +78,14 @@ def flag(name: str) -> str:
 def path(text: str) -> "Path | str":
     """Return the path that an option gives; nothing stays nothing, for `check_empty`."""
     return Path(text) if text else text
+
+
+def network(text: str) -> str:
+    """Return the name of a network that an option gives, if it can be one."""
+    try:
+        return models.check_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).partition(": ")[2]) from error
 
 
 def whole(text: str) -> int:

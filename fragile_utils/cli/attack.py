@@ -24,7 +24,7 @@ def add_parser(commands) -> None:
     )
     parser.set_defaults(command=run)
     add = parser.add_argument
-    add("--model", choices=models.MODELS, default="squeezenet", help="the network")
+    add("--model", type=common.network, default="squeezenet", metavar="NAME", help=common.NETWORKS)
     add("--data", default="imagenet-samples", help=f"{', '.join(data.SAMPLES)}, an image file, or a folder of images")
     add("--label", type=common.whole, help="class index of all images (default: from the data, else as predicted)")
     add("--method", choices=saliency.METHODS, default="gradient", help="the explanation that is attacked")
@@ -47,8 +47,8 @@ def run(options: argparse.Namespace) -> int:
     """Attack the images that the options name, and print or draw what came of it."""
     common.check_options(options, counts=("images", "batch_size", "steps", "patience"), positive=("eps", "step_size"))
     device = pick_device(options.device, "--device")
-    model = models.MODELS[options.model]().to(device)
-    if options.label is not None and not 0 <= options.label < len(model.classes):
+    model = models.load(options.model).to(device)
+    if options.label is not None and model.classes and not 0 <= options.label < len(model.classes):
         raise ValueError(f"--label: expected a class from 0 to {len(model.classes) - 1}, got {options.label}")
     batch, note = choose_images(options, model, device)
     pixels = batch.images[0, 0].numel()

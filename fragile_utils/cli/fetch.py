@@ -32,13 +32,22 @@ def add_parser(commands) -> None:
     )
     parser.set_defaults(command=run)
     names = "; ".join(f"{name}: {what}" for name, (what, _) in THINGS.items())
-    parser.add_argument("names", nargs="+", choices=THINGS, metavar="NAME", help=names)
+    names += "; torchvision:NAME, timm:NAME: the weights of a network of these libraries"
+    parser.add_argument("names", nargs="+", type=thing, metavar="NAME", help=names)
+
+
+def thing(text: str) -> str:
+    """Return the name of what is to be fetched, if there is such a thing."""
+    if text not in THINGS and not models.is_published(text):
+        known = ", ".join([*THINGS, "torchvision:NAME", "timm:NAME"])
+        raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {known})")
+    return text
 
 
 def run(options: argparse.Namespace) -> int:
     """Find or download each thing that was named."""
     for name in options.names:
-        what, find = THINGS[name]
+        what, find = THINGS.get(name, ("its weights", lambda _, name=name: models.load(name)))
         find(sys.stderr.isatty())
         print(f"{name}: {what}, at hand")
     return 0

@@ -40,9 +40,15 @@ def gather() -> dict[str, str]:
     facts |= {"device": f"{device} ({name})", "threads": str(torch.get_num_threads())}
     for sample, load in data.SAMPLES.items():
         facts[sample] = attempt(lambda load=load: f"{len(load())} images")
-    facts["squeezenet"] = attempt(lambda: f"{sum(p.numel() for p in models.squeezenet().parameters()):,} parameters")
+    for name in ("squeezenet", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "cifar10"):
+        facts[name] = attempt(lambda name=name: describe(models.load(name)))
     facts["FRAGILE_DATA"] = attempt(describe_root)
     return facts
+
+
+def describe(model: models.Classifier) -> str:
+    """Return how large a network is."""
+    return f"{sum(p.numel() for p in model.parameters()):,} parameters, {model.size} x {model.size} pixels"
 
 
 def describe_root() -> str:

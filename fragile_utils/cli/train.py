@@ -20,8 +20,9 @@ from fragile_utils.models import training
 
 WEIGHTS, SETTINGS, LOG, CHECKPOINT = "weights.safetensors", "training.json", "log.csv", "checkpoint.pt"
 OVERRIDES = {  # options that replace a value of the preset
-    "width": (common.whole, "channels of the first convolutions; the later ones have twice as many"),
+    "width": (common.whole, "channels of the first convolutions, or the length of a token"),
     "hidden": (common.whole, "units of a dense layer before the last"),
+    "depth": (common.whole, "blocks of a transformer, or of each stage of a residual network"),
     "activation": (str, "relu or softplus"),
     "beta": (float, "sharpness of softplus"),
     "epochs": (common.whole, "how often each image is seen"),
@@ -53,7 +54,8 @@ def add_parser(commands) -> None:
         "--preset",
         choices=training.PRESETS,
         default="small",
-        help="small: the network in this package (default); paper: the paper's, with 13.6 million parameters",
+        help="small: the network of the book (default); paper: the paper's, with 13.6 million parameters; "
+        "resnet: a residual network; vit: a vision transformer",
     )
     for name, (kind, text) in OVERRIDES.items():
         values = {key: getattr(preset, name) for key, preset in training.PRESETS.items()}
@@ -90,13 +92,13 @@ def find_finished(folder: Path, settings: training.Training, limit: int | None) 
         return None
     try:
         summary = schema.parse(path.read_text(encoding="utf-8"))
-        found = summary["settings"], summary["limit"]
+        found = training.Training.from_json(json.dumps(summary["settings"])), summary["limit"]
         for name in ("test_accuracy", "parameters", "seconds"):
             checks.non_negative(summary[name], name)
         schema.whole(summary["test_images"], "test_images")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"--out: {path} is not what `fragile train` writes; choose another folder") from error
-    if found != (asdict(settings), limit):
+    if found != (settings, limit):
         raise ValueError(f"--out: {path} is of a training with other settings; choose another folder")
     return summary
 

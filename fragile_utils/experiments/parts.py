@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -63,7 +64,9 @@ class Parts:
 
     def network(self, name: str) -> nn.Module:
         """Return a network of the sweep, its parameters frozen."""
-        network = call(named(name, models.MODELS, "models", self.code), f"models: {name}")
+        published = models.is_published(name)
+        make = partial(models.load, name) if published else named(name, models.MODELS, "models", self.code)
+        network = call(make, f"models: {name}")
         if not isinstance(network, nn.Module):
             raise ValueError(f"models: expected {name} to return a torch.nn.Module, got {type(network).__name__}")
         return checks.evaluation_mode(network).requires_grad_(False)

@@ -51,7 +51,7 @@ class Sweep:
     Parameters
     ----------
     models : sequence of str
-        Of `models.MODELS`, or ``package.module:function``, which returns a network in evaluation mode.
+        As `models.load` takes it, or ``package.module:function``, which returns a network in evaluation mode.
     data : sequence of str
         Of `parts.DATA` or `data.SAMPLES`, a folder of images, or ``package.module:function``, which takes ``size``,
         ``fit`` and ``limit`` as `data.load` does and returns a `data.Batch`.
@@ -136,7 +136,8 @@ class Sweep:
 
     def _check_names(self) -> None:
         for name in self.models:
-            check_name(name, models.MODELS, "models")
+            if not models.is_published(name):
+                check_name(name, models.MODELS, "models")
         for method in self.methods:
             method.check(saliency.METHODS, "methods")
         for attack in self.attacks:
@@ -171,7 +172,7 @@ class Sweep:
     @property
     def functions(self) -> list[str]:
         """The names of the reader's own functions in it; see `code`."""
-        own = [name for name in (*self.models, *self.data) if is_function(name)]
+        own = [name for name in (*self.models, *self.data) if is_function(name) and not models.is_published(name)]
         return own + [name for choice in (*self.methods, *self.attacks) for name in choice.functions()]
 
     def check_cells(self, at_most: int = MAX_CELLS) -> None:

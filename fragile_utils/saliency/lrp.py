@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils._base import checks
+from fragile_utils.models.surrogate import softplus_and_slope
+from fragile_utils.saliency.deeplift import close
 from fragile_utils.saliency.method import Method
 from fragile_utils.saliency.propagation.operations import (
     Bends,
@@ -105,9 +107,9 @@ class EpsilonRule(Rule):
     With z = sum_i w_i x_i + b, R_i = x_i w_i R / (z + epsilon sign z). In multipliers, R = x m, this is
     m_i = w_i m |z| / (|z| + epsilon). An activation passes on its relevance as it is, which multiplies m by f(z) / z.
     For ReLU and leaky ReLU that is f'(z), and f'(z) is what their softplus surrogate takes too: f(z) / z has a pole at
-    0 there, as for any activation with f(0) other than 0. Close to a pole the gradient of a relevance is right, and
-    huge: differences show it only over steps of 1e-8. A max pool passes all to the maximum. Normalisation by constants
-    leaves relevance on its pixel.
+    0 there, as for any activation with f(0) other than 0. ReLU6, and what else is ReLU up to some value, is treated
+    alike: see `RatioOfReLU`. Close to a pole the gradient of a relevance is right, and huge: differences show it only
+    over steps of 1e-8. A max pool passes all to the maximum. Normalisation by constants leaves relevance on its pixel.
 
     References
     ----------
@@ -134,7 +136,7 @@ class EpsilonRule(Rule):
     def of_layer(self, step: Step, setting: Setting) -> Operation:
         """Return the operation of a step that is more than a normalisation of pixels, in multipliers."""
         if step.kind is Kind.ACTIVATION:
-            return Ratio(step, setting)
+            return (RatioOfReLU if _is_relu_near_zero(step, setting) else Ratio)(step, setting)
         if step.kind in (Kind.CONSTANT, Kind.COMBINE, Kind.WEIGHTED):
             return Absorbing(derivative(step, setting), self.epsilon)
         return derivative(step, setting)
@@ -289,6 +291,63 @@ class Ratio(Operation):
     ) -> tuple[Tensor, Bends]:
         (t,) = tangents
         return t * kept[1], Bends([propagated * t])
+
+
+class BesideReLU(NamedTuple):
+    """An activation that is ReLU near 0, of the surrogate: its slope as ReLU has it, and the ratio of the rest."""
+
+    of_derivative: Any  # what the derivative keeps
+    slope: Tensor  # s'(z), with s softplus
+    ratio: Tensor  # (r(z) - r(0)) / z, with r = f - s
+    z: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """By what multipliers are multiplied."""
+        return self.slope + self.ratio
+
+
+class RatioOfReLU(Ratio):
+    """ReLU6 of the surrogate, or ReLU up to another value, without the pole that f(z) / z has at 0.
+
+    f is softplus s and a rest r, which is 0 near 0 but for rounding and tails. As for ReLU alone, s'(z) stands in place
+    of s(z) / z; the rest has (r(z) - r(0)) / z. The sharper softplus is, the closer to min(z, 6) / z for z above 0.
+    """
+
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, BesideReLU]:
+        (z,) = inputs
+        value, kept = self.activation.forward([z])
+        softplus, slope = softplus_and_slope(z, self.setting.beta)
+        at_zero, _ = self.activation.forward([z.new_zeros(1)])
+        rest = (value - softplus) - (at_zero - softplus_and_slope(z.new_zeros(1), self.setting.beta)[0])
+        ratio = torch.where(close(z), self.activation.slope(kept) - slope, rest / z)
+        return value, BesideReLU(kept, slope, ratio, z)
+
+    def transposed(self, m: Tensor, kept: BesideReLU) -> list[Tensor | None]:
+        return self.activation.transposed(m, kept.of_derivative)
+
+    def propagate(self, m: Tensor, kept: BesideReLU, keep: bool) -> tuple[list[Tensor | None], Tensor | None]:
+        bend = None
+        if keep:
+            of_softplus = m * kept.slope * (1 - kept.slope) * self.setting.beta
+            of_rest = m * (self.activation.slope(kept.of_derivative) - kept.slope - kept.ratio) / kept.z
+            curvature = self.activation.curvature(m, kept.of_derivative)
+            bend = of_softplus + torch.where(close(kept.z), curvature - of_softplus, of_rest)
+        return [m * kept.total], bend
+
+    def differentiate(self, tangents: list[Tensor], kept: BesideReLU, propagated: Tensor) -> tuple[Tensor, Bends]:
+        (t,) = tangents
+        return t * kept.total, Bends([propagated * t])
+
+
+def _is_relu_near_zero(step: Step, setting: Setting) -> bool:
+    """Return whether an activation is ReLU between -0.01 and 0.01, and the surrogate's is another."""
+    if step.constants:
+        return False
+    z = torch.linspace(-0.01, 0.01, 3, dtype=torch.float64)
+    with setting.activations:
+        smoothed = step.call(z)
+    return bool(torch.equal(step.call(z), z.clamp(min=0)) and smoothed[1] > 0)
 
 
 class Absorbed(NamedTuple):

@@ -7,6 +7,7 @@ from torch import nn
 from fragile_utils import data, influence, models
 from fragile_utils._base import precision
 from fragile_utils.models import convnet, training
+from fragile_utils.models.stored import Stored
 
 BACKENDS = torch.backends
 NEWER = hasattr(BACKENDS.cudnn, "conv")  # PyTorch has two ways to set it, and refuses to read one after the other
@@ -107,7 +108,7 @@ def attack_influence(means, images, labels):
 
 
 def measure_accuracy(means, images, labels):
-    stored = convnet.Stored(convnet.ConvNet(), means, torch.zeros(3, 4, 4), torch.ones(3))
+    stored = Stored(convnet.ConvNet(), means, torch.zeros(3, 4, 4), torch.ones(3))
     training.accuracy(stored, data.Batch(images, labels))
 
 

@@ -5,7 +5,7 @@ import torch
 from networks import network
 
 from fragile_utils import models
-from fragile_utils.models import convnet
+from fragile_utils.models import convnet, stored
 
 
 def test_the_papers_network_has_the_papers_size():
@@ -23,7 +23,7 @@ def test_the_papers_network_has_the_papers_size():
 def test_folding_changes_nothing(layout, noise):
     before = network(layout, batch_norm=True).double()
     x = noise.images.double()
-    after = convnet.fold(before)
+    after = stored.fold(before)
     torch.testing.assert_close(after(x), before(x), rtol=1e-10, atol=1e-10)
     assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in after)
     assert any(isinstance(layer, torch.nn.BatchNorm2d) for layer in before)
@@ -35,8 +35,8 @@ def test_a_file_gives_back_the_network_in_half_precision(tmp_path, noise):
     built = network(layout, batch_norm=False)
     mean, std = noise.images.mean(0), torch.tensor([0.2, 0.25, 0.3])
     path = tmp_path / "weights.safetensors"
-    convnet.Stored(layout, built, mean, std).save(path)
-    found = convnet.load(path)
+    stored.Stored(layout, built, mean, std).save(path)
+    found = stored.load(path)
     assert [p.name for p in tmp_path.iterdir()] == ["weights.safetensors"]
     assert found.layout == layout
     for a, b in zip(found.network.parameters(), built.parameters(), strict=True):
@@ -52,10 +52,10 @@ def test_a_file_gives_back_the_network_in_half_precision(tmp_path, noise):
 def test_what_is_no_such_file_is_refused(tmp_path):
     path = tmp_path / "weights.safetensors"
     with pytest.raises(ValueError, match="no such file"):
-        convnet.load(path)
+        stored.load(path)
     path.write_bytes(b"\x08\0\0\0\0\0\0\0nonsense")
     with pytest.raises(ValueError, match="expected a network written by `fragile train`"):
-        convnet.load(path)
-    convnet.safetensors.torch.save_file({"mean": torch.zeros(3)}, path)
+        stored.load(path)
+    stored.safetensors.torch.save_file({"mean": torch.zeros(3)}, path)
     with pytest.raises(ValueError, match="expected a network written by `fragile train`: 'layout'"):
-        convnet.load(path)
+        stored.load(path)

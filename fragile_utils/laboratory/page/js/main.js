@@ -9,7 +9,7 @@ import { forgetOthers } from './parts.js';
 import { forNetwork, readPhotograph } from './photograph.js';
 import { asFile, save } from './save.js';
 import { View } from './view.js';
-import { asFileName, explained, megabytes, verdict } from './words.js';
+import { asFileName, explained, inWords, megabytes, progress, verdict } from './words.js';
 
 /** @typedef {import('./types.js').Manifest} Manifest @typedef {import('./types.js').Example} Example */
 /** @typedef {import('./types.js').Outcome} Outcome @typedef {import('./view.js').Row} Row */
@@ -147,6 +147,7 @@ class Page {
       const bar = /** @type {HTMLProgressElement} */ (byId('progress'));
       bar.value += bytes;
     });
+    if (matchMedia('(max-width: 60rem)').matches) byId('bench').scrollIntoView();
     await this.explain();
     if (document.activeElement === document.body || document.activeElement === byId('start')) byId('play').focus();
     if (this.repeats) await this.play();
@@ -270,9 +271,9 @@ class Page {
     this.rows[row] = outcome;
     this.shown = row;
     this.paint(true);
-    const share = Math.round(100 * outcome.intersection), { network } = this.choices;
     const what = row === 'noise' ? 'With noise of the same size' : 'After JPEG of quality 90';
-    this.say(`${what} the network says “${network.classes[outcome.predicted]}”, and ${share} % of the top pixels are in place.`);
+    const says = this.choices.network.classes[outcome.predicted];
+    this.say(`${what} the network says “${says}”, and ${inWords(outcome.intersection)} of the top pixels are in place.`);
   }
 
   /** @param {'original' | 'attacked'} which @param {'image/png' | 'image/jpeg'} type */
@@ -318,7 +319,7 @@ class Page {
     byId('start').textContent = this.missing.bytes ? `Start (loads ${megabytes(this.missing.bytes)} once)` : 'Start';
     for (const id of ['play', 'one-step', 'again']) byId(id).hidden = !ready;
     byId('play').textContent = this.running ? 'Pause' : !this.iterate ? 'Attack' : done ? 'Attack again' : 'Go on';
-    byId('counter').textContent = ready && this.iterate ? `step ${this.iterate} of ${Math.max(this.iterate, this.choices.steps)}` : '';
+    byId('counter').textContent = this.rows.latest ? progress(this.rows.latest, this.choices.steps) : '';
     if (ready) this.view.measures(this.iterates, this.choices.steps, this.choices.aim.objective, this.rows.best, this.rows.noise);
   }
 }

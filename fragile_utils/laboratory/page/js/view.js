@@ -13,10 +13,10 @@ const canvas = (/** @type {string} */ id) => /** @type {HTMLCanvasElement} */ (b
 
 /** @type {Record<Row, string>} */
 const NAMES = {
-  latest: 'the latest iterate',
-  best: 'the best iterate that keeps the answer',
+  latest: 'latest iterate',
+  best: 'best that keeps the answer',
   noise: 'noise of the same size',
-  jpeg: 'the attacked photograph, through JPEG',
+  jpeg: 'best, through JPEG',
 };
 const MEASURES = /** @type {const} */ (['intersection', 'correlation', 'shift', 'd']);
 

@@ -5,6 +5,9 @@
 /** @param {number} share */
 export const percent = (share) => (share > 0 && share < 0.01 ? '< 1 %' : `${Math.round(100 * share)} %`);
 
+/** @param {number} share */
+export const inWords = (share) => percent(share).replace('<', 'less than');
+
 /** @param {number} value @param {number} digits */
 export const fixed = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits).replace('-', '−') : '–');
 
@@ -14,11 +17,15 @@ export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 /** @param {number} count @param {string} noun */
 export const counted = (count, noun) => `${count} ${noun}${count === 1 ? '' : 's'}`;
 
+/** How far an attack is. @param {Outcome} latest @param {number} steps */
+export const progress = ({ iterate, milliseconds }, steps) =>
+  `step ${iterate} of ${Math.max(iterate, steps)}, ${Math.round(milliseconds)} ms`;
+
 /** @type {Record<Objective, string>} what D is, as short as it goes */
 export const CLIMBED = {
-  top: 'D: minus the weight left in the top',
-  centre: 'D: distance of the centre, in pixels',
-  region: 'D: share of the weight in the region',
+  top: 'D, minus weight in the top',
+  centre: 'D, distance of the centre',
+  region: 'D, weight in the region',
 };
 
 /**
@@ -51,14 +58,14 @@ export function verdict({ latest, best, success }, objective, classes, k) {
   }
   if (!success) return `After ${steps} no iterate has brought the attack nearer to its aim.`;
   const gone = {
-    top: `${percent(best.intersection)} of its ${k.toLocaleString('en-GB')} most salient pixels are where they were`,
-    centre: `its centre has moved by ${fixed(best.shift, 1)} pixels`,
-    region: `${percent(best.d)} of its weight is in your region`,
+    top: `${inWords(best.intersection)} of the explanation’s ${k.toLocaleString('en-GB')} most salient pixels are where they were`,
+    centre: `the centre of the explanation has moved by ${fixed(best.shift, 1)} pixels`,
+    region: `${inWords(best.d)} of the explanation’s weight is in your region`,
   }[objective];
   const which = best.iterate === latest.iterate ? '' : ` (The best iterate that keeps the answer is ${best.iterate}, and is shown.)`;
   return `After ${steps} the network still says “${classes[best.predicted]}” (${percent(best.confidence)}), ` +
     `no colour of any pixel has moved by more than ${counted(Math.round(best.largest), 'level')} of 255, ` +
-    `and of the explanation ${gone}.${which}`;
+    `and ${gone}.${which}`;
 }
 
 /**

@@ -26,11 +26,24 @@ export class Choices {
     const outlines = /** @type {HTMLElement[]} */ ([...document.querySelectorAll('.region')]);
     this.region = new RegionPicker(frame, outlines, tell.aim);
     select('network').replaceChildren(...manifest.networks.map(({ title, name }) => new Option(title, name)));
-    select('network').addEventListener('change', () => { this.#showNetwork(); tell.network(); });
-    select('method').addEventListener('change', () => { this.#showMethod(); tell.network(); });
-    for (const radio of this.#radios()) radio.addEventListener('change', () => { this.#showObjective(); tell.aim(); });
+    select('network').addEventListener('change', () => {
+      this.#showNetwork();
+      tell.network();
+    });
+    select('method').addEventListener('change', () => {
+      this.#showMethod();
+      tell.network();
+    });
+    for (const radio of this.#radios())
+      radio.addEventListener('change', () => {
+        this.#showObjective();
+        tell.aim();
+      });
     for (const id of /** @type {const} */ (['levels', 'steps'])) {
-      input(id).addEventListener('input', () => { this.#showNumber(id); tell[id === 'levels' ? 'aim' : 'steps'](); });
+      input(id).addEventListener('input', () => {
+        this.#showNumber(id);
+        tell[id === 'levels' ? 'aim' : 'steps']();
+      });
     }
     for (const id of /** @type {const} */ (['levels', 'steps'])) this.#showNumber(id);
     this.#showNetwork();
@@ -44,9 +57,13 @@ export class Choices {
     return this.network.methods.find((one) => methodKey(one) === select('method').value) ?? this.network.methods[0];
   }
 
-  get examples() { return this.manifest.examples.filter(({ network }) => network === this.network.name); }
+  get examples() {
+    return this.manifest.examples.filter(({ network }) => network === this.network.name);
+  }
 
-  get steps() { return Number(input('steps').value); }
+  get steps() {
+    return Number(input('steps').value);
+  }
 
   /** @returns {Aim} */
   get aim() {
@@ -77,13 +94,17 @@ export class Choices {
     }
   }
 
-  #radios() { return /** @type {HTMLInputElement[]} */ ([...document.querySelectorAll('[name=objective]')]); }
+  #radios() {
+    return /** @type {HTMLInputElement[]} */ ([...document.querySelectorAll('[name=objective]')]);
+  }
 
   #showNetwork() {
-    select('method').replaceChildren(...this.network.methods.map((method) => {
-      const shared = this.network.methods.some(({ size }) => size !== method.size);
-      return new Option(method.title + (shared ? `, ${method.size} pixels` : ''), methodKey(method));
-    }));
+    select('method').replaceChildren(
+      ...this.network.methods.map((method) => {
+        const shared = this.network.methods.some(({ size }) => size !== method.size);
+        return new Option(method.title + (shared ? `, ${method.size} pixels` : ''), methodKey(method));
+      }),
+    );
     byId('examples').replaceChildren(...this.examples.map((example) => this.#thumbnail(example)));
     this.#showMethod();
   }
@@ -106,11 +127,15 @@ export class Choices {
   }
 
   /** @param {keyof typeof LIMITS} id */
-  #showNumber(id) { /** @type {HTMLOutputElement} */ (input(id).nextElementSibling).value = input(id).value; }
+  #showNumber(id) {
+    /** @type {HTMLOutputElement} */ (input(id).nextElementSibling).value = input(id).value;
+  }
 
   /** @param {Example} example */
   #thumbnail(example) {
-    const label = document.createElement('label'), radio = document.createElement('input'), picture = new Image(64, 64);
+    const label = document.createElement('label'),
+      radio = document.createElement('input'),
+      picture = new Image(64, 64);
     label.className = 'example';
     Object.assign(radio, { type: 'radio', name: 'example', value: example.file });
     radio.addEventListener('change', () => this.tell.example(example));

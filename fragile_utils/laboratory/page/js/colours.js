@@ -1,5 +1,8 @@
 // The colours of the book's figures: `fragile_utils.plots.maps`. Told apart with any kind of colour vision.
-export const BLUE = [0, 114, 178], ORANGE = [230, 159, 0], BLACK = [0, 0, 0], WHITE = [255, 255, 255];
+export const BLUE = [0, 114, 178],
+  ORANGE = [230, 159, 0],
+  BLACK = [0, 0, 0],
+  WHITE = [255, 255, 255];
 
 // Matplotlib's colour map "magma": 256 colours of six hexadecimal digits.
 const MAGMA_DIGITS =

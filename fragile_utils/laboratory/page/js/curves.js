@@ -1,6 +1,11 @@
 // Small curves over the steps: one for each measure, drawn as SVG.
 
-const WIDTH = 160, HEIGHT = 90, LEFT = 6, RIGHT = 154, TOP = 8, BOTTOM = 76;
+const WIDTH = 160,
+  HEIGHT = 90,
+  LEFT = 6,
+  RIGHT = 154,
+  TOP = 8,
+  BOTTOM = 76;
 
 /**
  * @param {string} name @param {Record<string, string | number>} attributes @param {string} text
@@ -22,7 +27,8 @@ export class Curve {
   constructor(place, title, { range, format }) {
     this.range = range;
     this.format = format;
-    const figure = document.createElement('figure'), caption = document.createElement('figcaption');
+    const figure = document.createElement('figure'),
+      caption = document.createElement('figcaption');
     this.name = document.createElement('span');
     this.value = document.createElement('strong');
     this.svg = element('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img' });
@@ -34,7 +40,9 @@ export class Curve {
   }
 
   /** @param {string} title */
-  rename(title) { this.name.textContent = this.title = title; }
+  rename(title) {
+    this.name.textContent = this.title = title;
+  }
 
   /**
    * Draw what is known.
@@ -46,7 +54,8 @@ export class Curve {
    */
   draw({ values, steps, best, noise }) {
     const finite = [...values, ...(this.range ?? []), noise ?? NaN].filter(Number.isFinite);
-    const low = Math.min(...finite), high = Math.max(...finite, low + 1e-9);
+    const low = Math.min(...finite),
+      high = Math.max(...finite, low + 1e-9);
     const x = (/** @type {number} */ i) => LEFT + ((RIGHT - LEFT) * i) / Math.max(steps, values.length - 1, 1);
     const y = (/** @type {number} */ value) => BOTTOM - ((BOTTOM - TOP) * (value - low)) / (high - low);
     const drawn = [
@@ -63,10 +72,12 @@ export class Curve {
       drawn.push(element('circle', { class: 'best', cx: x(best), cy: y(values[best]), r: 4 }));
     }
     this.svg.replaceChildren(...drawn);
-    const last = values[values.length - 1], shown = Number.isFinite(last) ? this.format(last) : '–';
+    const last = values[values.length - 1],
+      shown = Number.isFinite(last) ? this.format(last) : '–';
     this.value.textContent = shown;
     const noiseWords = noise === null ? '' : `; noise of the same size: ${this.format(noise)}`;
     const bestWords = best ? `; the best iterate, ${best}: ${this.format(values[best])}` : '';
-    this.svg.setAttribute('aria-label', `${this.title} after ${values.length - 1} steps: ${shown}${bestWords}${noiseWords}`);
+    const words = `${this.title} after ${values.length - 1} steps: ${shown}${bestWords}${noiseWords}`;
+    this.svg.setAttribute('aria-label', words);
   }
 }

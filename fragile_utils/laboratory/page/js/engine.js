@@ -18,6 +18,16 @@ export const RUNTIME = {
   sha256: '3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2',
 };
 
+/**
+ * What a network needs, for some of its methods.
+ * @param {Network} network @param {Method[]} methods
+ */
+export const partsOf = (network, methods) => [
+  RUNTIME,
+  network.weights,
+  ...methods.flatMap(({ graphs }) => Object.values(graphs)),
+];
+
 export class Engine {
   /** @type {any} the runtime, once it is there */ ort = null;
   /** @type {Map<string, any>} the sessions of the chosen network and method, by the name of their graph */
@@ -27,7 +37,9 @@ export class Engine {
   /** @type {Uint8Array | null} */ weights = null;
 
   /** How many threads compute: more than one only where the page is isolated from other sites. */
-  get threads() { return globalThis.crossOriginIsolated ? Math.min(THREADS, navigator.hardwareConcurrency || 1) : 1; }
+  get threads() {
+    return globalThis.crossOriginIsolated ? Math.min(THREADS, navigator.hardwareConcurrency || 1) : 1;
+  }
 
   /**
    * Load what a network and a method need, where it is not there yet.
@@ -71,7 +83,9 @@ export class Engine {
   }
 
   /** @param {Float32Array} values @param {number[]} shape */
-  #numbers(values, shape) { return new this.ort.Tensor('float32', values, shape); }
+  #numbers(values, shape) {
+    return new this.ort.Tensor('float32', values, shape);
+  }
 
   /**
    * The map of an image, and what the network says of it.
@@ -79,7 +93,8 @@ export class Engine {
    * @returns {Promise<Explanation>}
    */
   async explain(image) {
-    const side = this.method?.size ?? 0, session = await this.#session('explain');
+    const side = this.method?.size ?? 0,
+      session = await this.#session('explain');
     const { map, logits, label } = await session.run({ x: this.#numbers(image, [1, 3, side, side]) });
     return { map: map.data, logits: logits.data, label: Number(label.data[0]) };
   }
@@ -97,7 +112,9 @@ export class Engine {
    * @returns {Promise<Step>}
    */
   async step(graph, { image, original, label, reference, eps, stepSize }) {
-    const side = this.method?.size ?? 0, session = await this.#session(graph), shape = [1, 3, side, side];
+    const side = this.method?.size ?? 0,
+      session = await this.#session(graph),
+      shape = [1, 3, side, side];
     const { next, map, logits, d } = await session.run({
       x: this.#numbers(image, shape),
       x0: this.#numbers(original, shape),

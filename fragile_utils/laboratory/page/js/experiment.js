@@ -53,7 +53,9 @@ export class Experiment {
   }
 
   /** Whether the best iterate raised D above that of the original, so that the attack counts as a success. */
-  get success() { return this.best !== null && this.best.d > (this.start ?? Infinity); }
+  get success() {
+    return this.best !== null && this.best.d > (this.start ?? Infinity);
+  }
 
   /** The original with noise of the size of what the attack added. @param {number} seed @returns {Promise<Outcome>} */
   async noise(seed) {
@@ -63,7 +65,9 @@ export class Experiment {
   }
 
   /** What there is to say of any other image, with this label and this aim. @param {Float32Array} image */
-  async look(image) { return (await this.#measure(image, NaN)).outcome; }
+  async look(image) {
+    return (await this.#measure(image, NaN)).outcome;
+  }
 
   get #reference() {
     const { objective, region } = this.aim;
@@ -93,10 +97,17 @@ export class Experiment {
    * @returns {Outcome}
    */
   #outcome(image, map, logits, d, iterate, milliseconds) {
-    const top = topMask(map, this.k), predicted = argmax(logits);
+    const top = topMask(map, this.k),
+      predicted = argmax(logits);
     const before = /** @type {NonNullable<typeof this.before>} */ (this.before);
     return {
-      iterate, image, map, top, predicted, d, milliseconds,
+      iterate,
+      image,
+      map,
+      top,
+      predicted,
+      d,
+      milliseconds,
       confidence: Math.exp(-loss(logits, predicted)),
       loss: loss(logits, this.label),
       kept: predicted === this.label && map.some((value) => value > 0),

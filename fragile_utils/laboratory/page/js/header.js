@@ -4,7 +4,8 @@
 
 const ascii = (/** @type {DataView} */ view, /** @type {number} */ at, /** @type {number} */ length) =>
   Array.from({ length: Math.max(0, Math.min(length, view.byteLength - at)) }, (_, i) =>
-    String.fromCharCode(view.getUint8(at + i))).join('');
+    String.fromCharCode(view.getUint8(at + i)),
+  ).join('');
 
 /**
  * Read a file's header; null where it is not of a kind that this page knows.

@@ -13,6 +13,7 @@
  * @property {Region | null} region
  */
 
+/** @type {Objective[]} */ const OBJECTIVES = ['top', 'centre', 'region'];
 export const LIMITS = { levels: [1, 16], steps: [1, 100] };
 
 /** One network may have a method at two sizes. @param {import('./types.js').Method} method */
@@ -20,7 +21,14 @@ export const methodKey = ({ name, size }) => `${name}-${size}`;
 
 /** @param {Choice} choice */
 export function asFragment({ network, method, example, objective, levels, steps, region }) {
-  const parts = new URLSearchParams({ network, method, example, aim: objective, levels: `${levels}`, steps: `${steps}` });
+  const parts = new URLSearchParams({
+    network,
+    method,
+    example,
+    aim: objective,
+    levels: `${levels}`,
+    steps: `${steps}`,
+  });
   if (objective === 'region' && region) {
     parts.set('region', [region.top, region.left, region.bottom, region.right].join('.'));
   }
@@ -35,14 +43,16 @@ export function asFragment({ network, method, example, objective, levels, steps,
 export function fromFragment(fragment, manifest) {
   const parts = new URLSearchParams(fragment.replace(/^#/, ''));
   const whole = (/** @type {'levels' | 'steps'} */ name) => {
-    const text = parts.get(name) ?? '', [low, high] = LIMITS[name];
+    const text = parts.get(name) ?? '',
+      [low, high] = LIMITS[name];
     return /^\d{1,3}$/.test(text) && Number(text) >= low && Number(text) <= high ? Number(text) : null;
   };
   const network = manifest.networks.find(({ name }) => name === parts.get('network'));
   const method = network?.methods.find((one) => methodKey(one) === parts.get('method'));
   const example = manifest.examples.find((one) => one.file === parts.get('example') && one.network === network?.name);
-  const objective = /** @type {Objective | undefined} */ (['top', 'centre', 'region'].find((one) => one === parts.get('aim')));
-  const levels = whole('levels'), steps = whole('steps');
+  const objective = OBJECTIVES.find((one) => one === parts.get('aim'));
+  const levels = whole('levels'),
+    steps = whole('steps');
   if (!network || !method || !example || !objective || levels === null || steps === null) return null;
   const region = objective === 'region' ? readRegion(parts.get('region') ?? '', method.size) : null;
   if (objective === 'region' && !region) return null;

@@ -11,8 +11,16 @@ export function topMask(map, k) {
   const threshold = Float32Array.from(map).sort()[map.length - k];
   const mask = new Float32Array(map.length);
   let left = k;
-  for (let i = 0; i < map.length; i++) if (map[i] > threshold) { mask[i] = 1; left--; }
-  for (let i = 0; left > 0; i++) if (map[i] === threshold) { mask[i] = 1; left--; }
+  for (let i = 0; i < map.length; i++)
+    if (map[i] > threshold) {
+      mask[i] = 1;
+      left--;
+    }
+  for (let i = 0; left > 0; i++)
+    if (map[i] === threshold) {
+      mask[i] = 1;
+      left--;
+    }
   return mask;
 }
 
@@ -52,10 +60,15 @@ export function ranks(map) {
  */
 export function correlation(a, b) {
   const mean = (a.length - 1) / 2;
-  let ab = 0, aa = 0, bb = 0;
+  let ab = 0,
+    aa = 0,
+    bb = 0;
   for (let i = 0; i < a.length; i++) {
-    const u = a[i] - mean, v = b[i] - mean;
-    ab += u * v; aa += u * u; bb += v * v;
+    const u = a[i] - mean,
+      v = b[i] - mean;
+    ab += u * v;
+    aa += u * u;
+    bb += v * v;
   }
   return Math.max(-1, Math.min(1, ab / Math.sqrt(aa * bb)));
 }
@@ -66,9 +79,13 @@ export function correlation(a, b) {
  * @returns {[number, number]}
  */
 export function centre(map, size) {
-  let row = 0, column = 0, total = 0;
+  let row = 0,
+    column = 0,
+    total = 0;
   for (let i = 0; i < map.length; i++) {
-    row += map[i] * Math.floor(i / size); column += map[i] * (i % size); total += map[i];
+    row += map[i] * Math.floor(i / size);
+    column += map[i] * (i % size);
+    total += map[i];
   }
   return [row / total, column / total];
 }
@@ -100,6 +117,8 @@ export function argmax(values) {
  * @param {Float32Array} map @param {number} share
  */
 export function quantile(map, share) {
-  const sorted = Float32Array.from(map).sort(), place = share * (map.length - 1), low = Math.floor(place);
+  const sorted = Float32Array.from(map).sort(),
+    place = share * (map.length - 1),
+    low = Math.floor(place);
   return sorted[low] + (place - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
 }

@@ -31,7 +31,8 @@ export function rms(a, b) {
  * @param {Float32Array} original @param {number} size @param {number} seed
  */
 export function noisy(original, size, seed = 0) {
-  const direction = signs(original.length, seed), image = new Float32Array(original.length);
+  const direction = signs(original.length, seed),
+    image = new Float32Array(original.length);
   for (let round = 0, amplitude = size; round < ROUNDS; round++) {
     for (let i = 0; i < image.length; i++) {
       image[i] = Math.max(0, Math.min(1, original[i] + amplitude * direction[i]));

@@ -13,7 +13,9 @@ const byId = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.
  */
 export function listenForPhotographs(take) {
   const read = async (/** @type {File} */ file) => ({ ...(await readPhotograph(file, file.name)), name: file.name });
-  const first = (/** @type {FileList | null | undefined} */ files) => { if (files?.length) take(read(files[0])); };
+  const first = (/** @type {FileList | null | undefined} */ files) => {
+    if (files?.length) take(read(files[0]));
+  };
 
   const chooser = /** @type {HTMLInputElement} */ (byId('file'));
   byId('open-file').addEventListener('click', () => chooser.click());
@@ -46,6 +48,6 @@ async function fromCamera() {
     const pixels = await takePhotograph();
     return pixels && { pixels, name: 'camera', note: '' };
   } catch {
-    throw new Error('The browser gives this page no camera: there is none, another program has it, or it was not allowed.');
+    throw new Error('The browser gives this page no camera: there is none, it is in use, or it was not allowed.');
   }
 }

@@ -37,7 +37,8 @@ export function mapPicture(map, top) {
 
 /** @param {Float32Array} before @param {Float32Array} after masks of the most salient pixels */
 export function topPicture(before, after) {
-  const colours = [WHITE, BLUE, ORANGE, BLACK], bytes = new Uint8ClampedArray(4 * before.length).fill(255);
+  const colours = [WHITE, BLUE, ORANGE, BLACK],
+    bytes = new Uint8ClampedArray(4 * before.length).fill(255);
   for (let i = 0; i < before.length; i++) bytes.set(colours[before[i] + 2 * after[i]], 4 * i);
   return bytes;
 }

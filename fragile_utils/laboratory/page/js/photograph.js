@@ -20,7 +20,7 @@ export class Refusal extends Error {}
 export async function readPhotograph(file, name) {
   const header = readHeader(await file.slice(0, BEGINNING).arrayBuffer());
   if (!header) {
-    throw new Refusal(`“${name}” is no photograph that this page can read. It takes JPEG, PNG, WebP, GIF, BMP and AVIF.`);
+    throw new Refusal(`“${name}” is no photograph that this page can read: it takes JPEG, PNG, WebP, GIF, AVIF.`);
   }
   refuseHuge(header.width, header.height, name);
   const bitmap = await decode(file, name, header.kind);
@@ -35,7 +35,9 @@ export async function readPhotograph(file, name) {
 function refuseHuge(width, height, name) {
   if (width * height <= LARGEST) return;
   const millions = Math.round((width * height) / 1e6);
-  throw new Refusal(`“${name}” has ${millions} million pixels; the page takes up to ${LARGEST / 1e6} million. Save it smaller.`);
+  throw new Refusal(
+    `“${name}” has ${millions} million pixels, and the page takes ${LARGEST / 1e6} million. Save it smaller.`,
+  );
 }
 
 /** @param {Blob} file @param {string} name @param {string} kind */
@@ -44,7 +46,7 @@ async function decode(file, name, kind) {
     // Upright, as the camera was held; and the numbers that stand in the file, as Pillow has them.
     return await createImageBitmap(file, { imageOrientation: 'from-image', colorSpaceConversion: 'none' });
   } catch {
-    throw new Refusal(`“${name}” looks like a ${kind} file, but this browser cannot read it: it may be damaged, or cut short.`);
+    throw new Refusal(`“${name}” looks like a ${kind} file, but this browser cannot read it: it may be damaged.`);
   }
 }
 

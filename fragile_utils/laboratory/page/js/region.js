@@ -33,7 +33,8 @@ export class RegionPicker {
   set(region) {
     this.value = region;
     for (const side of SIDES) {
-      const control = this.sliders[side], far = side === 'bottom' || side === 'right' ? 1 : 0;
+      const control = this.sliders[side],
+        far = side === 'bottom' || side === 'right' ? 1 : 0;
       control.min = String(far);
       control.max = String(this.size - 1 + far);
       control.value = String(region[side]);
@@ -71,7 +72,8 @@ export class RegionPicker {
     const place = (/** @type {PointerEvent} */ { clientX, clientY }) => {
       const { left, top, width } = this.frame.getBoundingClientRect();
       return [clientY - top, clientX - left].map((distance) =>
-        Math.min(this.size - 1, Math.max(0, Math.floor((this.size * distance) / width))));
+        Math.min(this.size - 1, Math.max(0, Math.floor((this.size * distance) / width))),
+      );
     };
     this.frame.addEventListener('pointerdown', (event) => {
       if (!this.frame.classList.contains('drawing')) return;
@@ -80,17 +82,22 @@ export class RegionPicker {
     });
     this.frame.addEventListener('pointermove', (event) => {
       if (!from) return;
-      const to = place(event), [row, column] = from;
+      const to = place(event),
+        [row, column] = from;
       this.set({
-        top: Math.min(row, to[0]), bottom: Math.max(row, to[0]) + 1,
-        left: Math.min(column, to[1]), right: Math.max(column, to[1]) + 1,
+        top: Math.min(row, to[0]),
+        bottom: Math.max(row, to[0]) + 1,
+        left: Math.min(column, to[1]),
+        right: Math.max(column, to[1]) + 1,
       });
     });
     this.frame.addEventListener('pointerup', () => {
       if (from) this.changed();
       from = null;
     });
-    this.frame.addEventListener('pointercancel', () => { from = null; });
+    this.frame.addEventListener('pointercancel', () => {
+      from = null;
+    });
   }
 }
 

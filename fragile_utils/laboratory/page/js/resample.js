@@ -3,20 +3,22 @@
 
 const BITS = 22; // of the weights
 
-/** @typedef {{ data: Uint8ClampedArray, width: number, height: number }} Pixels red, green, blue and alpha, row by row */
+/** @typedef {{ data: Uint8ClampedArray, width: number, height: number }} Pixels red, green, blue, alpha, row by row */
 
 /**
  * Which pixels of a line each pixel of the new line takes, from `first` on, and with what weights.
  * @param {number} length @param {number} from @param {number} to @param {number} size
  */
 function weights(length, from, to, size) {
-  const scale = (to - from) / size, reach = Math.max(1, scale);
+  const scale = (to - from) / size,
+    reach = Math.max(1, scale);
   return Array.from({ length: size }, (_, place) => {
     const middle = from + (place + 0.5) * scale;
     const first = Math.max(0, Math.trunc(middle - reach + 0.5));
     const last = Math.min(length, Math.trunc(middle + reach + 0.5));
     const triangle = Array.from({ length: last - first }, (_, i) =>
-      Math.max(0, 1 - Math.abs((i + first - middle + 0.5) / reach)));
+      Math.max(0, 1 - Math.abs((i + first - middle + 0.5) / reach)),
+    );
     const sum = triangle.reduce((a, b) => a + b, 0);
     return { first, parts: Int32Array.from(triangle, (part) => Math.trunc(0.5 + (part / sum) * 2 ** BITS)) };
   });
@@ -27,7 +29,9 @@ function weights(length, from, to, size) {
  * @param {number} width @param {number} height
  */
 export function middleSquare(width, height) {
-  const side = Math.min(width, height), left = (width - side) * 0.5, top = (height - side) * 0.5;
+  const side = Math.min(width, height),
+    left = (width - side) * 0.5,
+    top = (height - side) * 0.5;
   return [left, top, left + side, top + side];
 }
 
@@ -36,19 +40,28 @@ export function middleSquare(width, height) {
  * @param {Pixels} pixels @param {number} size @param {number[]} box left, top, right, bottom
  */
 export function resample({ data, width, height }, size, [left, top, right, bottom]) {
-  const columns = weights(width, left, right, size), rows = weights(height, top, bottom, size);
-  const start = rows[0].first, end = rows[size - 1].first + rows[size - 1].parts.length;
+  const columns = weights(width, left, right, size),
+    rows = weights(height, top, bottom, size);
+  const start = rows[0].first,
+    end = rows[size - 1].first + rows[size - 1].parts.length;
   const narrow = new Uint8ClampedArray((end - start) * size * 3);
   for (let y = start, to = 0; y < end; y++) {
     for (const { first, parts } of columns) {
-      let red = 1 << (BITS - 1), green = red, blue = red;
+      let red = 1 << (BITS - 1),
+        green = red,
+        blue = red;
       for (let i = 0, from = 4 * (y * width + first); i < parts.length; i++, from += 4) {
-        red += data[from] * parts[i]; green += data[from + 1] * parts[i]; blue += data[from + 2] * parts[i];
+        red += data[from] * parts[i];
+        green += data[from + 1] * parts[i];
+        blue += data[from + 2] * parts[i];
       }
-      narrow[to++] = red >> BITS; narrow[to++] = green >> BITS; narrow[to++] = blue >> BITS;
+      narrow[to++] = red >> BITS;
+      narrow[to++] = green >> BITS;
+      narrow[to++] = blue >> BITS;
     }
   }
-  const result = new Uint8ClampedArray(size * size * 3), line = size * 3;
+  const result = new Uint8ClampedArray(size * size * 3),
+    line = size * 3;
   for (let y = 0; y < size; y++) {
     const { first, parts } = rows[y];
     for (let x = 0; x < line; x++) {
@@ -65,7 +78,8 @@ export function resample({ data, width, height }, size, [left, top, right, botto
  * @param {Uint8ClampedArray} bytes
  */
 export function asPlanes(bytes) {
-  const area = bytes.length / 3, planes = new Float32Array(bytes.length);
+  const area = bytes.length / 3,
+    planes = new Float32Array(bytes.length);
   for (let i = 0; i < area; i++) for (let c = 0; c < 3; c++) planes[c * area + i] = bytes[3 * i + c] / 255;
   return planes;
 }
@@ -75,7 +89,8 @@ export function asPlanes(bytes) {
  * @param {Float32Array} planes
  */
 export function asPicture(planes) {
-  const area = planes.length / 3, bytes = new Uint8ClampedArray(4 * area).fill(255);
+  const area = planes.length / 3,
+    bytes = new Uint8ClampedArray(4 * area).fill(255);
   for (let i = 0; i < area; i++) for (let c = 0; c < 3; c++) bytes[4 * i + c] = Math.round(255 * planes[c * area + i]);
   return bytes;
 }

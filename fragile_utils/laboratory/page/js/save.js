@@ -8,11 +8,19 @@ import { asPicture } from './resample.js';
  * @returns {Promise<Blob>}
  */
 export async function asFile(image, type) {
-  const bytes = asPicture(image), canvas = document.createElement('canvas');
+  const bytes = asPicture(image),
+    canvas = document.createElement('canvas');
   canvas.width = canvas.height = Math.sqrt(bytes.length / 4);
-  canvas.getContext('2d')?.putImageData(
-    new ImageData(/** @type {Uint8ClampedArray<ArrayBuffer>} */ (bytes), canvas.width, canvas.height), 0, 0);
-  const file = await new Promise((/** @type {(blob: Blob | null) => void} */ resolve) => canvas.toBlob(resolve, type, 0.9));
+  canvas
+    .getContext('2d')
+    ?.putImageData(
+      new ImageData(/** @type {Uint8ClampedArray<ArrayBuffer>} */ (bytes), canvas.width, canvas.height),
+      0,
+      0,
+    );
+  const file = await new Promise((/** @type {(blob: Blob | null) => void} */ resolve) =>
+    canvas.toBlob(resolve, type, 0.9),
+  );
   if (file?.type !== type) throw new Error('The browser cannot write this kind of file.');
   return file;
 }

@@ -36,8 +36,13 @@ export class View {
   /** Show a photograph that is not explained yet. @param {Float32Array} image @param {string} name */
   photograph(image, name) {
     draw(canvas('photo-before'), asPicture(image), `The photograph: ${name}`);
-    for (const [id, words] of [['photo-now', 'The photograph under attack'], ['change', 'The change, amplified'],
-      ['map-before', 'The explanation before'], ['map-now', 'The explanation now'], ['top', 'The most salient pixels']]) {
+    for (const [id, words] of [
+      ['photo-now', 'The photograph under attack'],
+      ['change', 'The change, amplified'],
+      ['map-before', 'The explanation before'],
+      ['map-now', 'The explanation now'],
+      ['top', 'The most salient pixels'],
+    ]) {
       clear(canvas(id), `${words}: nothing yet`);
     }
     byId('answers').hidden = byId('results').hidden = true;
@@ -55,10 +60,17 @@ export class View {
     const words = row === 'latest' ? `step ${shown.iterate}` : NAMES[row];
     const times = Math.round(gain(original.image, shown.image));
     draw(canvas('photo-now'), asPicture(shown.image), `The photograph, ${words}`);
-    draw(canvas('change'), changePicture(original.image, shown.image), `The change, ${times} times amplified, ${words}`);
+    draw(
+      canvas('change'),
+      changePicture(original.image, shown.image),
+      `The change, ${times} times amplified, ${words}`,
+    );
     draw(canvas('map-now'), mapPicture(shown.map, top), `Saliency map, ${words}`);
-    draw(canvas('top'), topPicture(original.top, shown.top),
-      `Most salient pixels before and now: ${percent(shown.intersection)} are in place, ${words}`);
+    draw(
+      canvas('top'),
+      topPicture(original.top, shown.top),
+      `Most salient pixels before and now: ${percent(shown.intersection)} are in place, ${words}`,
+    );
     byId('change-caption').textContent = `The change, ${times} times amplified`;
   }
 
@@ -94,24 +106,39 @@ export class View {
   table(rows, shown, classes) {
     const focused = document.activeElement instanceof HTMLInputElement ? document.activeElement.value : '';
     const made = Object.entries(rows).flatMap(([name, outcome]) =>
-      outcome ? [this.#row(/** @type {Row} */ (name), outcome, name === shown, classes)] : []);
+      outcome ? [this.#row(/** @type {Row} */ (name), outcome, name === shown, classes)] : [],
+    );
     byId('rows').replaceChildren(...made);
     /** @type {HTMLInputElement | null} */ (byId('rows').querySelector(`[value="${focused}"]`))?.focus();
   }
 
   /** @param {Row} name @param {Outcome} outcome @param {boolean} checked @param {string[]} classes */
   #row(name, outcome, checked, classes) {
-    const row = document.createElement('tr'), head = document.createElement('th'), label = document.createElement('label');
-    const radio = Object.assign(document.createElement('input'), { type: 'radio', name: 'shown', value: name, checked });
+    const row = document.createElement('tr'),
+      head = document.createElement('th'),
+      label = document.createElement('label');
+    const radio = Object.assign(document.createElement('input'), {
+      type: 'radio',
+      name: 'shown',
+      value: name,
+      checked,
+    });
     radio.addEventListener('change', () => this.choose(name));
     head.scope = 'row';
     label.append(radio, NAMES[name] + (Number.isFinite(outcome.iterate) ? ` (${outcome.iterate})` : ''));
     head.append(label);
-    row.append(head, ...[
-      `${classes[outcome.predicted]}, ${percent(outcome.confidence)}`, fixed(outcome.loss, 2), percent(outcome.intersection),
-      fixed(outcome.correlation, 2), `${fixed(outcome.shift, 1)} px`, fixed(outcome.d, 3),
-      `${fixed(outcome.largest, 0)}, ${fixed(outcome.size, 1)} levels`,
-    ].map((text) => Object.assign(document.createElement('td'), { textContent: text })));
+    row.append(
+      head,
+      ...[
+        `${classes[outcome.predicted]}, ${percent(outcome.confidence)}`,
+        fixed(outcome.loss, 2),
+        percent(outcome.intersection),
+        fixed(outcome.correlation, 2),
+        `${fixed(outcome.shift, 1)} px`,
+        fixed(outcome.d, 3),
+        `${fixed(outcome.largest, 0)}, ${fixed(outcome.size, 1)} levels`,
+      ].map((text) => Object.assign(document.createElement('td'), { textContent: text })),
+    );
     return row;
   }
 }
@@ -122,4 +149,5 @@ function answer({ predicted, confidence, loss }, classes) {
 }
 
 /** @param {string} text @param {string} kind */
-const small = (text, kind = '') => Object.assign(document.createElement('small'), { textContent: text, className: kind });
+const small = (text, kind = '') =>
+  Object.assign(document.createElement('small'), { textContent: text, className: kind });

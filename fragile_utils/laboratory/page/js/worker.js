@@ -39,12 +39,21 @@ const jobs = {
     return experiment.begin();
   },
   /** @param {{ aim: Aim }} given */
-  async restart({ aim }) { current().restart(aim); },
-  async advance() { await current().advance(); return state(); },
+  async restart({ aim }) {
+    current().restart(aim);
+  },
+  async advance() {
+    await current().advance();
+    return state();
+  },
   /** @param {{ seed: number }} given */
-  async noise({ seed }) { return current().noise(seed); },
+  async noise({ seed }) {
+    return current().noise(seed);
+  },
   /** @param {{ image: Float32Array }} given */
-  async look({ image }) { return current().look(image); },
+  async look({ image }) {
+    return current().look(image);
+  },
 };
 
 let queue = Promise.resolve();

@@ -47,6 +47,12 @@ def expand(graph: Graph, out: Spec, x: Value, size: Sequence[int], **_: Any) -> 
     return x.name if x.shape == out.shape else graph.add("Expand", x, graph.constant(list(out.shape)))
 
 
+@ARRANGEMENT.writes(aten.copy.default)
+def copy(graph: Graph, out: Spec, x: Value, values: Value, *_: Any) -> str:
+    value = Value(graph.cast(values, out.dtype), values.shape, out.dtype)
+    return expand(graph, out, value, out.shape)
+
+
 @ARRANGEMENT.writes(aten.repeat.default)
 def repeat(graph: Graph, out: Spec, x: Value, times: Sequence[int]) -> str:
     shape = (1,) * (len(times) - len(x.shape)) + x.shape

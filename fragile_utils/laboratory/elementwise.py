@@ -75,6 +75,20 @@ for enter, names in (
         enter(operator, packet)
 
 
+@ELEMENTWISE.writes(*overloads(aten.rsub, "Tensor", "Scalar"))
+def rsub(graph: Graph, out: Spec, x: Value, y: Value | float, alpha: float = 1) -> str:
+    subtracted = graph.cast(x, out.dtype)
+    if alpha != 1:
+        subtracted = graph.add("Mul", subtracted, graph.constant(alpha, out.dtype))
+    return graph.add("Sub", graph.cast(y, out.dtype), subtracted)
+
+
+@ELEMENTWISE.writes(*overloads(aten.lerp, "Tensor", "Scalar"))
+def lerp(graph: Graph, out: Spec, x: Value, y: Value, share: Value | float) -> str:
+    way = graph.add("Mul", graph.cast(share, out.dtype), graph.add("Sub", y, x))
+    return graph.add("Add", x, way)
+
+
 @ELEMENTWISE.writes(*overloads(aten.ne, "Tensor", "Scalar"))
 def ne(graph: Graph, out: Spec, x: Value, y: Value | float) -> str:
     dtype = _common(x, y)

@@ -80,7 +80,7 @@ LARGEST = 1024  # pixels
 
 
 def _exported(function: steps.Step, arguments: tuple, names: tuple, title: str) -> onnx.ModelProto:
-    return translated(traced(function, arguments, OPERATORS), arguments, *names, title)
+    return translated(*traced(function, arguments, OPERATORS), arguments, *names, title)
 
 
 def _at_once(method: saliency.Method) -> saliency.Method:

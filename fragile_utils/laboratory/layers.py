@@ -1,10 +1,12 @@
-"""Operators with windows: convolutions, pooling, and their derivatives by the image."""
+"""Operators with windows: convolutions, pooling, interpolation, and their derivatives by the image."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from fragile_utils.laboratory.arrangement import flipped, padded, scattered
 from fragile_utils.laboratory.graph import Graph, Spec, Value
@@ -166,47 +168,72 @@ def max_pool2d_backward(graph: Graph, out: Spec, grad: Value, x: Value, *geometr
     return graph.shaped(scattered(graph, zeros, len(planes), *flat, reduction="add"), out.shape)
 
 
-# --- Average pooling -------------------------------------------------------------------------------------------------
+# --- Averages and interpolation --------------------------------------------------------------------------------------
+
+# All are linear, and do to the rows of an image what they do to its columns: y = A x B^T with the matrices that
+# PyTorch's own function for one axis makes of unit vectors. So the transpose, which autograd asks for, is A^T y B.
 
 
 @LAYERS.writes(aten.avg_pool2d.default)
 def avg_pool2d(graph: Graph, out: Spec, x: Value, *options: Any) -> str:
-    """Sums over windows by a convolution, each divided by how many numbers it counts."""
-    kernel, stride, padding, counts = _averages(out.shape[-2:], x.shape[-2:], *options)
-    channels = x.shape[-3]
-    beyond = [max(0, -n) for n in _left_over(x.shape[-2:], out.shape[-2:], kernel, stride, padding, (1, 1))]
-    around = [(p, p + b) for p, b in zip(padding, beyond, strict=True)]
-    wide = padded(graph, x, (*around[1], *around[0]), 0.0)
-    ones = graph.filled(1.0, Spec((channels, 1, *kernel), x.dtype))
-    sums = _convolution(graph, wide, ones, kernel, [], stride, (0, 0), (1, 1), channels)
-    return graph.add("Div", sums, graph.constant(counts, x.dtype))
+    return _resampled(graph, x, _averages(x.shape[-2:], *options))
 
 
 @LAYERS.writes(aten.avg_pool2d_backward.default)
 def avg_pool2d_backward(graph: Graph, out: Spec, grad: Value, x: Value, *options: Any) -> str:
-    kernel, stride, padding, counts = _averages(grad.shape[-2:], x.shape[-2:], *options)
-    left_over = _left_over(x.shape[-2:], grad.shape[-2:], kernel, stride, padding, (1, 1))
-    if min(left_over) < 0:
-        raise ValueError("expected windows that end within the image, got ceil_mode")
-    shares = Value(graph.add("Div", grad, graph.constant(counts, x.dtype)), grad.shape, x.dtype)
-    spec = Spec((x.shape[-3], 1, *kernel), x.dtype)
-    ones = Value(graph.filled(1.0, spec), *spec)
-    return _transposed(graph, shares, ones, [], stride, padding, (1, 1), left_over, x.shape[-3])
+    return _resampled(graph, grad, [matrix.T for matrix in _averages(x.shape[-2:], *options)])
 
 
 @LAYERS.writes(aten._adaptive_avg_pool2d.default)
 def adaptive_avg_pool2d(graph: Graph, out: Spec, x: Value, size: Sequence[int]) -> str:
-    return avg_pool2d(graph, out, x, _even(x.shape[-2:], out.shape[-2:]))
+    return _resampled(graph, x, _adaptive(x.shape[-2:], out.shape[-2:]))
 
 
 @LAYERS.writes(aten._adaptive_avg_pool2d_backward.default)
 def adaptive_avg_pool2d_backward(graph: Graph, out: Spec, grad: Value, x: Value) -> str:
-    kernel = _even(x.shape[-2:], grad.shape[-2:])
-    return avg_pool2d_backward(graph, out, grad, x, kernel)
+    return _resampled(graph, grad, [matrix.T for matrix in _adaptive(x.shape[-2:], grad.shape[-2:])])
+
+
+@LAYERS.writes(aten.upsample_bilinear2d.default)
+def upsample_bilinear2d(
+    graph: Graph, out: Spec, x: Value, size: Sequence[int], align_corners: bool, *scales: float | None
+) -> str:
+    return _resampled(graph, x, _interpolated(x.shape[-2:], size, scales, "linear", align_corners))
+
+
+@LAYERS.writes(aten.upsample_bilinear2d_backward.default)
+def upsample_bilinear2d_backward(
+    graph: Graph,
+    out: Spec,
+    grad: Value,
+    size: Sequence[int],
+    input_size: Sequence[int],
+    align_corners: bool,
+    *scales: float | None,
+) -> str:
+    matrices = _interpolated(input_size[-2:], size, scales, "linear", align_corners)
+    return _resampled(graph, grad, [matrix.T for matrix in matrices])
+
+
+@LAYERS.writes(aten.upsample_nearest2d.default)
+def upsample_nearest2d(graph: Graph, out: Spec, x: Value, size: Sequence[int], *scales: float | None) -> str:
+    return _resampled(graph, x, _interpolated(x.shape[-2:], size, scales, "nearest"))
+
+
+@LAYERS.writes(aten.upsample_nearest2d_backward.default)
+def upsample_nearest2d_backward(
+    graph: Graph, out: Spec, grad: Value, size: Sequence[int], input_size: Sequence[int], *scales: float | None
+) -> str:
+    return _resampled(graph, grad, [matrix.T for matrix in _interpolated(input_size[-2:], size, scales, "nearest")])
+
+
+def _resampled(graph: Graph, x: Value, matrices: Sequence[Tensor]) -> str:
+    """Return the name of A x B^T for images x (N, C, H, W)."""
+    rows, columns = (graph.constant(matrix, x.dtype) for matrix in (matrices[0], matrices[1].T))
+    return graph.add("MatMul", graph.add("MatMul", rows, x), columns)
 
 
 def _averages(
-    outputs: Sequence[int],
     size: Sequence[int],
     kernel: Sequence[int],
     stride: Sequence[int] = (),
@@ -214,23 +241,32 @@ def _averages(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor: int | None = None,
-) -> tuple[Sequence[int], Sequence[int], Sequence[int], np.ndarray]:
-    """Return kernel, stride and padding, and by what the sum over each window is divided."""
+) -> list[Tensor]:
+    """Return the matrices of an average pool."""
     kernel, stride, padding = (_pair(option) for option in (kernel, stride or kernel, padding))
-    lengths = []
-    for n, out, k, s, p in zip(size, outputs, kernel, stride, padding, strict=True):
-        starts = np.arange(out) * s - p
-        ends = np.minimum(starts + k, n + p)
-        lengths.append(ends - starts if count_include_pad else np.minimum(ends, n) - np.maximum(starts, 0))
-    counts = np.outer(*lengths) if divisor is None else np.full(tuple(outputs), divisor)
-    return kernel, stride, padding, counts
+    if divisor is not None:
+        raise ValueError("expected no divisor_override")
+    geometry = zip(kernel, stride, padding, strict=True)
+    return _matrices(size, [(F.avg_pool1d, *one, ceil_mode, count_include_pad) for one in geometry])
 
 
-def _even(size: Sequence[int], outputs: Sequence[int]) -> list[int]:
-    """Return the windows of an adaptive pool, if all are of one size and none overlap."""
-    if any(n % out for n, out in zip(size, outputs, strict=True)):
-        raise ValueError(f"expected an image that divides into {tuple(outputs)} parts, got {tuple(size)}")
-    return [n // out for n, out in zip(size, outputs, strict=True)]
+def _adaptive(size: Sequence[int], outputs: Sequence[int]) -> list[Tensor]:
+    return _matrices(size, [(F.adaptive_avg_pool1d, out) for out in outputs])
+
+
+def _interpolated(
+    size: Sequence[int], outputs: Sequence[int], scales: Sequence[float | None], mode: str, *corners: bool
+) -> list[Tensor]:
+    """Return the matrices of an interpolation; where PyTorch is given a scale, it computes with that."""
+    function = {"linear": aten.upsample_linear1d, "nearest": aten.upsample_nearest1d}[mode]
+    scales = scales or (None, None)
+    return _matrices(size, [(function, [out], *corners, scale) for out, scale in zip(outputs, scales, strict=True)])
+
+
+def _matrices(size: Sequence[int], functions: Sequence[tuple]) -> list[Tensor]:
+    """Return the matrix (outputs, n) of a function for one axis, for each of two axes of length n."""
+    pairs = zip(size, functions, strict=True)
+    return [function(torch.eye(n)[:, None], *options)[:, 0].T for n, (function, *options) in pairs]
 
 
 def _pair(option: int | Sequence[int]) -> tuple[int, int]:

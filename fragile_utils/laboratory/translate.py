@@ -7,6 +7,7 @@ from typing import Any
 import onnx
 import torch
 from torch import Tensor
+from torch.fx import Graph as Traced
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 
@@ -21,7 +22,12 @@ _NEW = {  # of the shape of a value, whatever its numbers
 
 
 def translated(
-    graph: GraphModule, arguments: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str], name: str
+    traced: Traced,
+    constants: Sequence[Tensor],
+    arguments: Sequence[Tensor],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    name: str,
 ) -> onnx.ModelProto:
     """Return a graph, as `trace.traced` makes it, as an ONNX model with these names of inputs and outputs.
 
@@ -31,36 +37,36 @@ def translated(
         If it computes something for which there is no operator, draws random numbers, or has values of another type
         than those of `graph.TYPES`; the function of PyTorch is named.
     """
-    known = _Known(graph)
-    with torch.no_grad():
-        known.run(*arguments)
-    made = Graph()
-    nodes = list(graph.graph.nodes)
-    (end,) = (node for node in nodes if node.op == "output")
-    values: dict[Node, Any] = {}
+    nodes = list(traced.nodes)
     places = [node for node in nodes if node.op == "placeholder"]
-    for place, given in zip(places, inputs, strict=True):
-        values[place] = Value(given, *known.specs[place])
+    (end,) = (node for node in nodes if node.op == "output")
+    known = _Known(traced, places[len(arguments) :])
+    with torch.no_grad():
+        known.run(*arguments, *constants)
+    made = Graph()
+    given = {place: Value(name, *known.specs[place]) for place, name in zip(places, inputs, strict=False)}
+    values: dict[Node, Any] = dict(given)
     for node in _needed(nodes, end, known):
-        values[node] = _written(made, node, known, values)
-    ends = [(given, values[node]) for given, node in zip(outputs, end.args[0], strict=True)]
-    return made.model(name, [values[place] for place in places], ends)
+        if node not in given:
+            values[node] = _written(made, node, known, values)
+    ends = [(name, values[node]) for name, node in zip(outputs, end.args[0], strict=True)]
+    return made.model(name, list(given.values()), ends)
 
 
 class _Known(Interpreter):
     """Runs a graph, and notes the shape and type of each value, and the values that are the same for all inputs."""
 
-    def __init__(self, graph: GraphModule) -> None:
-        super().__init__(graph)
+    def __init__(self, traced: Traced, constants: Sequence[Node]) -> None:
+        super().__init__(GraphModule({}, traced))
         self.specs: dict[Node, Any] = {}
-        self.constants: dict[Node, Any] = {}
+        self.constants: dict[Node, Any] = dict.fromkeys(constants)
 
     def run_node(self, node: Node) -> Any:
         value = super().run_node(node)
         if node.op != "output":
             self.specs[node] = _spec(node, value)
         fixed = all(read in self.constants for read in node.all_input_nodes)
-        if node.op == "get_attr" or node.target in _NEW or (node.op == "call_function" and fixed):
+        if node in self.constants or node.target in _NEW or (node.op == "call_function" and fixed):
             if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
                 raise ValueError(f"{node.target} draws random numbers, which cannot be exported")
             self.constants[node] = value
@@ -71,7 +77,7 @@ class _Known(Interpreter):
         value = self.constants.get(node)
         if not isinstance(value, Tensor):
             return False
-        return node.op == "get_attr" or value.numel() <= SMALL or not node.all_input_nodes or node.target in _NEW
+        return value.numel() <= SMALL or not node.all_input_nodes or node.target in _NEW
 
 
 def _spec(node: Node, value: Any) -> Any:
@@ -88,7 +94,7 @@ def _needed(nodes: list[Node], end: Node, known: _Known) -> list[Node]:
     """Return the nodes that have to be written, in order."""
     wanted, kept = set(end.all_input_nodes), []
     for node in reversed(nodes):
-        if node in wanted and node.op not in ("placeholder", "output"):
+        if node in wanted:
             kept.append(node)
             wanted.update(() if known.stands(node) else node.all_input_nodes)
     return kept[::-1]

@@ -1,4 +1,4 @@
-"""Operators that move numbers to other places: views, slices, parts put together, values taken from and put at places."""
+"""Operators that move numbers to other places: views, slices, parts put together, values at places."""
 
 import math
 from collections.abc import Sequence

@@ -156,7 +156,9 @@ def power(graph: Graph, out: Spec, x: Value | float, y: Value | float) -> str:
 
 
 @ELEMENTWISE.writes(*overloads(aten.clamp, "default", "Tensor"))
-def clamp(graph: Graph, out: Spec, x: Value, low: Value | float | None = None, high: Value | float | None = None) -> str:
+def clamp(
+    graph: Graph, out: Spec, x: Value, low: Value | float | None = None, high: Value | float | None = None
+) -> str:
     name = graph.cast(x, out.dtype)
     if _is(low, 0) and out.dtype.is_floating_point:
         name = graph.add("Relu", name)

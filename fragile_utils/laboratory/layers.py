@@ -141,9 +141,7 @@ def max_pool2d(
     beyond = [max(0, -n) for n in _left_over((height, width), outputs, kernel, stride, padding, dilation)]
     around = [(p, p + b) for p, b in zip(padding, beyond, strict=True)]
     wide = padded(graph, x, (*around[1], *around[0]), -np.inf)
-    largest = graph.add(
-        "MaxPool", wide, kernel_shape=list(kernel), strides=list(stride), dilations=list(dilation)
-    )
+    largest = graph.add("MaxPool", wide, kernel_shape=list(kernel), strides=list(stride), dilations=list(dilation))
     place = graph.constant(0.0, torch.float32)
     for row in reversed(range(kernel[0])):  # of equal values the first, as in PyTorch, is written last
         for column in reversed(range(kernel[1])):

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from fragile_utils import data, models, saliency
 from fragile_utils.laboratory.folder import Explanation, Network
 
@@ -39,7 +41,8 @@ def network(name: str, methods: Sequence[Explanation], source: str | None = None
     """Return the network of this name in `models.MODELS`, with images of a `source` as `data.load` takes it.
 
     By default they are the embedded samples of what it was trained on. Images without labels are those of the classes
-    that the network predicts; of the others, those that it gets wrong are left out.
+    that the network predicts; of the others, those that it gets wrong are left out. Those that it is surest of come
+    first: an attack keeps their labels most easily.
     """
     if name not in models.MODELS:
         raise ValueError(f"model: expected one of {', '.join(models.MODELS)}, got {name!r}")
@@ -52,7 +55,10 @@ def network(name: str, methods: Sequence[Explanation], source: str | None = None
     right = read.labelled_by(model).correct(model)
     if not len(right):
         raise ValueError(f"{source}: {name} gets none of the {len(read)} images right")
-    return Network(name, NETWORKS.get(name, name), model, methods, right[:limit])
+    right = right[:limit]
+    with torch.no_grad():
+        surest = model(right.images).softmax(1).amax(1).argsort(descending=True, stable=True)
+    return Network(name, NETWORKS.get(name, name), model, methods, right[surest])
 
 
 def of_the_book() -> list[Network]:

@@ -1,5 +1,6 @@
 """A laboratory: a folder that any web server serves, with page, graphs, weights, photographs, and a manifest."""
 
+import base64
 import hashlib
 import io
 import json
@@ -28,6 +29,7 @@ GRAPHS: dict[str, Attack | None] = {  # what each method is exported as; k and r
     "topk": TopK(1),  # and targeted, with minus the region as reference
     "centre": MassCenter(),
 }
+THUMBNAIL = 64  # pixels
 NAME = r"[a-z0-9][a-z0-9-]{0,63}"  # what a file may be called, on any system
 
 
@@ -164,16 +166,28 @@ def _write_examples(folder: Path, network: Network, first: int) -> list[dict]:
     for number, (image, label) in enumerate(zip(right.images, right.labels.tolist(), strict=True), start=first):
         title = data.class_name(network.model.classes, label)
         kept = _write(folder / f"{number:02d}.png", _png(image))
-        found.append({**kept, "network": network.name, "label": label, "title": title})
+        facts = {"network": network.name, "label": label, "title": title, "thumbnail": _thumbnail(image)}
+        found.append({**kept, **facts})
     return found
+
+
+def _thumbnail(image: Tensor) -> str:
+    """Return a small picture of an image (3, H, W) as a URL of its own, so that a page with many is light."""
+    contents = io.BytesIO()
+    small = _picture(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
+    small.save(contents, format="webp", quality=70)
+    return f"data:image/webp;base64,{base64.b64encode(contents.getvalue()).decode()}"
 
 
 def _png(image: Tensor) -> bytes:
     """Return an image (3, H, W) as the contents of a PNG, without loss if it is one of 8 bits."""
-    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
     contents = io.BytesIO()
-    Image.fromarray(pixels.numpy()).save(contents, format="png", optimize=True)
+    _picture(image).save(contents, format="png", optimize=True)
     return contents.getvalue()
+
+
+def _picture(image: Tensor) -> Image.Image:
+    return Image.fromarray((image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 def _write(path: Path, contents: bytes) -> dict:

@@ -111,7 +111,11 @@ SUMMED = {
     "spread": lambda x: (x.var(1), x.std((2, 3)), x.norm(), x.norm(dim=1), torch.linalg.vector_norm(x, 1, 2)),
     "others": lambda x: (x.prod(1), x.cumsum(1), x.logsumexp(1), x.softmax(1), x.log_softmax(1)),
     "products": lambda x: (x @ x.mT, x[0, 0] @ x[0, 1].mT, x[0, 0] @ x[0, 0, 0], x[0, 0, 0] @ x[0, 0, 1]),
-    "linear": lambda x: (F.linear(x, Y[0, 0]), F.linear(x, Y[0, 0], Y[0, 0, :, 0]), torch.einsum("nchw,ndhw->ncd", x, x)),
+    "linear": lambda x: (
+        F.linear(x, Y[0, 0]),
+        F.linear(x, Y[0, 0], Y[0, 0, :, 0]),
+        torch.einsum("nchw,ndhw->ncd", x, x),
+    ),
     "norms": lambda x: (F.layer_norm(x, (8,)), F.group_norm(x, 2), F.batch_norm(x, Y[0, :, 0, 0], Y[0, :, 0, 1].exp())),
     "attention": lambda x: F.scaled_dot_product_attention(x, x * 2, x + 1),
 }
@@ -127,7 +131,9 @@ def test_pairs_of_numbers(function):
     assert_same(function, X, torch.where(MASK, Y, X))
 
 
-@pytest.mark.parametrize("function", [*ARRANGED.values(), *PLACED.values()], ids=[*ARRANGED, *(f"in-{n}" for n in PLACED)])
+@pytest.mark.parametrize(
+    "function", [*ARRANGED.values(), *PLACED.values()], ids=[*ARRANGED, *(f"in-{n}" for n in PLACED)]
+)
 def test_places(function):
     assert_same(function, X)
 

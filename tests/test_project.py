@@ -270,7 +270,8 @@ def test_setuptools_finds_every_file_that_is_no_module():
     settings = PYPROJECT["tool"]["setuptools"]["package-data"]
     assert {*settings} == {"fragile_utils"}
     files = {path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-    assert {PACKAGE / "py.typed"} | {path for path in files if path.parent.name in DATA or PAGE in path.parents} == files
+    in_folders = {path for path in files if path.parent.name in DATA or PAGE in path.parents}
+    assert {PACKAGE / "py.typed"} | in_folders == files
     assert {path for pattern in settings["fragile_utils"] for path in PACKAGE.glob(pattern)} == files
 
 

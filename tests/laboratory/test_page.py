@@ -1,4 +1,4 @@
-"""The page in a browser, as a reader meets it: what it loads, says, draws and refuses. With the small network, for speed."""
+"""The page in a browser, as a reader meets it: what it loads, says, draws, refuses. With the small network, for speed."""
 
 import io
 import re
@@ -355,13 +355,14 @@ def test_a_photograph_is_dropped_on_the_page(tab):
     tab.evaluate(
         """(bytes) => { const data = new DataTransfer();
         data.items.add(new File([Uint8Array.from(bytes)], 'dropped.png'));
-        document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true })) }""",
+        const how = { dataTransfer: data, bubbles: true, cancelable: true };
+        document.body.dispatchEvent(new DragEvent('drop', how)) }""",
         [*encoded(COLOURS, "PNG")],
     )
     tab.locator("canvas#photo-before[aria-label*='dropped.png']").wait_for()
 
 
-# --- For everybody ------------------------------------------------------------------------------------------------------
+# --- For everybody ----------------------------------------------------------------------------------------------------
 
 
 def test_everything_works_by_keyboard_alone(tab):

@@ -24,16 +24,17 @@ MODULES = sorted(path.name for path in (PAGE / "js").iterdir())
 @pytest.fixture(scope="module")
 def modules():
     """Call an expression of JavaScript with the page's modules at hand: ``run("measures.centre(given, 3)", given)``."""
-    with browsing.served(PAGE) as site, browsing.chromium() as browser, browsing.watched(browser, site) as (tab, problems):
-        tab.goto(site + "vendor/ort/LICENSE.txt")  # a page of this server without scripts of its own
+    with browsing.served(PAGE) as site, browsing.chromium() as browser:
+        with browsing.watched(browser, site) as (tab, problems):
+            tab.goto(site + "vendor/ort/LICENSE.txt")  # a page of this server without scripts of its own
 
-        def run(expression, given=None):
-            names = sorted(set(re.findall(r"\b([a-z]+)\.(?=[a-zA-Z])", expression)) & {name[:-3] for name in MODULES})
-            imports = "".join(f"const {name} = await import('/js/{name}.js');" for name in names)
-            return tab.evaluate(f"async (given) => {{ {imports} return {expression}; }}", given)
+            def run(expression, given=None):
+                used = {*re.findall(r"\b([a-z]+)\.(?=[a-zA-Z])", expression)} & {name[:-3] for name in MODULES}
+                imports = "".join(f"const {name} = await import('/js/{name}.js');" for name in sorted(used))
+                return tab.evaluate(f"async (given) => {{ {imports} return {expression}; }}", given)
 
-        yield run
-        assert problems == []
+            yield run
+            assert problems == []
 
 
 # --- Measures ---------------------------------------------------------------------------------------------------------
@@ -128,7 +129,7 @@ def test_the_signs_of_noise_are_even_and_follow_the_seed(modules):
     assert abs(np.mean(signs[0][1:] * signs[0][:-1])) < 0.03
 
 
-# --- From a file to the network -----------------------------------------------------------------------------------------
+# --- From a file to the network ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (61, 33), (227, 227), (16, 16), (9, 7), (300, 20)], ids=str)
@@ -197,7 +198,7 @@ def test_a_header_that_is_cut_short_is_none_and_no_error(modules, kind):
         assert found is None or found["width"] in (0, 33)
 
 
-# --- Pictures -----------------------------------------------------------------------------------------------------------
+# --- Pictures ---------------------------------------------------------------------------------------------------------
 
 
 def rgb(values):
@@ -228,14 +229,14 @@ def test_a_change_is_amplified_as_in_the_figures(modules):
     assert np.abs(found - expected.numpy()).max() <= 0.51
 
 
-# --- Links --------------------------------------------------------------------------------------------------------------
+# --- Links ------------------------------------------------------------------------------------------------------------
 
 MANIFEST = {
     "networks": [{"name": "net", "methods": [{"name": "gradient", "size": 32, "graphs": {}}]}],
     "examples": [{"file": "00.png", "network": "net"}],
 }
-CHOICE = {"network": "net", "method": "gradient-32", "example": "00.png", "objective": "region", "levels": 4, "steps": 30}
-CHOICE["region"] = {"top": 1, "left": 2, "bottom": 32, "right": 9}
+CHOICE = {"network": "net", "method": "gradient-32", "example": "00.png", "levels": 4, "steps": 30}
+CHOICE |= {"objective": "region", "region": {"top": 1, "left": 2, "bottom": 32, "right": 9}}
 
 
 @pytest.mark.parametrize("objective", ["top", "centre", "region"])
@@ -266,7 +267,7 @@ def test_a_link_that_names_what_is_not_there_is_none(modules, change):
     assert modules("link.fromFragment(link.asFragment(given.choice), given.manifest)", given) is None
 
 
-# --- The source -----------------------------------------------------------------------------------------------------------
+# --- The source -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -285,4 +286,5 @@ def test_a_module_is_valid_small_and_tidy(name):
 
 def test_every_module_loads(modules):
     others = [name for name in MODULES if name not in ("main.js", "worker.js")]  # these two begin to work at once
-    assert modules(f"Promise.all({others}.map((name) => import('/js/' + name))).then((found) => found.length)") == len(others)
+    load = f"Promise.all({others}.map((name) => import('/js/' + name)))"
+    assert modules(f"{load}.then((found) => found.length)") == len(others)

@@ -17,7 +17,8 @@ SIGNS, RELATIVE, PIXELS, MEASURE = 0.995, 5e-3, 0.05, 1e-4  # bounds: share of e
 
 RUN = """async ({ network, method, graph, image, original, reference, label, eps, stepSize }) => {
     const floats = (text) => new Float32Array(Uint8Array.from(atob(text), (one) => one.charCodeAt(0)).buffer);
-    const text = (values) => { let all = ''; const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+    const text = (values) => { let all = '';
+        const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
         for (let i = 0; i < bytes.length; i += 4096) all += String.fromCharCode(...bytes.subarray(i, i + 4096));
         return btoa(all) };
     const { Engine } = await import('/js/engine.js');
@@ -28,7 +29,8 @@ RUN = """async ({ network, method, graph, image, original, reference, label, eps
     await engine.open(found, found.methods.find(({ name }) => name === method));
     const { size, k } = engine.method, x0 = floats(original);
     const first = await engine.explain(x0);
-    const y = await engine.step(graph, { image: floats(image), original: x0, label, reference: floats(reference), eps, stepSize });
+    const given = { image: floats(image), original: x0, reference: floats(reference) };
+    const y = await engine.step(graph, { ...given, label, eps, stepSize });
     const pair = [first.map, y.map];
     return { next: text(y.next), first: text(first.map), map: text(y.map), logits: text(y.logits), d: y.d,
         label: first.label, k,

@@ -1,4 +1,4 @@
-"""The page in a browser, as a reader meets it: what it loads, says, draws, refuses. With the small network, for speed."""
+"""The page in a browser, as a reader meets it: what it loads, says, draws and refuses. With the small network."""
 
 import io
 import re

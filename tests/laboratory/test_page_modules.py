@@ -24,17 +24,20 @@ MODULES = sorted(path.name for path in (PAGE / "js").iterdir())
 @pytest.fixture(scope="module")
 def modules():
     """Call an expression of JavaScript with the page's modules at hand: ``run("measures.centre(given, 3)", given)``."""
-    with browsing.served(PAGE) as site, browsing.chromium() as browser:
-        with browsing.watched(browser, site) as (tab, problems):
-            tab.goto(site + "vendor/ort/LICENSE.txt")  # a page of this server without scripts of its own
+    with (
+        browsing.served(PAGE) as site,
+        browsing.chromium() as browser,
+        browsing.watched(browser, site) as (tab, problems),
+    ):
+        tab.goto(site + "vendor/ort/LICENSE.txt")  # a page of this server without scripts of its own
 
-            def run(expression, given=None):
-                used = {*re.findall(r"\b([a-z]+)\.(?=[a-zA-Z])", expression)} & {name[:-3] for name in MODULES}
-                imports = "".join(f"const {name} = await import('/js/{name}.js');" for name in sorted(used))
-                return tab.evaluate(f"async (given) => {{ {imports} return {expression}; }}", given)
+        def run(expression, given=None):
+            used = {*re.findall(r"\b([a-z]+)\.(?=[a-zA-Z])", expression)} & {name[:-3] for name in MODULES}
+            imports = "".join(f"const {name} = await import('/js/{name}.js');" for name in sorted(used))
+            return tab.evaluate(f"async (given) => {{ {imports} return {expression}; }}", given)
 
-            yield run
-            assert problems == []
+        yield run
+        assert problems == []
 
 
 # --- Measures ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ import torch
 from written import METHODS, large, small
 
 from fragile_utils import attacks, laboratory, metrics, models, saliency
-from fragile_utils.attacks import LEVEL, MapProblem
+from fragile_utils.attacks import LEVEL, MapProblem, regions
+from fragile_utils.attacks.base import confidence
 
 EPS, STEPS = 8 * LEVEL, 5
 SIGNS, RELATIVE, PIXELS, MEASURE = 0.995, 5e-3, 0.05, 1e-4  # bounds: share of equal pixels, of D, of the centre's D
@@ -49,7 +50,7 @@ def received(text, *shape):
 
 
 def region(side):
-    return attacks.regions.rectangle(side, side, top=side // 2, left=side // 2, bottom=side - 2, right=side - 2)
+    return regions.rectangle(side, side, top=side // 2, left=side // 2, bottom=side - 2, right=side - 2)
 
 
 AIMS = {  # the graph, the attack, and the reference that the page hands to the graph
@@ -102,7 +103,7 @@ def agree(tab, network, name, aim):
             assert (first - maps).abs().sum() < RELATIVE
             logits = received(found["logits"], 1, -1)
             assert logits.argmax(1) == outcome.labels
-            assert attacks.base.confidence(logits, label) == pytest.approx(outcome.confidence, abs=1e-3)
+            assert confidence(logits, label) == pytest.approx(outcome.confidence, abs=1e-3)
             measures = metrics.compare(first, now, found["k"]).iloc[0]
             assert found["intersection"] == pytest.approx(measures.topk_intersection, abs=MEASURE)
             assert found["correlation"] == pytest.approx(measures.rank_correlation, abs=MEASURE)

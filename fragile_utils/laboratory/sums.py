@@ -1,5 +1,6 @@
 """Operators that make fewer numbers of many: sums, means, extremes, products of matrices."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,6 +69,27 @@ def cumsum(graph: Graph, out: Spec, x: Value, axis: int, **_: Any) -> str:
     return graph.add("CumSum", graph.cast(x, out.dtype), graph.constant(axis))
 
 
+@SUMS.writes(aten.var.correction)
+def var(
+    graph: Graph, out: Spec, x: Value, axes: Any = None, *, correction: float | None = None, keepdim: bool = False
+) -> str:
+    return _variance(graph, x, axes, 1 if correction is None else correction, keepdim)
+
+
+@SUMS.writes(aten.var_mean.correction)
+def var_mean(
+    graph: Graph,
+    out: list[Spec],
+    x: Value,
+    axes: Any = None,
+    *,
+    correction: float | None = None,
+    keepdim: bool = False,
+) -> list[str]:
+    mean = _reduced(graph, "ReduceMean", x.name, axes, keepdim)
+    return [_variance(graph, x, axes, 1 if correction is None else correction, keepdim), mean]
+
+
 @SUMS.writes(aten.mm.default, aten.mv.default, aten.bmm.default, aten.dot.default)
 def product(graph: Graph, out: Spec, x: Value, y: Value) -> str:
     return graph.add("MatMul", x, y)
@@ -77,6 +99,14 @@ def _reduced(graph: Graph, operator: str, name: str, axes: int | Sequence[int] |
     """Return the name of a reduction over some axes, or over all where none is named."""
     axes = [axes] if isinstance(axes, int) else list(axes or ())
     return graph.add(operator, name, *([graph.constant(axes)] if axes else []), keepdims=int(keepdim))
+
+
+def _variance(graph: Graph, x: Value, axes: Sequence[int] | None, correction: float, keepdim: bool) -> str:
+    """Return the name of the sum of squared distances from the mean, over their number less a correction."""
+    away = graph.add("Sub", x, _reduced(graph, "ReduceMean", x.name, axes, True))
+    total = _reduced(graph, "ReduceSum", graph.add("Mul", away, away), axes, keepdim)
+    count = math.prod(x.shape[axis] for axis in axes) if axes else math.prod(x.shape)
+    return graph.add("Div", total, graph.constant(max(0, count - correction), x.dtype))
 
 
 def _reduced_bool(graph: Graph, operator: str, x: Value, axes: Any, keepdim: bool) -> str:

@@ -94,7 +94,8 @@ def test_all_graphs_share_one_file_of_weights(network):
     weights.take(first)
     assert len(weights.contents()) == once
     weights.take(export(network.model, saliency.Gradient(), attacks.TopK(3)))
-    assert len(weights.contents()) < 1.5 * once
+    numbers = network.model.network[3].body[0].weight.detach().numpy().tobytes()
+    assert weights.contents().count(numbers) == 1
 
 
 def test_an_earlier_laboratory_is_replaced_whole(written, network, tmp_path):
@@ -112,7 +113,7 @@ def test_an_earlier_laboratory_is_replaced_whole(written, network, tmp_path):
 
 
 def test_nothing_is_written_when_something_cannot_be_exported(network, tmp_path):
-    bad = laboratory.Explanation("captum", "Captum", saliency.LRP(), size=3)  # too small for the network's pool
+    bad = laboratory.Explanation("lrp", "LRP", saliency.LRP(), size=2)  # too small for the network's pool
     with pytest.raises(ValueError, match="cannot take images"):
         laboratory.write(tmp_path / "new", [laboratory.Network("mine", "Mine", network.model, [bad], network.examples)])
     assert list(tmp_path.iterdir()) == []

@@ -42,8 +42,8 @@ def test_what_nobody_reads_is_left_out():
 
 def test_a_wrong_graph_is_found():
     graph = Graph()
-    y = Value(graph.add("Reshape", X, graph.constant([3])), (3,), torch.float32)
-    with pytest.raises(onnx.shape_inference.InferenceError):
+    y = Value(graph.add("Relux", X), (4,), torch.float32)
+    with pytest.raises(onnx.checker.ValidationError, match="Relux"):
         graph.model("test", [X], [("y", y)])
 
 
@@ -95,9 +95,9 @@ def test_softplus_and_its_slope_are_exact_in_the_tail():
     from fragile_utils.models.surrogate import softplus_and_slope
 
     x = torch.cat([torch.linspace(-30, 10, 300), torch.tensor([-20.0, -19.999, 0.0])])
-    for i in range(2):
+    for i, atol in enumerate((4e-6, 1e-12)):  # x - log(s) rounds; the slope s does not
         expected = softplus_and_slope(x, 1.0)[i]
-        torch.testing.assert_close(ran(lambda x, i=i: softplus_and_slope(x, 1.0)[i], x), expected, rtol=1e-5, atol=1e-9)
+        torch.testing.assert_close(ran(lambda x, i=i: softplus_and_slope(x, 1.0)[i], x), expected, rtol=1e-5, atol=atol)
 
 
 def test_what_keeps_a_denominator_from_zero_is_kept():

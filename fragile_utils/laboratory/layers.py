@@ -94,7 +94,9 @@ def _transposed(
     """Return the name of a transposed convolution: with stride 1 as the convolution that it is, which is faster."""
     kernel = weight.shape[2:]
     reach = [d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True)]
-    if any(s != 1 for s in stride) or any(left_over) or min(reach) < 0:
+    if any(left >= s for left, s in zip(left_over, stride, strict=True)):
+        raise ValueError(f"expected an output padding below the stride, got {list(left_over)}")
+    if any(s != 1 for s in stride) or min(reach) < 0:
         pads = [*padding, *padding]
         geometry = {"kernel_shape": list(kernel), "strides": list(stride), "pads": pads, "dilations": list(dilation)}
         more = {"output_padding": list(left_over), "group": groups}

@@ -9,7 +9,7 @@ import torch
 from fragile_utils.laboratory.graph import Graph, Spec, Value
 from fragile_utils.laboratory.table import Table, overloads
 
-aten = torch.ops.aten
+aten, prims = torch.ops.aten, torch.ops.prims
 SUMS = Table()
 
 REDUCTIONS = {
@@ -88,6 +88,32 @@ def var_mean(
 ) -> list[str]:
     mean = _reduced(graph, "ReduceMean", x.name, axes, keepdim)
     return [_variance(graph, x, axes, 1 if correction is None else correction, keepdim), mean]
+
+
+# LayerNorm and GroupNorm are taken apart into these.
+
+
+@SUMS.writes(prims.var.default)
+def prims_var(graph: Graph, out: Spec, x: Value, axes: Sequence[int], correction: float = 1, **_: Any) -> str:
+    return _variance(graph, x, axes, correction, False)
+
+
+@SUMS.writes(prims.sum.default)
+def prims_sum(graph: Graph, out: Spec, x: Value, axes: Sequence[int], **_: Any) -> str:
+    return _reduced(graph, "ReduceSum", x.name, axes, False)
+
+
+@SUMS.writes(prims.div.default)
+def prims_div(graph: Graph, out: Spec, x: Value, y: Value | float) -> str:
+    return graph.add("Div", graph.cast(x, out.dtype), graph.cast(y, out.dtype))
+
+
+@SUMS.writes(prims.broadcast_in_dim.default)
+def prims_broadcast_in_dim(graph: Graph, out: Spec, x: Value, shape: Sequence[int], axes: Sequence[int]) -> str:
+    placed = [1] * len(out.shape)
+    for axis, size in zip(axes, x.shape, strict=True):
+        placed[axis] = size
+    return graph.add("Expand", graph.shaped(x, placed), graph.constant(list(out.shape)))
 
 
 @SUMS.writes(aten.mm.default, aten.mv.default, aten.bmm.default, aten.dot.default)

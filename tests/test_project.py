@@ -29,6 +29,7 @@ CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 PACKAGE = ROOT / "fragile_utils"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 DATA = {"resources", "results"}  # folders of files that are no modules
+PAGE = PACKAGE / "laboratory" / "page"  # and one more, with what a browser reads
 FIRST_FLOOR = {"__init__.py", "__main__.py", "claims.py", "metrics.py", "py.typed"}
 LAYERS = [  # from the ground up; a module imports from its own room and from layers below
     {"_base"},
@@ -269,7 +270,8 @@ def test_setuptools_finds_every_file_that_is_no_module():
     settings = PYPROJECT["tool"]["setuptools"]["package-data"]
     assert {*settings} == {"fragile_utils"}
     files = {path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-    assert {PACKAGE / "py.typed"} | {path for path in files if path.parent.name in DATA} == files
+    in_folders = {path for path in files if path.parent.name in DATA or PAGE in path.parents}
+    assert {PACKAGE / "py.typed"} | in_folders == files
     assert {path for pattern in settings["fragile_utils"] for path in PACKAGE.glob(pattern)} == files
 
 

@@ -122,9 +122,9 @@ class Attack:
         return steps, step_size
 
 
-def project(x: Tensor, originals: Tensor, eps: float) -> Tensor:
-    """Return the nearest images to `x` within eps of `originals` and within [0, 1]."""
-    eps = max(0.0, eps - torch.finfo(x.dtype).eps / 2)  # so that rounding never leaves the ball
+def project(x: Tensor, originals: Tensor, eps: float | Tensor) -> Tensor:
+    """Return the nearest images to `x` within eps of `originals` and within [0, 1]; eps may be a tensor ()."""
+    eps = torch.as_tensor(eps - torch.finfo(x.dtype).eps / 2, dtype=x.dtype).clamp(min=0)  # rounding never leaves it
     return x.clamp(originals - eps, originals + eps).clamp_(0, 1)
 
 

@@ -1,18 +1,16 @@
 """The built site, as a reader's browser meets it: every link leads somewhere, and nothing is asked of other hosts."""
 
 import functools
-import http.server
 import itertools
 import json
 import re
-import shutil
-import threading
 from html.parser import HTMLParser
-from importlib import metadata
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import browsing
 import pytest
+from browsing import DESK, PHONE
 
 try:
     import tomllib
@@ -27,7 +25,7 @@ if not (SITE / "searchindex.js").exists():
 
 # The search index lists the documents of the last build; the folder may hold pages of earlier ones besides.
 DOCUMENTS = json.loads(re.search(r'"docnames": (\[.*?\])', (SITE / "searchindex.js").read_text(encoding="utf-8"))[1])
-PAGES = ["index.html", "genindex.html", "search.html", *(f"{name}.html" for name in DOCUMENTS)]
+PAGES = ["index.html", "genindex.html", "search.html", "laboratory/index.html", *(f"{name}.html" for name in DOCUMENTS)]
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 
 LOADED = {"src", "srcset", "poster", "data"}  # attributes whose URL the browser fetches by itself
@@ -165,67 +163,26 @@ def test_a_page_leads_to_the_repository(document):
 
 # --- In a browser -----------------------------------------------------------------------------------------------------
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 THEME_ERRORS = ()  # messages on the console that are the theme's own, to be ignored: none at present
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
 
 
 @pytest.fixture(scope="module")
 def site():
-    """The address of a server of the site on this machine."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=SITE)) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+    with browsing.served(SITE) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
-    found = [*filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))]
-    if not found:
-        pytest.skip("no browser to look at the site in: install chromium")
-    with playwright.sync_playwright() as session:
-        browser = session.chromium.launch(executable_path=found[0], args=FLAGS)
+    with browsing.chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def tab(browser, site):
     """A tab in which the site is all there is, and the list of what went wrong in it."""
-    with browser.new_context(viewport=DESK) as context:
-        problems = []
-
-        def admit(route):
-            if route.request.url.startswith(site):
-                route.continue_()
-            else:
-                problems.append(f"asks another host: {route.request.url}")
-                route.abort()
-
-        def hear(message):
-            if message.type == "error" and not any(known in message.text for known in THEME_ERRORS):
-                problems.append(f"console: {message.text}")
-
-        context.route("**/*", admit)
-        tab = context.new_page()
-        tab.on(
-            "response",
-            lambda answer: problems.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None,
-        )
-        tab.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
-        tab.on("pageerror", lambda error: problems.append(f"script: {error}"))
-        tab.on("console", hear)
-        yield tab, problems
+    with browsing.watched(browser, site, THEME_ERRORS) as watched:
+        yield watched
 
 
 @each_page
@@ -307,13 +264,7 @@ THEME_VIOLATIONS: dict[str, str] = {}
 
 @pytest.fixture(scope="module")
 def axe():
-    """The script of axe-core, from the pip package that carries it."""
-    try:
-        files = metadata.files("axe-playwright-python") or ()
-    except metadata.PackageNotFoundError:
-        pytest.skip("axe-playwright-python is not installed: make test installs it")
-    [script] = [file for file in files if file.name == "axe.min.js"]
-    return script.locate().read_text(encoding="utf-8")
+    return browsing.axe_script()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

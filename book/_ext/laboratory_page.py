@@ -1,0 +1,56 @@
+"""The laboratory in the built site: page, graphs, weights and photographs, in the folder ``laboratory/``.
+
+The package writes them (`fragile_utils.laboratory`); what was written is kept beside the site, in a folder named after
+the contents of the package, like the executed notebooks. In the book the page has links back, which it has not alone.
+"""
+
+import shutil
+from pathlib import Path
+
+import fragile_book
+from sphinx.errors import ExtensionError
+
+FOLDER = "laboratory"  # in the built site
+BOOK = "../book/index.html"  # seen from there
+LINKS = {  # what stands for them in the page
+    "<!-- book: back -->": f'<p class="back"><a href="{BOOK}">Back to the book: can I trust this explanation?</a></p>',
+    "<!-- book: instead -->": f' Without them, <a href="{BOOK}">the sliders of the book</a> show attacks that were '
+    "computed when it was built.",
+}
+
+
+def setup(app):
+    app.connect("builder-inited", write_laboratory)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def write_laboratory(app):
+    if app.builder.format != "html":
+        return
+    target = Path(app.outdir, FOLDER)
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(written(Path(app.outdir).parent / ".laboratory"), target)
+    page = target / "index.html"
+    page.write_text(with_links(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def written(parent):
+    """The laboratory of this version of the package, in `parent`: written now if it is not there yet."""
+    folder = fragile_book.cache_folder(parent)
+    if not (folder / "models" / "manifest.json").exists():
+        try:
+            from fragile_utils import laboratory
+
+            laboratory.write(folder, laboratory.of_the_book())
+        except (ImportError, OSError, ValueError) as error:
+            raise ExtensionError(f"the laboratory cannot be written: {error}") from error
+    return folder
+
+
+def with_links(page):
+    """Return the source of the page with the links to the book."""
+    for place, link in LINKS.items():
+        if page.count(place) != 1:
+            raise ExtensionError(f"the laboratory's page has no single place for a link to the book: {place}")
+        page = page.replace(place, link)
+    return page

@@ -1,0 +1,95 @@
+"""Export: an explanation, or a step of an attack on it, as an ONNX model."""
+
+from dataclasses import fields, replace
+
+import onnx
+import torch
+
+from fragile_utils import models, saliency
+from fragile_utils._base import checks, precision
+from fragile_utils.attacks import LEVEL, Attack
+from fragile_utils.laboratory import steps
+from fragile_utils.laboratory.operators import OPERATORS
+from fragile_utils.laboratory.trace import traced
+from fragile_utils.laboratory.translate import translated
+
+
+@precision.float32()
+def export(
+    model: models.Classifier, method: saliency.Method, attack: Attack | None = None, size: int | None = None
+) -> onnx.ModelProto:
+    """Return a step of an attack on an explanation as an ONNX model; without an attack, the explanation itself.
+
+    The explanation takes ``x`` (1, 3, S, S) in [0, 1], and gives its saliency ``map`` (1, S, S), ``logits`` (1, C) and
+    predicted ``label`` (1,). The step takes the iterate ``x``, the original ``x0``, the ``label`` (1,), the attack's
+    ``reference`` as float32, the budget ``eps`` () and ``step_size`` (), both in units of images in [0, 1]. It gives
+    the ``next`` iterate, and of ``x`` itself ``map``, ``logits`` and the dissimilarity ``d`` (1,). What the attack was
+    made with, such as k, is in the reference alone: one model serves for all.
+
+    Parameters
+    ----------
+    model : Classifier
+        In evaluation mode, on the CPU, in float32.
+    method : Method
+        The explanation.
+    attack : Attack, optional
+        What is climbed.
+    size : int, optional
+        S, the side of images; by default that of the model.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described, or something is computed that cannot be exported; it is named.
+    """
+    checks.instance(model, models.Classifier, "model", "Classifier(network, mean, std)")
+    checks.instance(method, saliency.Method, "method", "Gradient()")
+    side = check_size(model, size)
+    images = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    check_model(model, images)
+    method = _at_once(method)
+    explain = steps.explanation(model, method)
+    if attack is None:
+        return _exported(explain, (images,), steps.EXPLAIN, f"{method}")
+    checks.instance(attack, Attack, "attack", "TopK(k=1000)")
+    if type(attack).direction is not Attack.direction:
+        raise ValueError(f"attack: expected one that climbs a dissimilarity, got {attack}")
+    maps, _, label = explain(images)
+    reference = attack.reference(maps).float()
+    settings = torch.tensor(8 * LEVEL), torch.tensor(LEVEL)
+    arguments = (images, images.clone(), label, reference, *settings)
+    return _exported(steps.attack_step(model, method, attack), arguments, steps.STEP, f"{type(attack).__name__}")
+
+
+def check_size(model: models.Classifier, size: int | None) -> int:
+    """Return the side of images, by default that of the model."""
+    if size is None and model.size is None:
+        raise ValueError("size: expected the side of images in pixels, since the model names none; got None")
+    return checks.count(model.size if size is None else size, "size", at_most=LARGEST)
+
+
+def check_model(model: models.Classifier, images: torch.Tensor) -> int:
+    """Return the number of classes of a model that can be exported for such images."""
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if value.device.type != "cpu" or (value.is_floating_point() and value.dtype != torch.float32):
+            raise ValueError(f"model: expected float32 on the CPU, got {value.dtype} on {value.device} in {name}")
+    return models.check_network(model, images).classes
+
+
+LARGEST = 1024  # pixels
+
+
+def _exported(function: steps.Step, arguments: tuple, names: tuple, title: str) -> onnx.ModelProto:
+    return translated(*traced(function, arguments, OPERATORS), arguments, *names, title)
+
+
+def _at_once(method: saliency.Method) -> saliency.Method:
+    """Return the same method with all points of a sum in one block, however much memory there is."""
+    changed = {}
+    for field in fields(method):
+        value = getattr(method, field.name)
+        if isinstance(value, saliency.Method):
+            changed[field.name] = _at_once(value)
+        elif field.name == "chunk" and value is None:
+            changed[field.name] = LARGEST
+    return replace(method, **changed) if changed else method

@@ -1,0 +1,357 @@
+// The laboratory: what happens when the reader presses what.
+
+import { Choices } from './choices.js';
+import { Client } from './client.js';
+import { partsOf } from './engine.js';
+import { asFragment, fromFragment, methodKey } from './link.js';
+import { listenForPhotographs } from './own.js';
+import { forNetwork, readPhotograph } from './photograph.js';
+import { asFile, save } from './save.js';
+import { View } from './view.js';
+import { SENTENCES, asFileName, compared, explained, megabytes, progress, saved, verdict } from './words.js';
+
+/** @typedef {import('./types.js').Manifest} Manifest @typedef {import('./types.js').Example} Example */
+/** @typedef {import('./types.js').Outcome} Outcome @typedef {import('./view.js').Row} Row */
+/** @typedef {import('./resample.js').Pixels} Pixels */
+/** @typedef {{ pixels: Pixels, name: string, example: Example | null, note: string }} Photograph */
+
+const PACE = 110; // milliseconds for which each iterate is seen at least
+const CALM_PACE = 1000; // between pictures, where the reader wants less motion
+const byId = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
+const button = (/** @type {string} */ id) => /** @type {HTMLButtonElement} */ (byId(id));
+const pause = (/** @type {number} */ time) => new Promise((resolve) => setTimeout(resolve, time));
+
+export class Laboratory {
+  /** @type {Client | null} there once the reader has pressed start */ client = null;
+  /** @type {Photograph | null} */ photograph = null;
+  /** @type {Outcome | null} */ original = null;
+  /** @type {Outcome[]} from the original on */ iterates = [];
+  /** @type {Record<Row, Outcome | null>} */ rows = { latest: null, best: null, noise: null, jpeg: null };
+  /** @type {Row} */ shown = 'latest';
+  success = false;
+  running = false;
+  stepping = false;
+  repeats = false; // whether a link asks for an attack after the start
+  turn = 0; // counts what makes answers that are still on their way obsolete
+  painted = 0; // when
+  /** @type {Set<string>} hashes of what was loaded */ loaded = new Set();
+
+  /** @param {Manifest} manifest */
+  constructor(manifest) {
+    this.manifest = manifest;
+    this.choices = new Choices(manifest, {
+      example: (example) => this.attempt(() => this.takeExample(example)),
+      network: () => this.attempt(() => this.takeNetwork()),
+      aim: () => this.attempt(() => this.restart()),
+      steps: () => this.refresh(),
+    });
+    this.view = new View((row) => {
+      this.shown = row;
+      this.paint(true);
+    });
+    listenForPhotographs((found) =>
+      this.attempt(async () => {
+        const own = await found;
+        if (own) await this.take({ ...own, example: null });
+      }),
+    );
+    const actions = {
+      start: () => this.start(),
+      play: () => (this.running ? this.halt() : this.play()),
+      'one-step': () => this.oneStep(),
+      again: () => this.restart(),
+      noise: () => this.addNoise(),
+      'through-jpeg': () => this.throughJpeg(),
+      'save-before': () => this.save('original', 'image/png'),
+      'save-now': () => this.save('attacked', 'image/png'),
+      'save-jpeg': () => this.save('attacked', 'image/jpeg'),
+      'copy-link': () => this.copyLink(),
+    };
+    for (const [id, action] of Object.entries(actions)) {
+      byId(id).addEventListener('click', () => this.attempt(async () => action()));
+    }
+  }
+
+  /** Do something, and say in a sentence what goes wrong. @param {() => Promise<unknown>} action */
+  async attempt(action) {
+    try {
+      await action();
+    } catch (error) {
+      this.running = this.stepping = false;
+      byId('progress').hidden = true;
+      this.say(error instanceof Error ? error.message : String(error), true);
+    }
+    this.refresh();
+  }
+
+  /** @param {string} text @param {boolean} trouble */
+  say(text, trouble = false) {
+    byId('status').textContent = text;
+    byId('status').classList.toggle('trouble', trouble);
+  }
+
+  // --- The photograph, the network ---------------------------------------------------------------
+
+  async open() {
+    const choice = fromFragment(location.hash, this.manifest);
+    if (choice) this.choices.take(choice);
+    const example = this.choices.examples.find(({ file }) => file === choice?.example) ?? this.choices.examples[0];
+    if (example) await this.takeExample(example);
+    this.repeats = choice !== null;
+    if (choice) this.say(SENTENCES.repeat);
+    else if (location.hash.length > 1) this.say(SENTENCES.strangeLink);
+    else this.say(SENTENCES.ready);
+  }
+
+  /** @param {Example} example */
+  async takeExample(example) {
+    const answer = await fetch(new URL(`../examples/${example.file}`, import.meta.url));
+    if (!answer.ok) throw new Error(`The photograph ${example.file} could not be loaded (${answer.status}).`);
+    const { pixels } = await readPhotograph(await answer.blob(), example.title);
+    await this.take({ pixels, name: example.title, example, note: '' });
+  }
+
+  /** @param {Photograph} photograph */
+  async take(photograph) {
+    this.photograph = photograph;
+    this.choices.mark(photograph.example);
+    this.forget();
+    this.view.photograph(this.image, photograph.name);
+    if (this.client) await this.explain();
+    else this.say(`${photograph.note} ${SENTENCES.ready}`.trim());
+  }
+
+  async takeNetwork() {
+    const own = this.photograph && !this.photograph.example;
+    if (own || this.photograph?.example?.network === this.choices.network.name) {
+      await this.take(/** @type {Photograph} */ (this.photograph));
+    } else if (this.choices.examples.length) await this.takeExample(this.choices.examples[0]);
+  }
+
+  get image() {
+    return forNetwork(/** @type {Photograph} */ (this.photograph).pixels, this.choices.method.size);
+  }
+
+  forget() {
+    this.turn++;
+    this.running = false;
+    this.original = null;
+    this.clearAttack();
+  }
+
+  clearAttack() {
+    this.rows = { latest: null, best: null, noise: null, jpeg: null };
+    this.shown = 'latest';
+    this.success = false;
+    this.iterates = this.original ? [this.original] : [];
+  }
+
+  // --- The explanation ---------------------------------------------------------------
+
+  async start() {
+    if (!this.photograph) throw new Error(SENTENCES.noPhotograph);
+    this.client ??= new Client((bytes) => {
+      const bar = /** @type {HTMLProgressElement} */ (byId('progress'));
+      bar.value += bytes;
+    });
+    if (matchMedia('(max-width: 60rem)').matches) byId('bench').scrollIntoView();
+    await this.explain();
+    if (document.activeElement === document.body || document.activeElement === byId('start')) byId('play').focus();
+    if (this.repeats) await this.play();
+  }
+
+  /** What the network and method still need: the parts, and their bytes. */
+  get missing() {
+    const { network, method } = this.choices;
+    const parts = partsOf(network, [method]).filter(({ sha256 }) => !this.loaded.has(sha256));
+    return { parts, bytes: parts.reduce((sum, part) => sum + part.bytes, 0) };
+  }
+
+  async explain() {
+    const turn = this.turn,
+      { network, method } = this.choices,
+      bar = /** @type {HTMLProgressElement} */ (byId('progress'));
+    const { parts, bytes } = this.missing;
+    if (parts.length) {
+      Object.assign(bar, { hidden: false, max: bytes, value: 0 });
+      this.say(`Loading ${megabytes(bytes)}; the browser keeps it for the next time.`);
+    }
+    this.refresh();
+    await this.client?.do('open', { network, method });
+    for (const { sha256 } of parts) this.loaded.add(sha256);
+    if (turn !== this.turn) return;
+    bar.hidden = true;
+    this.say('Explaining …');
+    const original = await this.client?.do('explain', { image: this.image });
+    if (turn !== this.turn) return;
+    this.original = original;
+    this.clearAttack();
+    await this.client?.do('restart', { aim: this.choices.aim });
+    const { example, note } = /** @type {Photograph} */ (this.photograph);
+    this.say(`${note} ${explained(original, network.classes, example?.label ?? null)}`.trim());
+    this.paint(true);
+    this.refresh();
+  }
+
+  // --- The attack ---------------------------------------------------------------
+
+  /** Begin again from the original, with what is chosen now. */
+  async restart() {
+    this.turn++;
+    this.running = this.stepping = false;
+    this.clearAttack();
+    if (!this.original) return;
+    this.view.photograph(this.original.image, this.photograph?.name ?? '');
+    this.paint(true);
+    this.say(SENTENCES.again);
+    await this.client?.do('restart', { aim: this.choices.aim });
+  }
+
+  /** What the attack has found: the best iterate, or the latest where none kept the answer. */
+  get attacked() {
+    return this.rows.best ?? this.rows.latest;
+  }
+
+  halt() {
+    this.running = false;
+    this.conclude();
+  }
+
+  get iterate() {
+    return this.rows.latest?.iterate ?? 0;
+  }
+
+  async play() {
+    if (this.iterate >= this.choices.steps) await this.restart();
+    this.running = true;
+    this.shown = 'latest';
+    const turn = this.turn;
+    this.say(`Attacking “${this.choices.network.classes[this.original?.predicted ?? 0]}” …`);
+    this.refresh();
+    while (this.running && turn === this.turn && this.iterate < this.choices.steps) {
+      const start = performance.now();
+      await this.advance();
+      await pause(Math.max(0, PACE - (performance.now() - start))); // at the least, lets a click in
+    }
+    if (turn !== this.turn || !this.running) return;
+    this.running = false;
+    if (this.rows.best) this.shown = 'best';
+    this.conclude();
+  }
+
+  async oneStep() {
+    this.running = false;
+    this.shown = 'latest';
+    await this.advance();
+    this.conclude();
+  }
+
+  async advance() {
+    if (this.stepping) return;
+    this.stepping = true;
+    const turn = this.turn,
+      { latest, best, success, start } = await this.client?.do('advance');
+    if (turn !== this.turn) return;
+    this.stepping = false;
+    this.rows = { latest, best, noise: null, jpeg: null };
+    this.success = success;
+    if (this.iterates[0]) this.iterates[0] = { ...this.iterates[0], d: start };
+    this.iterates.push(latest);
+    this.paint(false);
+    this.refresh();
+  }
+
+  conclude() {
+    this.paint(true);
+    const { latest, best } = this.rows,
+      { aim, network, method } = this.choices;
+    if (latest) this.say(verdict({ latest, best, success: this.success }, aim.objective, network.classes, method.k));
+  }
+
+  // --- Beside the attack ---------------------------------------------------------------
+
+  async addNoise() {
+    await this.compare('noise', () => this.client?.do('noise', { seed: 0 }));
+  }
+
+  async throughJpeg() {
+    await this.compare('jpeg', async () => {
+      if (!this.attacked) return null;
+      const { pixels } = await readPhotograph(await asFile(this.attacked.image, 'image/jpeg'), 'JPEG');
+      return this.client?.do('look', { image: forNetwork(pixels, this.choices.method.size) });
+    });
+  }
+
+  /** @param {Row} row @param {() => Promise<Outcome | null> | undefined} make */
+  async compare(row, make) {
+    this.running = false;
+    const turn = this.turn,
+      outcome = (await make()) ?? null;
+    if (turn !== this.turn || !outcome) return;
+    this.rows[row] = outcome;
+    this.shown = row;
+    this.paint(true);
+    this.say(
+      compared(row === 'noise' ? 'With noise of the same size' : 'After JPEG', outcome, this.choices.network.classes),
+    );
+  }
+
+  /** @param {'original' | 'attacked'} which @param {'image/png' | 'image/jpeg'} type */
+  async save(which, type) {
+    const outcome = which === 'original' ? this.original : this.attacked;
+    if (!outcome) return;
+    const budget = which === 'original' ? '' : `-${this.choices.aim.levels}-levels`;
+    const name = `${asFileName(this.photograph?.name ?? '')}-${which}${budget}.${type === 'image/png' ? 'png' : 'jpg'}`;
+    save(await asFile(outcome.image, type), name);
+    this.say(saved(name));
+  }
+
+  async copyLink() {
+    const example = this.photograph?.example;
+    if (!example) throw new Error(SENTENCES.noLink);
+    const { aim, steps, network, method } = this.choices;
+    const choice = { network: network.name, method: methodKey(method), example: example.file, ...aim, steps };
+    history.replaceState(null, '', asFragment(choice));
+    const copying = navigator.clipboard?.writeText(location.href);
+    const copied = await copying?.then(
+      () => true,
+      () => false,
+    );
+    this.say(copied ? SENTENCES.copied : SENTENCES.linked);
+  }
+
+  // --- What is shown ---------------------------------------------------------------
+
+  /** @param {boolean} now or only as often as the reader likes motion */
+  paint(now) {
+    if (!this.original) return;
+    const { network, method } = this.choices,
+      shown = this.rows[this.shown];
+    const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
+    if (now || !calm || performance.now() - this.painted > CALM_PACE) {
+      this.painted = performance.now();
+      this.view.pictures(this.original, shown, this.shown, method.k);
+    }
+    this.view.answers(this.original, shown, this.shown, network.classes);
+    this.curves();
+    this.view.table(this.rows, this.shown, network.classes);
+  }
+
+  curves() {
+    const { aim, steps } = this.choices;
+    this.view.measures(this.iterates, steps, aim.objective, this.rows.best, this.rows.noise);
+  }
+
+  refresh() {
+    const ready = this.original !== null;
+    const loading = this.client !== null && !ready;
+    const done = this.iterate >= this.choices.steps;
+    byId('start').hidden = ready;
+    button('start').disabled = loading && !byId('progress').hidden;
+    byId('start').textContent = this.missing.bytes ? `Start (loads ${megabytes(this.missing.bytes)} once)` : 'Start';
+    for (const id of ['play', 'one-step', 'again']) byId(id).hidden = !ready;
+    byId('play').textContent = this.running ? 'Pause' : !this.iterate ? 'Attack' : done ? 'Attack again' : 'Go on';
+    byId('counter').textContent = this.rows.latest ? progress(this.rows.latest, this.choices.steps) : '';
+    if (ready) this.curves();
+  }
+}

@@ -1,0 +1,79 @@
+"""The extension that puts the laboratory into the built site, on a site of one page."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from written import small
+
+from fragile_utils import laboratory
+
+ROOT = Path(__file__).resolve().parents[2]
+application = pytest.importorskip("sphinx.application", reason="the book's packages are not installed")
+docutils_namespace = pytest.importorskip("sphinx.util.docutils").docutils_namespace
+
+
+@pytest.fixture
+def laboratory_page(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    import laboratory_page
+
+    monkeypatch.setattr(laboratory, "of_the_book", lambda: [small("gradient")])
+    return laboratory_page
+
+
+@pytest.fixture
+def build(laboratory_page, tmp_path):
+    """Build the site, and return the folder of it."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "conf.py").write_text("extensions = ['laboratory_page']\n")
+    (source / "index.rst").write_text("Title\n=====\n")
+
+    def run(builder="html"):
+        out = tmp_path / "build" / builder
+        streams = {"status": io.StringIO(), "warning": io.StringIO()}
+        with docutils_namespace():
+            app = application.Sphinx(source, source, out, tmp_path / "trees", builder, warningiserror=True, **streams)
+            app.build()
+        return out
+
+    return run
+
+
+def test_the_site_holds_a_whole_laboratory_with_links_to_the_book(build):
+    folder = build() / "laboratory"
+    manifest = json.loads((folder / "models" / "manifest.json").read_text())
+    assert [network["name"] for network in manifest["networks"]] == ["cifar10"]
+    page = (folder / "index.html").read_text()
+    assert page.count('href="../book/index.html"') == 2
+    assert "<!-- book" not in page
+    for name in ("js/main.js", "vendor/ort/LICENSE.txt", f"examples/{manifest['examples'][0]['file']}"):
+        assert (folder / name).is_file()
+
+
+def test_what_was_written_for_this_version_of_the_package_is_not_written_again(build, monkeypatch):
+    first = build()
+    (first / "laboratory" / "stale.js").write_text("of an earlier version")
+    monkeypatch.setattr(laboratory, "write", lambda *given: pytest.fail("it is there already"))
+    assert not (build() / "laboratory" / "stale.js").exists()
+    assert (first / "laboratory" / "models" / "manifest.json").exists()
+
+
+def test_other_builders_have_none(build):
+    assert not (build("text") / "laboratory").exists()
+
+
+def test_a_laboratory_that_cannot_be_written_fails_the_build_and_says_why(build, monkeypatch):
+    def refuse(*given):
+        raise ValueError("no such operator")
+
+    monkeypatch.setattr(laboratory, "write", refuse)
+    with pytest.raises(Exception, match="the laboratory cannot be written: no such operator"):
+        build()
+
+
+def test_a_page_without_places_for_the_links_is_refused(laboratory_page):
+    with pytest.raises(Exception, match="no single place for a link"):
+        laboratory_page.with_links("<!-- book: back -->")

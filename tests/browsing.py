@@ -1,0 +1,87 @@
+"""A browser for the tests: a server of a folder, and a tab in which that folder is all there is."""
+
+import functools
+import http.server
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+
+import pytest
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@contextmanager
+def served(folder) -> Iterator[str]:
+    """The address of a server of `folder` on this machine."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def chromium(*flags: str):
+    """The browser; the test is skipped where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
+    found = [*filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))]
+    if not found:
+        pytest.skip("no browser to look at the pages in: install chromium")
+    with playwright.sync_playwright() as session:
+        browser = session.chromium.launch(executable_path=found[0], args=[*FLAGS, *flags])
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def watched(browser, site, known=(), **options):
+    """A tab in which `site` is all there is, and the list of what went wrong in it, but for `known` messages."""
+    with browser.new_context(**{"viewport": DESK, **options}) as context:
+        problems = []
+
+        def admit(route):
+            if route.request.url.startswith(site):
+                route.continue_()
+            else:
+                problems.append(f"asks another host: {route.request.url}")
+                route.abort()
+
+        def hear(message):
+            if message.type == "error" and not any(text in message.text for text in known):
+                problems.append(f"console: {message.text}")
+
+        context.route("**/*", admit)
+        tab = context.new_page()
+        tab.on(
+            "response",
+            lambda answer: problems.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None,
+        )
+        tab.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
+        tab.on("pageerror", lambda error: problems.append(f"script: {error}"))
+        tab.on("console", hear)
+        yield tab, problems
+
+
+def axe_script() -> str:
+    """The script of axe-core, from the pip package that carries it."""
+    try:
+        files = metadata.files("axe-playwright-python") or ()
+    except metadata.PackageNotFoundError:
+        pytest.skip("axe-playwright-python is not installed: make test installs it")
+    [script] = [file for file in files if file.name == "axe.min.js"]
+    return script.locate().read_text(encoding="utf-8")

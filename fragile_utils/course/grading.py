@@ -49,7 +49,7 @@ class Report:
 
     @property
     def score(self) -> float:
-        """The share of tests that passed."""
+        """The share of tests that passed; 0 without an answer."""
         return sum(not outcome.problem for outcome in self.outcomes) / max(len(self.outcomes), 1)
 
     @property

@@ -11,7 +11,12 @@ SHOWN = 4  # numbers that a message shows
 
 
 def same(
-    found: Any, expected: Any, what: str, *, within: float = 1e-6, mistakes: Mapping[str, Any] | None = None
+    found: Any,
+    expected: Any,
+    what: str,
+    *,
+    within: float = 1e-6,
+    mistakes: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
 ) -> None:
     """Raise AssertionError, in words that help, unless `found` is what is expected.
 
@@ -24,9 +29,9 @@ def same(
         What it is, as the message begins: "the map of two images".
     within : float
         How far the two may be apart, as a share of the largest absolute value that is expected (absolute if all are 0).
-    mistakes : mapping of str to tensor, array or number
-        What comes out of mistakes that people make, by the words that say so. The message is that of the mistake
-        whose outcome was found.
+    mistakes : mapping of str to tensor, array or number, optional
+        What comes out of mistakes that people make, by the words that say so, or a function that returns it, called
+        where something is wrong. The message is that of the mistake whose outcome was found.
     """
     if found is None:
         raise AssertionError(f"{what}: got None; is there a return?")
@@ -39,7 +44,7 @@ def same(
     wanted = _tensor(expected)
     if _near(got, wanted, within):
         return
-    for words, value in (mistakes or {}).items():
+    for words, value in (mistakes() if callable(mistakes) else mistakes or {}).items():
         if _near(got, _tensor(value), within):
             raise AssertionError(f"{what}: {words}")
     if got.shape != wanted.shape:
@@ -56,7 +61,9 @@ def true(statement: Any, otherwise: str) -> None:
         raise AssertionError(otherwise)
 
 
-def finite_differences(function: Callable[[Tensor], Tensor], x: Tensor, step: float = 1e-5) -> Tensor:
+def finite_differences(
+    function: Callable[[Tensor], Tensor], x: Tensor, step: float = 1e-5, *, batched: bool = False
+) -> Tensor:
     """Return the derivative of a function at `x`, entry by entry, by central differences: a truth without autograd.
 
     Parameters
@@ -67,20 +74,21 @@ def finite_differences(function: Callable[[Tensor], Tensor], x: Tensor, step: fl
         float64, of any shape X.
     step : float
         How far `x` is moved both ways.
+    batched : bool
+        Whether the function takes many points at once, and returns its values one after the other, which is faster.
 
     Returns
     -------
     Tensor
         Of shape S + X.
     """
-    columns = []
-    for i in range(x.numel()):
-        moved = torch.zeros(x.numel(), dtype=x.dtype)
-        moved[i] = step
-        moved = moved.view_as(x)
-        columns.append((function(x.detach() + moved) - function(x.detach() - moved)).detach() / (2 * step))
-    stacked = torch.stack(columns, dim=-1)
-    return stacked.reshape(*stacked.shape[:-1], *x.shape)
+    x = x.detach()
+    moves = (step * torch.eye(x.numel(), dtype=x.dtype)).view(-1, *x.shape)
+    if batched:
+        changes = (function(x + moves) - function(x - moves)).detach()
+    else:
+        changes = torch.stack([(function(x + move) - function(x - move)).detach() for move in moves])
+    return (changes / (2 * step)).movedim(0, -1).reshape(*changes.shape[1:], *x.shape)
 
 
 def _tensor(value: Any) -> Tensor:

@@ -14,6 +14,13 @@ import torch
 from fragile_utils.course.source import GENERATOR
 
 LONGEST = 600  # characters of a message
+PYTORCH_SAYS = {  # what it means for those who meet these errors for the first time
+    "does not require grad and does not have a grad_fn": "nothing keeps a graph here: was a tensor detached, or was "
+    "create_graph=True forgotten?",
+    "appears to not have been used in the graph": "what is differentiated does not depend on that tensor",
+    "backward through the graph a second time": "a graph is gone when it has been used: retain_graph=True keeps it",
+    "grad can be implicitly created only for scalar outputs": "only a number has a gradient: add up first",
+}
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,7 @@ def _explain(error: Exception, answers: Mapping[str, Any]) -> str:
     if isinstance(error, AssertionError) and not where:
         return said
     kind = type(error).__name__
+    said += "".join(f"; {words}" for theirs, words in PYTORCH_SAYS.items() if theirs in said)
     if where:
         return f"your code stopped with {kind}: {said} (line {where[0]}: `{where[1]}`)"
     return f"what your code returned could not be used: {kind}: {said}"

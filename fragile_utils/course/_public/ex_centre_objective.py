@@ -1,7 +1,7 @@
 """Public tests of ex-centre-objective. Written by `make exercises` from book/exercises."""
 
 import torch
-from scipy import ndimage
+from scipy.ndimage import center_of_mass
 
 from fragile_utils.course import finite_differences, same, true
 
@@ -12,9 +12,7 @@ def some_maps(draw, count=3, height=6, width=4):
 
 
 def centres(maps):
-    return torch.tensor(
-        [ndimage.center_of_mass(m.numpy()) for m in maps.detach()]
-    )
+    return torch.tensor([center_of_mass(m.numpy()) for m in maps.detach()])
 
 
 def compare(found, maps, before):

@@ -1,5 +1,7 @@
 """Public tests of ex-lrp-epsilon. Written by `make exercises` from book/exercises."""
 
+import itertools
+
 import torch
 
 from fragile_utils.course import same
@@ -7,8 +9,7 @@ from fragile_utils.course import same
 
 def a_network(draw, sizes=(4, 6, 5, 3), bias=True):
     made = [
-        torch.nn.Linear(a, b).double()
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        torch.nn.Linear(a, b).double() for a, b in itertools.pairwise(sizes)
     ]
     with torch.no_grad():
         for layer in made:

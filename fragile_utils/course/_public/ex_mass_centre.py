@@ -1,14 +1,14 @@
 """Public tests of ex-mass-centre. Written by `make exercises` from book/exercises."""
 
 import torch
-from scipy import ndimage
+from scipy.ndimage import center_of_mass
 
 from fragile_utils.course import finite_differences, same, true
 
 
 def compare(found, maps):
     expected = torch.tensor(
-        [ndimage.center_of_mass(m.numpy()) for m in maps.detach()]
+        [center_of_mass(m.numpy()) for m in maps.detach()]
     )
     _, height, width = maps.shape
     brightest = maps.flatten(1).argmax(1)

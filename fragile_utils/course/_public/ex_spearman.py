@@ -1,7 +1,7 @@
 """Public tests of ex-spearman. Written by `make exercises` from book/exercises."""
 
 import torch
-from scipy import stats
+from scipy.stats import rankdata, spearmanr
 
 from fragile_utils.course import same
 
@@ -27,12 +27,11 @@ def places(m):
 
 
 def compare(found, before, after, what):
-    expected = stats.spearmanr(
+    expected = spearmanr(
         before.flatten().numpy(), after.flatten().numpy()
     ).statistic
     a, b = (
-        torch.from_numpy(stats.rankdata(m.flatten()))
-        for m in (before, after)
+        torch.from_numpy(rankdata(m.flatten())) for m in (before, after)
     )
     n = len(a)
     mistakes = {

@@ -19,7 +19,7 @@ import zipfile
 from pathlib import Path
 
 import repository_url
-from exercise_blocks import ROOT, SOURCES, asked, card, label_of, part_of
+from exercise_blocks import ROOT, SOURCES, asked, card, label_of, part_of, titled_hints
 
 from fragile_utils._base.files import write_bytes
 from fragile_utils.course import load
@@ -27,7 +27,7 @@ from fragile_utils.course import load
 EMPTY = "# Your answer\n"
 TAKE_AWAY = "## What you should take away"
 FENCES = re.compile(r"^(`{3,})\{solution\}.*?^\1\n?", flags=re.MULTILINE | re.DOTALL)
-STARTS = re.compile(r"^`{3,}\{solution-start\}.*?^`{3,}\n?", flags=re.MULTILINE | re.DOTALL)
+STARTS = re.compile(r"^`{3,}\{solution-start\}.*?(?:^`{3,}\n?|\Z)", flags=re.MULTILINE | re.DOTALL)
 ENDS = re.compile(r"^`{3,}\{solution-end\}\n`{3,}\n?", flags=re.MULTILINE)
 
 
@@ -107,7 +107,7 @@ def before_the_end(cells, more):
 
 def student_block(exercise):
     """An exercise in a student's notebook, in Markdown that Jupyter and Colab show."""
-    hints = [f"<details><summary>Hint</summary>\n\n{hint}\n\n</details>" for hint in exercise.hints]
+    hints = [f"<details><summary>{title}</summary>\n\n{hint}\n\n</details>" for title, hint in titled_hints(exercise)]
     text = "\n\n".join([f"### Exercise: {exercise.title}", card(exercise), exercise.statement, *hints])
     first = text_cell(text, f"{exercise.label} student")
     return [first, *(asked(exercise) if exercise.stub else [code_cell(EMPTY, f"{exercise.label} empty")])]

@@ -123,7 +123,13 @@ def call(exercise):
 
 
 def hints(exercise):
-    return [f"````{{admonition}} Hint\n:class: dropdown\n{hint}\n````" for hint in exercise.hints]
+    return [f"````{{admonition}} {title}\n:class: dropdown\n{hint}\n````" for title, hint in titled_hints(exercise)]
+
+
+def titled_hints(exercise):
+    """Each hint with its title: a number, if there are several."""
+    alone = len(exercise.hints) == 1
+    return [("Hint" if alone else f"Hint {i}", hint) for i, hint in enumerate(exercise.hints, 1)]
 
 
 # --- Cells as nbformat has them --------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ RANGES = {"chapter": (1, 99), "difficulty": (1, 4), "importance": (1, 4), "minut
 TEXTS = ("Statement", "Hint", "Solution", "Rubric")  # sections of any exercise, of text; several hints may stand
 CODES = ("Stub", "Public tests", "Hidden tests")  # sections of an exercise to write
 WRONG = "Wrong: "  # how the heading of a wrong answer begins
-LONGEST_CELL = 25  # lines: a stub and a solution become cells of a chapter
+LONGEST_CELL, LONGEST_LINE = 25, 76  # lines and characters: a stub and a solution become cells of a chapter
 GENERATOR = "generator"  # what a test asks for when it draws numbers
 
 
@@ -258,6 +258,10 @@ def _check(exercise: Exercise) -> None:
     for cell in (Cell(exercise.stub, True), *(cell for cell in exercise.solution if cell.code)):
         if (lines := len(cell.text.splitlines())) > LONGEST_CELL:
             raise ValueError(f"expected stubs and solutions of at most {LONGEST_CELL} lines a cell, got {lines}")
+        if long := [line for line in cell.text.splitlines() if len(line) > LONGEST_LINE]:
+            raise ValueError(
+                f"expected stubs and solutions of at most {LONGEST_LINE} characters a line, got {long[0]!r}"
+            )
     _check_tests("Public tests", exercise.public, names)
     _check_tests("Hidden tests", exercise.hidden, names)
 

@@ -1,12 +1,13 @@
 """Every exercise of the book: its reference passes, its stub does not, and each wrong answer is told what is wrong."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from fragile_utils.course import asking, execution, load
+from fragile_utils.course import asking, execution, load, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 EXERCISES = load(ROOT / "book" / "exercises")
@@ -14,6 +15,12 @@ WRITE = [exercise for exercise in EXERCISES.values() if exercise.kind == "write"
 PAIRS = [(exercise, wrong) for exercise in WRITE for wrong in exercise.wrong]
 SEEDS = (0, 20_261)  # a teacher's seed may be any
 each = pytest.mark.parametrize("exercise", WRITE, ids=lambda exercise: exercise.label)
+
+
+def example():
+    """The source that the page on writing exercises shows."""
+    page = (ROOT / "book" / "writing_exercises.md").read_text(encoding="utf-8")
+    return parse(re.search(r"^````markdown\n(.*?)^````$", page, flags=re.MULTILINE | re.DOTALL)[1])
 
 
 @each
@@ -78,3 +85,11 @@ def test_the_code_of_exercises_is_clean(tmp_path):
     )
     run = subprocess.run([ruff, "check", "--no-cache", tmp_path], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout
+
+
+def test_the_example_of_the_page_on_writing_exercises_is_one():
+    exercise = example()
+    test_the_reference_passes(exercise)
+    test_the_stub_is_told_that_nothing_is_written(exercise)
+    for wrong in exercise.wrong:
+        test_a_wrong_answer_is_told_what_is_wrong(exercise, wrong)

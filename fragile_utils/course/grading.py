@@ -60,26 +60,37 @@ class Report:
         return sum(not outcome.problem for outcome in self.outcomes) / max(len(self.outcomes), 1)
 
     @property
-    def lines(self) -> list[str]:
-        """What is shown, line by line: all that was tested, and of the first problem what it is."""
+    def first(self) -> str:
+        """The line that says it all."""
         if self.note:
-            return [f"○ {self.label}: {self.note}"]
+            return f"○ {self.label}: {self.note}"
         good = sum(not outcome.problem for outcome in self.outcomes)
-        lines = [f"{'✓' if self.passed else '✗'} {self.label}: {good} of {len(self.outcomes)} tests passed"]
-        first = True
-        for outcome in self.outcomes:
-            said = f": {outcome.problem}" if outcome.problem and first else ""
-            lines.append(f"{'✗' if outcome.problem else '✓'} {outcome.tests}{said}")
-            first = first and not outcome.problem
-        return lines
+        return f"{'✓' if self.passed else '✗'} {self.label}: {good} of {len(self.outcomes)} tests passed"
+
+    @property
+    def problem(self) -> Outcome | None:
+        """The first outcome that is a problem: the one to mend first, of which the report says what it is."""
+        return next((outcome for outcome in self.outcomes if outcome.problem), None)
 
     def __repr__(self) -> str:
-        return "\n    ".join(self.lines)
+        lines = [self.first]
+        for outcome in self.outcomes:
+            lines.append(f"  {_mark(outcome)} {outcome.tests}")
+            if outcome is self.problem:
+                lines.append(f"    → {outcome.problem}")
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        first, *others = map(html.escape, self.lines)
-        tests = "".join(f"<li>{line}</li>" for line in others)
-        return f'<div class="fragile-grade"><p>{first}</p>{f"<ul>{tests}</ul>" if tests else ""}</div>'
+        tests = ""
+        for outcome in self.outcomes:
+            said = f"<p>→ {html.escape(outcome.problem)}</p>" if outcome is self.problem else ""
+            tests += f"<li>{_mark(outcome)} {html.escape(outcome.tests)}{said}</li>"
+        lines = f"<p>{html.escape(self.first)}</p>{f'<ul>{tests}</ul>' if tests else ''}"
+        return f'<div class="fragile-grade">{lines}</div>'
+
+
+def _mark(outcome: Outcome) -> str:
+    return "✗" if outcome.problem else "✓"
 
 
 def tests_in(namespace: Mapping[str, Any]) -> list[Callable]:
@@ -123,7 +134,7 @@ def _problem(test: Callable, answers: Mapping[str, Any], seed: int) -> str:
         # A global random number that an answer draws is nobody else's, and what PyTorch warns of is no news here.
         with torch.random.fork_rng(devices=[]), torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             test(**asked)
     except NotImplementedError as error:
         if not str(error):
@@ -142,6 +153,8 @@ def _explain(error: Exception, answers: Mapping[str, Any]) -> str:
         return said
     kind = type(error).__name__
     said += "".join(f"; {words}" for theirs, words in PYTORCH_SAYS.items() if theirs in said)
+    if isinstance(error, TypeError) and not where and any(said.startswith(f"{name}()") for name in answers):
+        return f"it does not take what the stub takes: {said}"
     if where:
         return f"your code stopped with {kind}: {said} (line {where[0]}: `{where[1]}`)"
     return f"what your code returned could not be used: {kind}: {said}"

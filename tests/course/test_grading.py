@@ -34,15 +34,20 @@ def test_a_right_answer():
     report = of("def double(x):\n    return 2 * x")
     assert report.passed
     assert report.score == 1
-    assert report.lines == ["✓ ex-double: 2 of 2 tests passed", "✓ twice three", "✓ twice a number that is drawn"]
+    lines = ["✓ ex-double: 2 of 2 tests passed", "  ✓ twice three", "  ✓ twice a number that is drawn"]
+    assert repr(report).splitlines() == lines
 
 
 def test_a_wrong_answer_hears_of_its_first_problem():
     report = of("def double(x):\n    return 6 if x == 3 else x")
     assert not report.passed
     assert report.score == 0.5
-    assert report.lines[0] == "✗ ex-double: 1 of 2 tests passed"
-    assert report.lines[2] == "✗ twice a number that is drawn: double(44) is not 88"
+    assert repr(report).splitlines() == [
+        "✗ ex-double: 1 of 2 tests passed",
+        "  ✓ twice three",
+        "  ✗ twice a number that is drawn",
+        "    → double(44) is not 88",
+    ]
 
 
 def test_the_seed_decides_what_is_drawn():
@@ -90,6 +95,11 @@ def test_an_answer_that_is_missing_is_named():
     assert "there is no `double` yet" in judge("ex-double", TESTS, {}).note
 
 
+def test_a_function_of_other_arguments_is_told_so():
+    problem = of("def double():\n    return 2").outcomes[0].problem
+    assert problem == "it does not take what the stub takes: double() takes 0 positional arguments but 1 was given"
+
+
 def test_a_class_is_an_answer_too():
     def test(Doubler):
         """a class"""
@@ -112,7 +122,7 @@ def test_a_report_as_a_notebook_shows_it():
     report = Report("ex-x", (Outcome("a < b", ""), Outcome("c", "<script>")))
     assert report._repr_html_() == (
         '<div class="fragile-grade"><p>✗ ex-x: 1 of 2 tests passed</p>'
-        "<ul><li>✓ a &lt; b</li><li>✗ c: &lt;script&gt;</li></ul></div>"
+        "<ul><li>✓ a &lt; b</li><li>✗ c<p>→ &lt;script&gt;</p></li></ul></div>"
     )
 
 

@@ -19,7 +19,7 @@ export GOMP_SPINCOUNT ?= 10000
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help book single pdf test test-all lint format mutants bench url clean
+.PHONY: help book single pdf exercises course test test-all lint format mutants bench url clean
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,12 @@ single: $(READY)  ## the whole book on one page; what has been executed for `mak
 pdf: single  ## the same page printed to _build/book.pdf, by chromium
 	$(CHROMIUM) --headless --no-sandbox --disable-gpu --no-pdf-header-footer --virtual-time-budget=60000 \
 	    --print-to-pdf=_build/book.pdf "file://$(CURDIR)/_build/singlehtml/index.html"
+
+exercises: $(READY)  ## carry the sources in book/exercises to the chapters and to what `grade` runs
+	$(BIN)/python book/_ext/exercise_blocks.py
+
+course: $(READY)  ## make course SEED=1: archives for students and instructors, in _build/course
+	$(BIN)/python book/_ext/course_editions.py $(if $(SEED),--seed $(SEED))
 
 test: $(READY)  ## run the tests but the slow ones; ARGS="-k metrics" goes to pytest
 	$(PYTEST) -m "not slow" $(ARGS)

@@ -39,6 +39,7 @@ LAYERS = [  # from the ground up; a module imports from its own room and from la
     {"attacks", "curvature"},
     {"influence", "defences", "experiments", "laboratory"},
     {"plots"},
+    {"course"},
     {"cli"},
     {"__main__"},
 ]

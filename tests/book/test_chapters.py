@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
-FRONT_AND_BACK = sorted((ROOT / "book").rglob("*.md"))
+FRONT_AND_BACK = sorted(path for path in (ROOT / "book").rglob("*.md") if path.parent.name != "exercises")
 PAGES = CHAPTERS + FRONT_AND_BACK
 PACKAGE = ROOT / "fragile_utils"
 LONGEST_CELL = 25  # lines

@@ -1,0 +1,133 @@
+"""What the tests of exercises are written with: comparisons that say what is wrong, and an independent truth."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SHOWN = 4  # numbers that a message shows
+
+
+def same(
+    found: Any,
+    expected: Any,
+    what: str,
+    *,
+    within: float = 1e-6,
+    mistakes: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+) -> None:
+    """Raise AssertionError, in words that help, unless `found` is what is expected.
+
+    Parameters
+    ----------
+    found : tensor, array or number
+        What the student's function returned.
+    expected : tensor, array or number
+    what : str
+        What it is, as the message begins: "the map of two images".
+    within : float
+        How far the two may be apart, as a share of the largest absolute value that is expected (absolute if all are 0).
+    mistakes : mapping of str to tensor, array or number, optional
+        What comes out of mistakes that people make, by the words that say so, or a function that returns it, called
+        where something is wrong. The message is that of the mistake whose outcome was found.
+    """
+    if found is None:
+        raise AssertionError(f"{what}: got None; is there a return?")
+    if found is NotImplemented or found is Ellipsis:
+        raise NotImplementedError
+    try:
+        got = _tensor(found)
+    except (TypeError, ValueError, RuntimeError):
+        raise AssertionError(f"{what}: expected numbers, got {_kind(found)}") from None
+    wanted = _tensor(expected)
+    if _near(got, wanted, within):
+        return
+    for words, value in (mistakes() if callable(mistakes) else mistakes or {}).items():
+        if _near(got, _tensor(value), within):
+            raise AssertionError(f"{what}: {words}")
+    if got.shape != wanted.shape:
+        raise AssertionError(f"{what}: expected the shape {tuple(wanted.shape)}, got {tuple(got.shape)}")
+    if not got.isfinite().all():
+        raise AssertionError(f"{what}: expected finite numbers, got {_shown(got)}")
+    said = f"{what}: expected {_shown(wanted)}, got {_shown(got)}"
+    raise AssertionError(f"{said}{_factor(got, wanted, within)}")
+
+
+def true(statement: Any, otherwise: str) -> None:
+    """Raise AssertionError with the words `otherwise`, unless a statement holds (for each entry of a tensor)."""
+    if not bool(torch.as_tensor(statement).all()):
+        raise AssertionError(otherwise)
+
+
+def finite_differences(
+    function: Callable[[Tensor], Tensor], x: Tensor, step: float = 1e-5, *, batched: bool = False
+) -> Tensor:
+    """Return the derivative of a function at `x`, entry by entry, by central differences: a truth without autograd.
+
+    Parameters
+    ----------
+    function : callable
+        From a tensor of the shape of `x` to a tensor of any shape S.
+    x : Tensor
+        float64, of any shape X.
+    step : float
+        How far `x` is moved both ways.
+    batched : bool
+        Whether the function takes many points at once, and returns its values one after the other, which is faster.
+
+    Returns
+    -------
+    Tensor
+        Of shape S + X.
+    """
+    x = x.detach()
+    moves = (step * torch.eye(x.numel(), dtype=x.dtype)).view(-1, *x.shape)
+    if batched:
+        changes = (function(x + moves) - function(x - moves)).detach()
+    else:
+        changes = torch.stack([(function(x + move) - function(x - move)).detach() for move in moves])
+    return (changes / (2 * step)).movedim(0, -1).reshape(*changes.shape[1:], *x.shape)
+
+
+def _tensor(value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach().cpu().double()
+    if isinstance(value, (tuple, list)) and any(isinstance(part, Tensor) for part in value):
+        return torch.stack([_tensor(part) for part in value])
+    return torch.as_tensor(np.asarray(value, dtype=np.float64))
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}"
+
+
+def _near(got: Tensor, wanted: Tensor, within: float) -> bool:
+    if got.shape != wanted.shape:
+        return False
+    if not wanted.numel():
+        return True
+    size = wanted.nan_to_num().abs().max().item() or 1.0
+    return torch.allclose(got, wanted, rtol=0, atol=within * size, equal_nan=True)
+
+
+def _shown(values: Tensor) -> str:
+    """Return some of the numbers of a tensor, and how many there are."""
+    first = ", ".join(f"{value:.4g}" for value in values.flatten()[:SHOWN].tolist())
+    if values.ndim == 0:
+        return first
+    return f"[{first}{', ...' if values.numel() > SHOWN else ''}]"
+
+
+def _factor(got: Tensor, wanted: Tensor, within: float) -> str:
+    """Say so if one is a multiple of the other: that is what a forgotten sign or factor looks like."""
+    square = wanted.square().sum().item()
+    if wanted.numel() < 2 or not square:
+        return ""
+    factor = (got * wanted).sum().item() / square
+    if not factor or not _near(got, factor * wanted, max(within, 1e-9)):
+        return ""
+    if abs(factor + 1) < 1e-6:
+        return "; only the sign is wrong"
+    return f"; all of them are {factor:.4g} times what is expected"

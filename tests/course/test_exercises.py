@@ -1,0 +1,95 @@
+"""Every exercise of the book: its reference passes, its stub does not, and each wrong answer is told what is wrong."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fragile_utils.course import asking, execution, load, parse
+
+ROOT = Path(__file__).resolve().parents[2]
+EXERCISES = load(ROOT / "book" / "exercises")
+WRITE = [exercise for exercise in EXERCISES.values() if exercise.kind == "write"]
+PAIRS = [(exercise, wrong) for exercise in WRITE for wrong in exercise.wrong]
+SEEDS = (0, 20_261)  # a teacher's seed may be any
+each = pytest.mark.parametrize("exercise", WRITE, ids=lambda exercise: exercise.label)
+
+
+def example():
+    """The source that the page on writing exercises shows."""
+    page = (ROOT / "book" / "writing_exercises.md").read_text(encoding="utf-8")
+    return parse(re.search(r"^````markdown\n(.*?)^````$", page, flags=re.MULTILINE | re.DOTALL)[1])
+
+
+@each
+def test_the_reference_passes(exercise):
+    for seed in SEEDS:
+        report = execution.judge_code(exercise, [exercise.answer], seed)
+        assert report.passed, report
+
+
+@each
+def test_the_stub_is_told_that_nothing_is_written(exercise):
+    report = execution.judge_code(exercise, [exercise.stub])
+    assert not report.passed
+    assert report.note == "not written yet"
+
+
+@pytest.mark.parametrize(("exercise", "wrong"), PAIRS, ids=[f"{e.label}: {w.name}" for e, w in PAIRS])
+def test_a_wrong_answer_is_told_what_is_wrong(exercise, wrong):
+    for seed in SEEDS:
+        report = execution.judge_code(exercise, [exercise.answer, wrong.code], seed)
+        problems = [outcome.problem for outcome in report.outcomes if outcome.problem]
+        assert problems, "no test finds fault with it"
+        assert wrong.says in problems[0], problems
+
+
+@each
+def test_most_wrong_answers_are_caught_by_the_public_tests(exercise):
+    """A student without the hidden tests is not misled: at most one wrong answer in three passes what she can run."""
+    passed = [
+        wrong.name
+        for wrong in exercise.wrong
+        if execution.judge_code(exercise, [exercise.answer, wrong.code], hidden=False).passed
+    ]
+    assert len(passed) <= len(exercise.wrong) / 3, passed
+
+
+@each
+def test_the_public_tests_of_the_package_are_those_of_the_source(exercise):
+    answers = execution.run_code(exercise.answer, "answer")
+    report = asking.grade(exercise.label, **{name: answers[name] for name in exercise.names})
+    assert report.passed, report
+    tests = execution.collect_tests(exercise, hidden=False)
+    assert [outcome.tests for outcome in report.outcomes] == [test.__doc__.strip() for test in tests]
+
+
+def test_an_exercise_is_graded_if_and_only_if_it_is_to_be_written():
+    assert sorted(asking.labels()) == sorted(exercise.label for exercise in WRITE)
+
+
+def test_the_code_of_exercises_is_clean(tmp_path):
+    """`ruff format` looks at fences of Markdown by itself, `ruff check` does not."""
+    ruff = Path(sys.executable).with_name("ruff")
+    if not ruff.exists():
+        pytest.skip("ruff is not installed")
+    for exercise in WRITE:
+        tests = f"{exercise.public}\n\n\n{exercise.hidden}"
+        for name, code in (("stub", exercise.stub), ("tests", tests), ("solution", exercise.answer)):
+            (tmp_path / f"{exercise.label}-{name}.py").write_text(f"{code}\n")
+    (tmp_path / "ruff.toml").write_text(
+        f'extend = "{ROOT / "chapters" / "ruff.toml"}"\n'
+        '[lint.per-file-ignores]\n"*-stub.py" = ["F401"]  # what the answer will need\n"*" = ["E402", "F811"]\n'
+    )
+    run = subprocess.run([ruff, "check", "--no-cache", tmp_path], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
+
+
+def test_the_example_of_the_page_on_writing_exercises_is_one():
+    exercise = example()
+    test_the_reference_passes(exercise)
+    test_the_stub_is_told_that_nothing_is_written(exercise)
+    for wrong in exercise.wrong:
+        test_a_wrong_answer_is_told_what_is_wrong(exercise, wrong)

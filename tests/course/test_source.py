@@ -1,0 +1,148 @@
+"""Sources of exercises: what is read of them, and the line that says what is wrong with one."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fragile_utils.course import load, parse
+
+GOOD = (Path(__file__).resolve().parents[2] / "book" / "exercises" / "08_mass_centre.md").read_text(encoding="utf-8")
+EXPLAIN = """\
+---
+label: ex-why
+title: Why?
+chapter: 3
+kind: explain
+difficulty: 2
+importance: 1
+minutes: 5
+---
+
+## Statement
+
+Say why.
+
+```python
+## this is no heading
+```
+
+## Solution
+
+Because.
+
+## Rubric
+
+Two points for a reason.
+"""
+
+
+def test_a_source_is_read():
+    exercise = parse(GOOD)
+    assert (exercise.label, exercise.chapter, exercise.difficulty, exercise.minutes) == ("ex-mass-centre", 8, 1, 10)
+    assert exercise.names == ("mass_centre",)
+    assert exercise.statement.startswith("Write {eq}`eq-mass-centre`")
+    assert "def test_three_maps(mass_centre):" in exercise.public
+    assert "def test_other_maps(mass_centre, generator):" in exercise.hidden
+    assert exercise.answer.startswith("import torch\n\n\ndef mass_centre(maps):")
+    assert exercise.wrong[0].says == "row and column are exchanged"
+    assert len(exercise.hints) == 1
+
+
+def test_what_is_not_written_needs_no_tests_but_a_rubric():
+    exercise = parse(EXPLAIN)
+    assert (exercise.stub, exercise.public, exercise.wrong) == ("", "", ())
+    assert exercise.rubric == "Two points for a reason."
+    assert "## this is no heading" in exercise.statement
+    with pytest.raises(ValueError, match="expected a section '## Rubric'"):
+        parse(EXPLAIN[: EXPLAIN.index("## Rubric")])
+
+
+BROKEN = {
+    "no fields": (("---\nlabel", "label"), "expected the fields of the exercise first"),
+    "a field of another name": (("minutes:", "hours:"), "got 'hours: 10'"),
+    "a field twice": (("chapter: 8", "chapter: 8\nchapter: 9"), "got 'chapter: 9'"),
+    "no difficulty": (("difficulty: 1\n", ""), "expected the field 'difficulty'"),
+    "a difficulty of 7": (
+        ("difficulty: 1", "difficulty: 7"),
+        "difficulty: expected a whole number from 1 to 4, got '7'",
+    ),
+    "a label of another kind": (("ex-mass-centre", "mass centre"), "label: expected one like ex-saliency-map"),
+    "a kind of another name": (("kind: write", "kind: quiz"), "kind: expected one of write, predict"),
+    "no solution": (("## Solution", "## Hint"), "expected a section '## Solution'"),
+    "a section of another name": (("## Solution", "## Answer"), "expected a section Statement, Hint"),
+    "a section twice": (("## Hidden tests", "## Public tests"), "expected the section 'Public tests' once"),
+    "text before the sections": (("## Statement", "Hello\n\n## Statement"), "expected a section first, got 'Hello'"),
+    "a fence without an end": (
+        ("    return torch.tensor([center_of_mass(m.detach().numpy()) for m in maps])\n```\n", ""),
+        "at the end of a fence, got the end of the file",
+    ),
+    "text among the tests": (
+        ("## Hidden tests\n", "## Hidden tests\n\nThese are:\n"),
+        "Hidden tests: expected one fence",
+    ),
+    "no Python": (
+        ("rows = torch.arange(height).to(maps)", "rows = = 1"),
+        "Solution: expected Python, got invalid syntax",
+    ),
+    "nothing to write": (
+        ("## Stub\n\n```python\nimport torch\n", "## Stub\n\n```python\nimport torch\n```\n\n## Rubric\n\n```python\n"),
+        "Stub: expected a function",
+    ),
+    "a test of something else": (
+        ("def test_other_maps(mass_centre, ", "def test_other_maps(centre, "),
+        "asks for centre, which no stub defines",
+    ),
+    "a test of nothing": (
+        ("def test_other_maps(mass_centre, generator)", "def test_other_maps(generator)"),
+        "expected test_other_maps to ask for one of mass_centre",
+    ),
+    "a test without words": (
+        ('    """other maps, wider than high"""\n', ""),
+        "expected what test_other_maps tests, as its docstring",
+    ),
+    "a wrong answer without words": (
+        ("says: divide by the sum\n", ""),
+        "Wrong: does not divide by the sum: expected a line 'says:",
+    ),
+    "a wrong answer to something else": (
+        ("def mass_centre(maps):\n    best", "def centre(maps):\n    best"),
+        "expected one of mass_centre, got none",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_source_is_told_what_is_wrong_in_a_line(name, tmp_path):
+    (old, new), said = BROKEN[name]
+    assert old in GOOD
+    path = tmp_path / "01_broken.md"
+    path.write_text(GOOD.replace(old, new, 1) if name != "no fields" else GOOD.replace("---\n", "", 1))
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        load(tmp_path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_cells_stay_short():
+    long = "\n".join(f"    x{i} = {i}" for i in range(30))
+    with pytest.raises(ValueError, match="at most 25 lines a cell, got 3"):
+        parse(GOOD.replace("    raise NotImplementedError", f"{long}\n    raise NotImplementedError"))
+
+
+def test_two_wrong_answers_are_the_least():
+    parts = GOOD.split("## Wrong: ")
+    with pytest.raises(ValueError, match=r"at least two sections '## Wrong: \.\.\.', got 1"):
+        parse("## Wrong: ".join(parts[:2]))
+
+
+def test_a_label_is_given_once(tmp_path):
+    for name in ("01_a.md", "02_b.md"):
+        (tmp_path / name).write_text(GOOD)
+    with pytest.raises(ValueError, match=r"02_b\.md: expected labels that differ, got ex-mass-centre twice"):
+        load(tmp_path)
+
+
+def test_a_folder_without_sources_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected a folder with sources of exercises"):
+        load(tmp_path)

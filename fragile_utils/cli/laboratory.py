@@ -30,10 +30,8 @@ def add_parser(commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the laboratory that the options name."""
     common.check_options(options, counts=("size", "points", "images"), positive=())
-    try:
-        from fragile_utils import laboratory
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{error.name} is missing: pip install fragile_utils[laboratory]") from error
+    from fragile_utils import laboratory  # ONNX, which no other command needs
+
     methods = [laboratory.explanation(name, options.size, options.points) for name in options.method]
     network = laboratory.network(options.model, methods, options.data, options.images)
     manifest = laboratory.write(options.out, [network])

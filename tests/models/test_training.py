@@ -120,7 +120,7 @@ def test_an_interrupted_training_goes_on_to_the_same_end(noise, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         training.train(TINY, noise, noise, checkpoint=checkpoint, report=interrupt)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
-    with pytest.raises(ValueError, match=r"expected the checkpoint of Training\(width=4.*seed=7"):
+    with pytest.raises(ValueError, match=r"expected the checkpoint of Training\(network=.convnet., width=4.*seed=7"):
         training.train(replace(TINY, seed=7), noise, noise, checkpoint=checkpoint)
     other = data.Batch(1 - noise.images, noise.labels)
     with pytest.raises(ValueError, match="expected a checkpoint on the same training images"):
@@ -173,7 +173,7 @@ def test_bad_settings_are_refused(changes, message):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"depth": 3}', '{"width": 4, "width": 8}', "[" * 100_000, '{"seed": NaN}', '{"seed": 1e999}']
+    "text", ["{", "[]", '{"heads": 3}', '{"width": 4, "width": 8}', "[" * 100_000, '{"seed": NaN}', '{"seed": 1e999}']
 )
 def test_what_is_not_json_of_settings_is_refused(text):
     with pytest.raises(ValueError, match="training: expected"):

@@ -21,7 +21,7 @@ def test_what_is_equal_passes_whatever_its_type(found):
     [
         (None, "it: got None; is there a return?"),
         ("text", "it: expected numbers, got a str"),
-        (object(), "it: expected numbers, got a object"),
+        pytest.param(object(), "it: expected numbers, got a object", id="an object"),
         (torch.ones(2, 3), "it: expected the shape (3,), got (2, 3)"),
         (ONE * torch.nan, "it: expected finite numbers, got [nan, nan, nan]"),
         (ONE + 0.1, "it: expected [1, 2, -3], got [1.1, 2.1, -2.9]"),

@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,8 @@ def run(options: argparse.Namespace) -> int:
         return compare(*options.compare, options.out)
     if options.out is None and not options.plan:
         raise ValueError("expected --out REPORT, the folder of the report")
+    if options.out is not None:
+        audit.check_folder(options.out)
     wanted = chosen(options)
     limits = [threshold(text, wanted.budgets) for text in options.fail_below]
     code = common.allowed(functions(wanted), options.trust)
@@ -87,12 +90,12 @@ def run(options: argparse.Namespace) -> int:
     executor: Any = running.InProcess(options.device, options.batch_size)
     if options.scheduler is not None:
         executor = experiments.Cluster(options.scheduler, options.device, options.batch_size)
-    with spoken(30), running.interruptible():
-        try:
+    try:
+        with spoken(logging.WARNING), running.interruptible():
             summary = report(plan, options.out, code, executor, sys.stderr.isatty(), options.device)
-        except KeyboardInterrupt:
-            print(f"fragile: stopped; what is done is in {options.out}, and the same command goes on", file=sys.stderr)
-            raise
+    except KeyboardInterrupt:
+        print(f"fragile: stopped; what is done is in {options.out}, and the same command goes on", file=sys.stderr)
+        raise
     if options.json:
         print(json.dumps(summary))
     else:

@@ -230,15 +230,20 @@ class Found:
     hashes: dict[str, Any]
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse what can be no folder of an audit: a file, or a folder of other things."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"folder: expected a folder, got the file {folder}")
+    if not (folder / SETTINGS).exists() and folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"folder: expected a new folder, or that of an audit, got {folder}, with other files")
+
+
 def begin(plan: Plan, folder: Path, code: Code) -> None:
     """Write the settings of an audit to its folder, or refuse a folder that was begun with others."""
+    check_folder(folder)
     settings = plan.audit.to_dict() | {"code": dict(code.files)}
     path = folder / SETTINGS
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out: expected a folder, got the file {folder}")
     if not path.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise ValueError(f"--out: expected a new folder, or that of an audit, got {folder}")
         write_bytes(path, (json.dumps(settings, indent=1) + "\n").encode())
         return
     try:

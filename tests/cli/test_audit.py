@@ -182,10 +182,8 @@ def test_two_reports_are_set_side_by_side(here, fragile, tmp_path):
     path.write_text(json.dumps(summary))
     status, out, _ = fragile("audit", "--compare", "report", tmp_path / "after<b>", "--out", tmp_path / "both")
     assert status == 0
-    (line,) = [
-        line for line in out.splitlines() if line.startswith("gradient ") and "top-k attack" in line and " 8 " in line
-    ]
-    assert line.endswith("after<b>")
+    lines = [line for line in out.splitlines() if line.startswith("gradient ") and "top-k attack" in line]
+    assert lines[-1].endswith("after<b>")
     text = (tmp_path / "both" / "compare.html").read_text()
     assert "after&lt;b&gt;" in text
     assert "<b>" not in text
@@ -193,9 +191,8 @@ def test_two_reports_are_set_side_by_side(here, fragile, tmp_path):
 
 
 def test_the_plan_alone_computes_nothing(here, fragile):
-    status, out, _ = fragile(
-        "audit", "--model", "net.py:network", "--size", 16, "--data", "images", "--quick", "--plan"
-    )
+    network = ("--model", "net.py:network", "--size", 16)
+    status, out, _ = fragile("audit", *network, "--data", "images", "--quick", "--plan")
     assert status == 0
     assert "3 images of images (3 read), k = 100 pixels" in out
     assert "integrated-gradients: about" in out
@@ -214,10 +211,10 @@ BAD = {
     "a condition": (["--fail-below", "topk=1@2"], "--fail-below: expected MEASURE=NUMBER@BUDGET"),
     "another budget": (
         ["--fail-below", "topk_intersection=1@3"],
-        "--fail-below: expected a budget of the audit, 1, 2, 8",
+        "--fail-below: expected a budget of the audit",
     ),
     "a file": (["--out", "names.txt"], "--out: expected a folder, got the file names.txt"),
-    "another folder": (["--out", "images"], "--out: expected a new folder, or that of an audit"),
+    "another folder": (["--out", "images"], "folder: expected a new folder, or that of an audit"),
     "too few names": (["--classes", "few.txt"], "classes: expected 5 names, got 1"),
     "a device": (["--device", "abacus"], "--device: 'abacus' is not available here"),
 }
@@ -234,11 +231,7 @@ def test_wrong_input_is_one_line_and_nothing_is_written(case, fragile, tmp_path,
         at = options.index(name)
         del options[at : at + 2]
     before = {*listed(tmp_path)}
-    status, _, err = outcome = fragile("audit", *options, *([] if value is None else [name, value]))
-    if case != "another folder":  # the plan was printed
-        assert_refused(outcome, message)
-    assert (status, err.count("\n")) == (2, 1)
-    assert message in err
+    assert_refused(fragile("audit", *options, *([] if value is None else [name, value])), message)
     assert {path for path in listed(tmp_path) if "__pycache__" not in path} == before
 
 

@@ -30,7 +30,7 @@ from fragile_utils.experiments.running import InProcess, run
 from fragile_utils.experiments.sweep import Sweep
 
 METHODS = ("gradient", "input-x-gradient", "integrated-gradients", "deeplift", "deep-taylor", "smoothgrad", "grad-cam")
-QUICK = ("gradient", "integrated-gradients:steps=10", "grad-cam")
+QUICK = ("gradient", "grad-cam")
 BUDGETS = (0.5, 1.0, 2.0, 4.0, 8.0)
 ATTACKS = ("topk", "mass-center", "random-sign")
 SETTINGS, WORK, PARTS = "audit.json", "work", ("attacks", "natural")
@@ -102,7 +102,7 @@ class Audit:
 
 
 def quick(model: Any, data: str, **changes: Any) -> Audit:
-    """Return an audit of minutes: 8 images, three methods, a few large steps."""
+    """Return an audit of minutes: 8 images, two methods, a few large steps."""
     few = {"images": 8, "steps": 6, "step_size": 2.0, "patience": None}
     return Audit(
         model=model, data=data, **{"methods": [Choice.parse(name, "methods") for name in QUICK]} | few | changes
@@ -199,9 +199,12 @@ def _times(method: saliency.Method, network: nn.Module, one: data.Batch, k: int)
     of_map = time.perf_counter() - began
     if not maps.sum() > 0:
         raise ValueError("its map of the first image is zero everywhere")
-    began = time.perf_counter()
-    attacks.run(attacks.TopK(k), network, one.images, one.labels, method, eps=attacks.LEVEL, steps=1)
-    return of_map, max(time.perf_counter() - began - of_map, of_map)
+    ends = [time.perf_counter()]
+    for steps in (1, 1, 4):  # the first also prepares what later ones find ready
+        attacks.run(attacks.TopK(k), network, one.images, one.labels, method, eps=attacks.LEVEL, steps=steps)
+        ends.append(time.perf_counter())
+    short, long = ends[2] - ends[1], ends[3] - ends[2]
+    return min(of_map, short), max((long - short) / 3, 0.0)
 
 
 # --- The run ---------------------------------------------------------------------------------------------------------

@@ -263,38 +263,40 @@ def test_a_condition_names_measure_bound_and_budget(summary):
 
 
 def trained(smooth, images, labels):
-    """Two networks on the same data; the smooth one with softplus and a penalty on the change of its gradient."""
+    """A network for these images; the smooth one has softplus, and a penalty on the change of its gradient nearby."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        activation = nn.Softplus(2) if smooth else nn.ReLU()
-        layers = [nn.Conv2d(3, 16, 5, 2), activation, nn.Conv2d(16, 16, 3), activation, nn.Flatten(), nn.LazyLinear(2)]
-        network = nn.Sequential(*layers)
-        network(images[:1])
+        kind = nn.Softplus(5) if smooth else nn.ReLU()
+        first, second = nn.Conv2d(3, 16, 5, 2), nn.Conv2d(16, 32, 3, 2)
+        network = nn.Sequential(first, kind, second, kind, nn.Flatten(), nn.Linear(512, 64), kind, nn.Linear(64, 2))
         optimiser = torch.optim.Adam(network.parameters(), 3e-3)
-        for _ in range(60):
-            x = images.clone().requires_grad_()
-            logits = network(x)
-            loss = nn.functional.cross_entropy(logits, labels)
+
+        def gradient(x):
+            x = x.clone().requires_grad_()
+            score = network(x).gather(1, labels[:, None]).sum()
+            return torch.autograd.grad(score, x, create_graph=True)[0].flatten(1)
+
+        for _ in range(100):
+            loss = nn.functional.cross_entropy(network(images), labels)
             if smooth:
-                (g,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), x, create_graph=True)
-                y = x + 0.02 * torch.randn_like(x).sign()
-                (h,) = torch.autograd.grad(network(y).gather(1, labels[:, None]).sum(), y, create_graph=True)
-                loss = loss + 20 * (h - g).square().flatten(1).sum(1).mean()
+                here, beside = gradient(images), gradient(images + 0.03 * torch.randn_like(images).sign())
+                loss = loss + ((beside - here).square().sum(1) / here.square().sum(1)).mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
     return network.eval()
 
 
-def two_classes(count=48):
-    """Bright discs on the left, or on the right, in noise."""
+def two_classes(count=64):
+    """Two discs in noise, each bright or dark: one class where they are alike, the other where they are not."""
     generator = torch.Generator().manual_seed(5)
-    images = torch.rand(count, 3, 24, 24, generator=generator) * 0.4
-    labels = torch.arange(count) % 2
+    images = 0.3 + 0.4 * torch.rand(count, 3, 24, 24, generator=generator)
+    left, right = torch.arange(count) % 2, torch.arange(count) // 2 % 2
     rows, columns = torch.meshgrid(torch.arange(24), torch.arange(24), indexing="ij")
-    for place, label in ((6, 0), (17, 1)):
-        images[labels == label] += 0.5 * ((rows - 12) ** 2 + (columns - place) ** 2 < 16)
-    return images, labels
+    for place, bright in ((6, left), (17, right)):
+        disc = ((rows - 12) ** 2 + (columns - place) ** 2 < 16).float()
+        images += (0.15 * (2 * bright - 1)).view(-1, 1, 1, 1) * disc
+    return images.clamp(0, 1), (left + right) % 2
 
 
 @pytest.mark.slow
@@ -308,9 +310,9 @@ def test_the_audit_says_which_of_two_networks_is_steadier(tmp_path, monkeypatch)
         batch = data.Batch(images, labels, names=tuple(f"{i}.png" for i in range(len(images))))
         monkeypatch.setattr(sweeps, "network", lambda model=model: model)
         monkeypatch.setattr(sweeps, "many_images", lambda size, fit, limit, batch=batch: batch)
-        wanted = small(images=8, steps=20, step_size=0.5, k=40, budgets=[2, 4], methods=["gradient"])
+        wanted = small(images=8, steps=20, step_size=1.0, k=40, budgets=[2, 8], methods=["gradient"])
         summary = audit_summary.summarise(audit.follow(audit.plan(wanted, code()), tmp_path / str(smooth), code()))
-        kept[smooth] = audit_summary.cell(summary["methods"]["gradient"], "topk", 4)["topk_intersection"]
+        kept[smooth] = audit_summary.cell(summary["methods"]["gradient"], "topk", 8)["topk_intersection"]
     assert kept[True]["low"] > kept[False]["high"]
 
 
@@ -321,11 +323,10 @@ def test_an_audit_that_is_killed_ends_with_the_same_report(found, tmp_path):
     environment = os.environ | {"PYTHONPATH": sweeps.PYTHONPATH, "OMP_NUM_THREADS": "1"}
     rng = np.random.default_rng(0)
     for _ in range(10):
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        process.stdout.readline()  # it has begun
-        time.sleep(rng.uniform(0, 0.5))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            process.stdout.readline()  # it has begun
+            time.sleep(rng.uniform(0, 0.5))
+            process.send_signal(signal.SIGKILL)
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     again = audit.follow(first.plan, tmp_path / "report", code())
     for name in ("attacks", "natural", "controls"):

@@ -22,6 +22,8 @@ THINGS: dict[str, tuple[str, Callable[[bool], object]]] = {  # what it is, and w
     "inception": ("torchvision's weights of Inception v3 (109 MB)", lambda _: models.inception()),
 }
 
+LIBRARIES = ("torchvision", "timm")  # whose weights are downloaded when a network is made
+
 
 def add_parser(commands) -> None:
     """Add this command to the sub-parsers `commands`."""
@@ -38,7 +40,8 @@ def add_parser(commands) -> None:
 
 def thing(text: str) -> str:
     """Return the name of what is to be fetched, if there is such a thing."""
-    if text not in THINGS and not models.is_published(text):
+    family, _, name = text.partition(":")
+    if text not in THINGS and not (family in LIBRARIES and name):
         known = ", ".join([*THINGS, "torchvision:NAME", "timm:NAME"])
         raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {known})")
     return text

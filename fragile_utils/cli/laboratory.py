@@ -2,7 +2,7 @@
 
 import argparse
 
-from fragile_utils import data, models, saliency
+from fragile_utils import data, saliency
 from fragile_utils.cli import _common as common
 
 
@@ -17,10 +17,10 @@ def add_parser(commands) -> None:
     )
     parser.set_defaults(command=run)
     add = parser.add_argument
-    add("--model", choices=models.MODELS, default="squeezenet", help="the network")
+    common.add_model_options(parser)
     add("--out", type=common.path, required=True, metavar="FOLDER", help="new, empty, or of an earlier laboratory")
     add("--method", choices=saliency.METHODS, nargs="+", default=["gradient"], help="the explanations to choose from")
-    add("--size", type=common.whole, help="the side of images in pixels (default: that of the network)")
+    add("--pixels", type=common.whole, help="the side of explained images (default: that of the network's)")
     add("--points", type=common.whole, default=5, help="points of integrated gradients, samples of SmoothGrad")
     add("--data", help=f"example images: {', '.join(data.SAMPLES)}, an image file, or a folder (default: samples)")
     add("--images", type=common.whole, default=12, help="how many example images, at most")
@@ -29,11 +29,11 @@ def add_parser(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the laboratory that the options name."""
-    common.check_options(options, counts=("size", "points", "images"), positive=())
+    common.check_options(options, counts=("pixels", "points", "images"), positive=())
     from fragile_utils import laboratory  # ONNX, which no other command needs
 
-    methods = [laboratory.explanation(name, options.size, options.points) for name in options.method]
-    network = laboratory.network(options.model, methods, options.data, options.images)
+    methods = [laboratory.explanation(name, options.pixels, options.points) for name in options.method]
+    network = laboratory.network(options.model, common.load_model(options), methods, options.data, options.images)
     manifest = laboratory.write(options.out, [network])
     facts = summary(manifest)
     if options.json:

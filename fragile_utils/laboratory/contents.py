@@ -1,5 +1,6 @@
 """What a laboratory of the package's own networks holds: their titles, those of methods, and sizes that are quick."""
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -22,6 +23,7 @@ METHODS = {
 }
 POINTS = {"integrated-gradients": "steps", "smoothgrad": "samples"}  # what a method calls how often it computes
 FEW = 5  # of these
+LONGEST = 64  # characters of a name in names of files
 
 
 def explanation(name: str, size: int | None = None, points: int = FEW) -> Explanation:
@@ -37,35 +39,40 @@ def explanation(name: str, size: int | None = None, points: int = FEW) -> Explan
     return Explanation(name, f"{title}, {points} points", saliency.METHODS[name](**{POINTS[name]: points}), size)
 
 
-def network(name: str, methods: Sequence[Explanation], source: str | None = None, limit: int = 12) -> Network:
-    """Return the network of this name in `models.MODELS`, with images of a `source` as `data.load` takes it.
+def network(
+    name: str, model: models.Classifier, methods: Sequence[Explanation], source: str | None = None, limit: int = 12
+) -> Network:
+    """Return a network under this name, as `models.load` takes it, with images of a `source` as `data.load` takes it.
 
-    By default they are the embedded samples of what it was trained on. Images without labels are those of the classes
-    that the network predicts; of the others, those that it gets wrong are left out. Those that it is surest of come
-    first: an attack keeps their labels most easily.
+    By default the images are the embedded samples of what it was trained on, or, for a network of other classes, those
+    of ImageNet without their labels. Images without labels are those of the classes that the network predicts; of the
+    others, those that it gets wrong are left out. Those that it is surest of come first: an attack keeps their labels
+    most easily.
     """
-    if name not in models.MODELS:
-        raise ValueError(f"model: expected one of {', '.join(models.MODELS)}, got {name!r}")
-    model = models.MODELS[name]()
+    given = source
     if source is None:
         source = "cifar10-samples" if model.classes == data.CIFAR10_CLASSES else "imagenet-samples"
     read = data.load(source, size=model.size, limit=None if source in data.SAMPLES else 4 * limit)
     if read.classes and read.classes != model.classes:
-        raise ValueError(f"{source}: expected images of the classes of {name}, got others")
+        if given is not None:
+            raise ValueError(f"{source}: expected images of the classes of {name}, got others")
+        read = data.Batch(read.images, torch.full_like(read.labels, data.UNKNOWN), model.classes, read.names)
     right = read.labelled_by(model).correct(model)
     if not len(right):
         raise ValueError(f"{source}: {name} gets none of the {len(read)} images right")
     right = right[:limit]
     with torch.no_grad():
         surest = model(right.images).softmax(1).amax(1).argsort(descending=True, stable=True)
-    return Network(name, NETWORKS.get(name, name), model, methods, right[surest])
+    short = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST].strip("-") or "network"
+    return Network(short, NETWORKS.get(name, name), model, methods, right[surest])
 
 
 def of_the_book() -> list[Network]:
     """Return the networks of the book's laboratory, with what takes about a second a step in a browser, or less."""
     of_photographs = [explanation(name) for name in ("gradient", "deeplift", "deep-taylor")]
     of_photographs.append(explanation("integrated-gradients", size=128))
+    of_small_images = [explanation(name) for name in ("gradient", "deeplift", "integrated-gradients")]
     return [
-        network("squeezenet", of_photographs),
-        network("cifar10", [explanation(name) for name in ("gradient", "deeplift", "integrated-gradients")]),
+        network("squeezenet", models.squeezenet(), of_photographs),
+        network("cifar10", models.cifar10_net(), of_small_images),
     ]

@@ -1,32 +1,34 @@
 """Networks that take images in [0, 1] and return logits, and their softplus surrogates.
 
 A `Classifier` carries its normalisation inside, as its first module, so that a budget in pixel values means the same
-for every network. `softplus_surrogate` makes the network that the attacks differentiate twice.
+for every network. `load` makes one of whatever a name stands for, `wrap` of any module. `softplus_surrogate` makes the
+network that the attacks differentiate twice.
 """
 
 from fragile_utils.models.classifier import Classifier, Normalize
 from fragile_utils.models.door import check_network
+from fragile_utils.models.loading import PREFIXES, load
 from fragile_utils.models.pretrained import (
     MODELS,
-    check_name,
     cifar10_net,
     efficientnet_lite,
     efficientnet_lite0,
     inception,
-    load,
     squeezenet,
 )
-from fragile_utils.models.published import from_timm, from_torchvision, is_published
+from fragile_utils.models.published import from_timm, from_torchvision
 from fragile_utils.models.smooth_pooling import SmoothPooling, smooth_surrogate
 from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, kinks_left, softplus_surrogate
+from fragile_utils.models.wrapping import Wrapped, wrap
 
 __all__ = [
     "MODELS",
+    "PREFIXES",
     "Classifier",
     "Normalize",
     "SmoothPooling",
     "SoftplusSurrogate",
-    "check_name",
+    "Wrapped",
     "check_network",
     "choose_beta",
     "cifar10_net",
@@ -35,10 +37,10 @@ __all__ = [
     "from_timm",
     "from_torchvision",
     "inception",
-    "is_published",
     "kinks_left",
     "load",
     "smooth_surrogate",
     "softplus_surrogate",
     "squeezenet",
+    "wrap",
 ]

@@ -13,7 +13,6 @@ from fragile_utils.models import _lite, _ndf
 from fragile_utils.models.classifier import Classifier
 from fragile_utils.models.convnet import SIZE
 from fragile_utils.models.efficientnet import SCALES, EfficientNetLite
-from fragile_utils.models.published import is_published, load_published
 from fragile_utils.models.stored import load as load_stored
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -171,22 +170,3 @@ MODELS: dict[str, Callable[[], Classifier]] = {
     "efficientnet-lite2": lambda: efficientnet_lite(2),
     "cifar10": cifar10_net,
 }
-
-
-def load(name: str) -> Classifier:
-    """Return a network by name: one of `MODELS`, ``torchvision:NAME`` or ``timm:NAME``.
-
-    Raises
-    ------
-    ValueError
-        If there is no such network, or its weights are not at hand and cannot be downloaded.
-    """
-    check_name(name)
-    return load_published(name) if is_published(name) else MODELS[name]()
-
-
-def check_name(name: str) -> str:
-    """Return the name of a network, if it can be one. Nothing is loaded."""
-    if not isinstance(name, str) or not (name in MODELS or is_published(name)):
-        raise ValueError(f"model: expected one of {', '.join(MODELS)}, torchvision:NAME, timm:NAME; got {name!r}")
-    return name

@@ -4,8 +4,6 @@ Their weights are downloaded on first use, by these libraries. Of torchvision's,
 eight digits in its name; of timm's, the library pins nothing, and only tensors are read.
 """
 
-from collections.abc import Callable
-
 import torchvision
 
 from fragile_utils.data.samples import imagenet_classes
@@ -85,21 +83,6 @@ def from_timm(name: str, pretrained: bool = True) -> Classifier:
     is_imagenet = timm.data.infer_imagenet_subset(network) == "imagenet-1k"
     classes = imagenet_classes() if is_imagenet else ()
     return _frozen(Classifier(network, about["mean"], about["std"], classes=classes, size=height))
-
-
-FAMILIES: dict[str, Callable[[str], Classifier]] = {"torchvision": from_torchvision, "timm": from_timm}
-
-
-def is_published(name: str) -> bool:
-    """Return whether a name has the form of a network of another library."""
-    family, colon, rest = name.partition(":")
-    return family in FAMILIES and bool(colon and rest)
-
-
-def load_published(name: str) -> Classifier:
-    """Return the network that such a name stands for."""
-    family, _, rest = name.partition(":")
-    return FAMILIES[family](rest)
 
 
 def _some(known: list[str], name: str) -> str:

@@ -79,7 +79,10 @@ COMMON = {
 OPTIONS = {
     ("attack", "--model", "cifar10"): COMMON
     | {"--data": "path", "--region": "word", "--label": int, "--k": int, "--patience": int, "--random-start": None}
-    | {"--attack": ("topk", "targeted", "random-sign", "x"), "--method": ("gradient", "lrp-zplus", "planted:function")},
+    | {
+        "--attack": ("topk", "targeted", "random-sign", "x"),
+        "--method": ("gradient", "lrp-zplus", "lrp:x=3"),
+    },
     ("influence",): COMMON
     | dict.fromkeys(("--train", "--l2", "--damping", "--top", "--overlap"), int)
     | {"--data": ("digits", "flowers", "image.png"), "--scale-free": None},

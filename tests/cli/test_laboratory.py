@@ -31,8 +31,9 @@ def test_what_was_written_for_programs(fragile, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--size", "16"), "model: it cannot take images (3, 16, 16)"),
-        (("--size", "0"), "--size"),
+        (("--pixels", "16"), "model: it cannot take images (3, 16, 16)"),
+        (("--pixels", "0"), "--pixels"),
+        (("--size", "16"), "is a Classifier, with its own size; leave them out"),
         (("--points", "-1"), "--points"),
         (("--images", "0"), "--images"),
         (("--data", "imagenet-samples"), "expected images of the classes of cifar10, got others"),
@@ -49,3 +50,27 @@ def test_a_folder_of_something_else_is_left_alone(fragile, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     assert_refused(fragile("laboratory", "--model", "cifar10", "--out", tmp_path), "expected a new or empty folder")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_network_of_ones_own_has_the_photographs_without_their_labels(fragile, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    own = ("--model", "net.py:network", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5", "--size", "32")
+    status, _, err = fragile("laboratory", *own, "--out", tmp_path / "lab", "--images", "2")
+    assert (status, err) == (0, "")
+    manifest = json.loads((tmp_path / "lab" / "models" / "manifest.json").read_text())
+    (network,) = manifest["networks"]
+    assert (network["name"], network["title"]) == ("net-py-network", "net.py:network")
+    assert len(network["classes"]) == 5
+    assert len(manifest["examples"]) == 2
+
+
+NET = """
+import torch
+
+
+def network():
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    return torch.nn.Sequential(*layers, torch.nn.Linear(4, 5)).eval()
+"""

@@ -56,7 +56,7 @@ def test_several_networks_and_data_sets(tmp_path):
     sweeps.run(sweep, tmp_path)
     table = sweeps.rows(tmp_path)
     assert table[["model", "data", "index"]].apply(tuple, axis=1).tolist() == [
-        (model, source, i) for model in sweep.models for source in sweep.data for i in (0, 1)
+        (model.name, source, i) for model in sweep.models for source in sweep.data for i in (0, 1)
     ]
 
 

@@ -9,7 +9,6 @@ import torchvision
 from references import functional_of, gradient_of, score_difference
 
 from fragile_utils import attacks, data, models, saliency
-from fragile_utils.models import published
 
 SIDES = {"resnet50": 64, "vgg16": 64, "convnext_tiny": 64, "vit_b_16": 224}
 TIMM = ["test_resnet", "test_vit", "test_convnext", "test_efficientnet"]
@@ -160,10 +159,10 @@ def test_without_timm_its_networks_are_refused_with_the_way_out(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet50", "model: expected one of squeezenet, .*, torchvision:NAME, timm:NAME; got 'resnet50'"),
+        ("resnet50", "model: expected one of squeezenet, .*torchvision:..., timm:.*got 'resnet50'"),
         ("torchvision:", "model: expected one of squeezenet"),
-        ("os:system", "model: expected one of squeezenet"),
-        (3, "model: expected one of squeezenet"),
+        ("os:system", "os:system is code of your own"),
+        (3, "model: expected a value such as 'squeezenet', got 3"),
         ("torchvision:resnet51", "classifier of torchvision, resnet101, .* got 'resnet51'"),
         ("torchvision:fcn_resnet50", "classifier of torchvision"),  # it segments
         ("timm:resnet51x", "network of timm, .* got 'resnet51x'"),
@@ -185,6 +184,6 @@ def test_unknown_weights_are_refused_with_those_that_there_are():
         models.from_torchvision("resnet50", "V3")
 
 
-def test_a_name_is_published_only_with_a_family():
-    assert published.is_published("timm:a")
-    assert not any(map(published.is_published, ("timm", "timm:", ":a", "hf:a", "squeezenet")))
+def test_a_network_of_these_libraries_has_its_own_normalisation():
+    with pytest.raises(ValueError, match=r"^model: vgg16 has its own size; leave them out$"):
+        models.load("torchvision:vgg16", size=32)

@@ -1,0 +1,53 @@
+"""Defences of explanations, what can be certified of them, and the attacks that know them.
+
+A defended explanation is a method like any other, a defended network a network: both are attacked by
+`attacks.run`. What looks robust against an attack that does not know the defence need not be: the attacks here do.
+"""
+
+from fragile_utils.defences.adaptive import Adaptive, ExpectationOverTransformation, ThroughMembers, Transfer
+from fragile_utils.defences.aggregate import Aggregate
+from fragile_utils.defences.certificates import (
+    ABSTAINED,
+    Votes,
+    certified_overlap,
+    certify_pixels,
+    count_votes,
+    largest_radius,
+    pixel_radius,
+    share_bounds,
+)
+from fragile_utils.defences.judge import held_out, judge
+from fragile_utils.defences.randomness import is_random, redraw
+from fragile_utils.defences.restarts import BestResult, best_of, run_restarts
+from fragile_utils.defences.softplus import SoftplusExplanation
+from fragile_utils.defences.sparsified import TopShare, sparsified_smoothgrad
+from fragile_utils.defences.thermometer import ThermometerNetwork, ramp, thermometer
+
+__all__ = [
+    "ABSTAINED",
+    "Adaptive",
+    "Aggregate",
+    "BestResult",
+    "ExpectationOverTransformation",
+    "SoftplusExplanation",
+    "ThermometerNetwork",
+    "ThroughMembers",
+    "TopShare",
+    "Transfer",
+    "Votes",
+    "best_of",
+    "certified_overlap",
+    "certify_pixels",
+    "count_votes",
+    "held_out",
+    "is_random",
+    "judge",
+    "largest_radius",
+    "pixel_radius",
+    "ramp",
+    "redraw",
+    "run_restarts",
+    "share_bounds",
+    "sparsified_smoothgrad",
+    "thermometer",
+]

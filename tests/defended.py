@@ -19,7 +19,7 @@ class Perturbed(NamedTuple):
 
 
 def attacked_and_random(count, rho, images=3):
-    """Of each image: a tenth of `count` from attacks, the others random in several ways, all at the edge of the ball."""
+    """Of each image: a tenth of `count` from attacks, the others random in two ways, all at the edge of the ball."""
     with torch.random.fork_rng():
         network = Tiny().eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(5)

@@ -1,8 +1,8 @@
 """What can be proved of a vote over noisy copies: how it may change within an L2 ball around the image.
 
-If a pixel gets the vote of a share p of all noisy copies of x, then at x + d, with |d|_2 <= rho, it gets that of a share
-from Phi(Phi^-1(p) - rho / sigma) to Phi(Phi^-1(p) + rho / sigma), whatever the network and the method. What is known of
-p is a count over finitely many copies, and a bound that holds with a probability.
+If a pixel gets the vote of a share p of all noisy copies of x, then at x + d, with |d|_2 <= rho, it gets that of a
+share from Phi(Phi^-1(p) - rho / sigma) to Phi(Phi^-1(p) + rho / sigma), whatever the network and the method. What is
+known of p is a count over finitely many copies, and a bound that holds with a probability.
 """
 
 import math
@@ -170,8 +170,8 @@ def largest_radius(samples: int, pixels: int, sigma: float, confidence: float = 
 def certify_pixels(votes: Votes, tau: float = 0.75, alpha: float = 0.001) -> Tensor:
     """Return what is certain of each pixel (N, H, W), int64: 1 among the most salient, 0 not, `ABSTAINED` not known.
 
-    A pixel is certified to be among the most salient, by the majority of all noisy copies, if more than a share `tau` of
-    them votes for it; and not to be, if more than `tau` does not. It is then so for every image within
+    A pixel is certified to be among the most salient, by the majority of all noisy copies, if more than a share `tau`
+    of them votes for it; and not to be, if more than `tau` does not. It is then so for every image within
     `pixel_radius(sigma, tau)`. All pixels of an image together are right with probability 1 - `alpha`.
 
     Parameters

@@ -22,7 +22,9 @@ def held_out(method: Method, draws: int, seed: int = 0) -> list[Method]:
     """
     checks.count(draws, "draws")
     checks.seed(seed)
-    return [redraw(method, HELD_OUT + APART * (draws * seed + i)) for i in range(draws)] if is_random(method) else [method]
+    if not is_random(method):
+        return [method]
+    return [redraw(method, HELD_OUT + APART * (draws * seed + i)) for i in range(draws)]
 
 
 def judge(
@@ -60,7 +62,7 @@ def judge(
         they differ by the perturbation alone. If not, each has its own, as for a reader who asks twice; the same image
         then differs from itself too.
     displayed : sequence of Method, optional
-        The draws themselves, in place of `draws` and `seed`: ``[method]`` where the seed is fixed, and there is one map.
+        The draws themselves, in place of `draws` and `seed`: ``[method]`` where the seed is fixed: there is one map.
 
     Returns
     -------

@@ -13,7 +13,7 @@ from fragile_utils.saliency.method import logits_of
 
 @dataclass(frozen=True)
 class SoftplusExplanation(Method):
-    """The explanation of the network with log(1 + exp(beta x)) / beta in place of ReLU; the prediction is the network's.
+    """The explanation of the network with log(1 + exp(beta x)) / beta in place of ReLU, for the prediction with ReLU.
 
     The smaller beta, the smaller the second derivatives, by which the change of an explanation is bounded. An attack
     that takes its directions from this method differentiates what is displayed: it is exact, whatever the `beta` of its

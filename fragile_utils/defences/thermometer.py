@@ -101,4 +101,3 @@ class _Code(torch.autograd.Function):
 def _thresholds(images: Tensor, levels: int) -> Tensor:
     """Return where the bits begin, l / levels, as a tensor (levels, 1, 1)."""
     return torch.arange(levels, device=images.device, dtype=images.dtype).view(-1, 1, 1) / levels
-

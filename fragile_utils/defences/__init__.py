@@ -16,18 +16,21 @@ from fragile_utils.defences.certificates import (
     pixel_radius,
     share_bounds,
 )
-from fragile_utils.defences.judge import held_out, judge
+from fragile_utils.defences.defence import Attacker, Defence
+from fragile_utils.defences.judging import held_out, judge
 from fragile_utils.defences.randomness import is_random, redraw
 from fragile_utils.defences.restarts import BestResult, best_of, run_restarts
 from fragile_utils.defences.softplus import SoftplusExplanation
 from fragile_utils.defences.sparsified import TopShare, sparsified_smoothgrad
-from fragile_utils.defences.thermometer import ThermometerNetwork, ramp, thermometer
+from fragile_utils.defences.thermometers import ThermometerNetwork, ramp, thermometer
 
 __all__ = [
     "ABSTAINED",
     "Adaptive",
     "Aggregate",
+    "Attacker",
     "BestResult",
+    "Defence",
     "ExpectationOverTransformation",
     "SoftplusExplanation",
     "ThermometerNetwork",

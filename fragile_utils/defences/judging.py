@@ -62,7 +62,8 @@ def judge(
         they differ by the perturbation alone. If not, each has its own, as for a reader who asks twice; the same image
         then differs from itself too.
     displayed : sequence of Method, optional
-        The draws themselves, in place of `draws` and `seed`: ``[method]`` where the seed is fixed: there is one map.
+        The draws themselves, in place of `draws`, `seed` and `common`: ``[method]`` where the seed is fixed: there is
+        one map.
 
     Returns
     -------
@@ -79,7 +80,8 @@ def judge(
     shown = held_out(method, draws, seed) if displayed is None else list(displayed)
     if not shown:
         raise ValueError("displayed: expected at least one method, got none")
-    others = shown if common or not is_random(method) else held_out(method, len(shown), seed + 1)
+    alike = common or displayed is not None or not is_random(method)
+    others = shown if alike else held_out(method, len(shown), seed + 1)
     tables = [
         metrics.compare(first(model, before, labels), second(model, after, labels), k)
         for first, second in zip(shown, others, strict=True)

@@ -18,20 +18,37 @@ from fragile_utils.defences.certificates import (
 )
 from fragile_utils.defences.defence import Attacker, Defence
 from fragile_utils.defences.judging import held_out, judge
+from fragile_utils.defences.losses import (
+    AdversarialTraining,
+    AlignmentPenalty,
+    CurvaturePenalty,
+    GradientPenalty,
+    IGNorm,
+    Penalised,
+)
 from fragile_utils.defences.randomness import is_random, redraw
 from fragile_utils.defences.restarts import BestResult, best_of, run_restarts
 from fragile_utils.defences.softplus import SoftplusExplanation
 from fragile_utils.defences.sparsified import TopShare, sparsified_smoothgrad
 from fragile_utils.defences.thermometers import ThermometerNetwork, ramp, thermometer
+from fragile_utils.defences.trainings import TRAININGS, DefendedTraining
 
 __all__ = [
     "ABSTAINED",
+    "TRAININGS",
     "Adaptive",
+    "AdversarialTraining",
     "Aggregate",
+    "AlignmentPenalty",
     "Attacker",
     "BestResult",
+    "CurvaturePenalty",
     "Defence",
+    "DefendedTraining",
     "ExpectationOverTransformation",
+    "GradientPenalty",
+    "IGNorm",
+    "Penalised",
     "SoftplusExplanation",
     "ThermometerNetwork",
     "ThroughMembers",

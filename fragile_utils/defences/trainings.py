@@ -16,7 +16,9 @@ from fragile_utils.models.losses import CrossEntropy, Loss
 from fragile_utils.models.training import Training
 
 SMOOTH = MappingProxyType({"activation": "softplus", "beta": 3.0})
-EXACT = MappingProxyType({"precision": "float32"})  # derivatives of derivatives do not bear bfloat16
+EXACT = MappingProxyType(
+    {"precision": "float32"}
+)  # penalties are derivatives of derivatives, and all are to be compared
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,10 @@ class DefendedTraining:
 
 # The weights make each penalty, on a network trained without it, about as large as the cross-entropy there.
 TRAININGS: dict[str, DefendedTraining] = {
-    "softplus": DefendedTraining(CrossEntropy(), SMOOTH),
+    "softplus": DefendedTraining(CrossEntropy(), SMOOTH | EXACT),
     "curvature": DefendedTraining(CurvaturePenalty(weight=3e-6, share=0.25), SMOOTH | EXACT),
     "input-gradient": DefendedTraining(GradientPenalty(weight=0.01, share=0.5), EXACT),
     "alignment": DefendedTraining(AlignmentPenalty(weight=1.0, share=0.25), EXACT),
-    "adversarial": DefendedTraining(AdversarialTraining(eps=4 / 255, steps=3)),
+    "adversarial": DefendedTraining(AdversarialTraining(eps=4 / 255, steps=3), EXACT),
     "ig-norm": DefendedTraining(IGNorm(weight=0.1, share=0.25), EXACT),
 }

@@ -4,6 +4,8 @@ A defended explanation is a method like any other, a defended network a network:
 `attacks.run`. What looks robust against an attack that does not know the defence need not be: the attacks here do.
 """
 
+from collections.abc import Callable
+
 from fragile_utils.defences.adaptive import Adaptive, ExpectationOverTransformation, ThroughMembers, Transfer
 from fragile_utils.defences.aggregate import Aggregate
 from fragile_utils.defences.certificates import (
@@ -32,9 +34,11 @@ from fragile_utils.defences.softplus import SoftplusExplanation
 from fragile_utils.defences.sparsified import TopShare, sparsified_smoothgrad
 from fragile_utils.defences.thermometers import ThermometerNetwork, ramp, thermometer
 from fragile_utils.defences.trainings import TRAININGS, DefendedTraining
+from fragile_utils.saliency import Method, SmoothGrad
 
 __all__ = [
     "ABSTAINED",
+    "DEFENCES",
     "TRAININGS",
     "Adaptive",
     "AdversarialTraining",
@@ -71,3 +75,10 @@ __all__ = [
     "sparsified_smoothgrad",
     "thermometer",
 ]
+
+# Defended explanations by name: each takes the `method` that it defends, and options of its own.
+DEFENCES: dict[str, Callable[..., Method]] = {
+    "softplus": SoftplusExplanation,
+    "smoothgrad": SmoothGrad,
+    "sparsified-smoothgrad": sparsified_smoothgrad,
+}

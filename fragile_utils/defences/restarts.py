@@ -72,6 +72,7 @@ def run_restarts(
     *,
     restarts: int,
     seed: int = 0,
+    first: MapResult | None = None,
     **options: Any,
 ) -> BestResult:
     """Return the best of several runs of any attack: the first from the original, the others from random points.
@@ -80,13 +81,15 @@ def run_restarts(
     ----------
     restarts : int
         How many runs. Run r has the seed ``seed + 100003 r``, and so has an attack with a seed of its own.
+    first : MapResult, optional
+        What the first of them found, where that is known.
     attack, model, images, labels, method, seed, **options
         As for `attacks.run`, whose errors apply.
     """
     checks.count(restarts, "restarts")
     checks.seed(seed)
-    results = []
-    for number in range(restarts):
+    results = [] if first is None else [first]
+    for number in range(len(results), restarts):
         chosen = {"seed": seed + APART * number} | options | ({"random_start": True} if number else {})
         results.append(attacks.run(_reseeded(attack, APART * number), model, images, labels, method, **chosen))
     return best_of([replace(result, attack=attack) for result in results])

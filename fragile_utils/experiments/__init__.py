@@ -13,7 +13,13 @@ from fragile_utils.experiments.bootstrap import mean_interval, median_interval
 from fragile_utils.experiments.choice import Choice
 from fragile_utils.experiments.cluster import Cluster
 from fragile_utils.experiments.costs import Price, price
-from fragile_utils.experiments.defended import Evaluation, Protocol, compare_defences, evaluate_defence
+from fragile_utils.experiments.defended import (
+    Evaluation,
+    Protocol,
+    compare_defences,
+    evaluate_defence,
+    paired_difference,
+)
 from fragile_utils.experiments.failure import budget_to_failure
 from fragile_utils.experiments.folder import Shard, Status, SweepFolder
 from fragile_utils.experiments.parts import Parts
@@ -43,6 +49,7 @@ __all__ = [
     "evaluate_defence",
     "mean_interval",
     "median_interval",
+    "paired_difference",
     "price",
     "results",
     "run",

@@ -173,8 +173,9 @@ class _Court:
             found = {name: who.run(part.images, part.labels, **options) for name, who in self.attackers.items()}
             adaptive = found["adaptive"]
             if protocol.restarts > 1:
-                more = self.attackers["adaptive"].run(part.images, part.labels, protocol.restarts, **options)
-                found["restarts"] = adaptive = more
+                options_of_all = options | {"restarts": protocol.restarts, "first": adaptive}
+                adaptive = self.attackers["adaptive"].run(part.images, part.labels, **options_of_all)
+                found["restarts"] = adaptive
             perturbed = {name: result.images for name, result in found.items()}
             perturbed |= dict(zip(NOISE, self._noise(adaptive, part, options), strict=True))
             rows += [self._judged(part, images, seed, attack=name) for name, images in perturbed.items()]
@@ -281,6 +282,42 @@ def _sanity(table: pd.DataFrame, by_steps: pd.DataFrame, large: pd.DataFrame, pr
 
 def _condition(name: str, mean: float, low: float, high: float, holds: bool) -> dict[str, Any]:
     return {"condition": name, "measured": mean, "low": low, "high": high, "holds": bool(holds)}
+
+
+def paired_difference(
+    table: pd.DataFrame, attack: str = WORST, than: str = "non-adaptive", measure: str = "topk_intersection"
+) -> pd.DataFrame:
+    """Return, at each budget, how much larger a measure is under one attacker than under another, image by image.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of an `Evaluation`; or of several, of the same images, where each stands under its ``method``.
+    attack, than : str
+        The two attackers.
+    measure : str
+
+    Returns
+    -------
+    DataFrame
+        One row for each defence and budget. Columns: ``method``, ``eps``, ``mean`` of the differences, ``low``,
+        ``high`` (95 % bootstrap interval).
+
+    Raises
+    ------
+    ValueError
+        If there is no such attacker.
+    """
+    for name in (attack, than):
+        if name not in set(table["attack"]):
+            raise ValueError(f"attack: expected one of {', '.join(table['attack'].unique())}, got {name!r}")
+    values = table.pivot(index=["method", "eps", "index"], columns="attack", values=measure)
+    differences = values[attack] - values[than]
+    rows = [
+        {"method": method, "eps": eps} | mean_interval(group.to_numpy())._asdict()
+        for (method, eps), group in differences.groupby(["method", "eps"], sort=False)
+    ]
+    return pd.DataFrame(rows)
 
 
 def compare_defences(evaluations: Sequence[Evaluation]) -> pd.DataFrame:

@@ -41,6 +41,14 @@ def test_more_starts_are_never_worse(tiny, tiny_batch):
     assert (found[0] < found[2]).any()
 
 
+def test_a_first_run_that_is_known_is_not_repeated(tiny, tiny_batch):
+    given = (attacks.TopK(20), tiny, *tiny_batch, GRADIENT)
+    first = attacks.run(*given, **OPTIONS)
+    whole, rest = (run_restarts(*given, restarts=2, first=known, **OPTIONS) for known in (None, first))
+    assert torch.equal(whole.images, rest.images)
+    assert run_restarts(*given, restarts=1, first=first, **OPTIONS).images is not None
+
+
 def test_an_attack_with_a_seed_of_its_own_gets_another_in_each_start(tiny, tiny_batch):
     climbed = ExpectationOverTransformation(attacks.TopK(20), samples=2, seed=1)
     best = run_restarts(climbed, tiny, *tiny_batch, SmoothGrad(samples=2), restarts=2, **OPTIONS)

@@ -10,7 +10,7 @@ from networks import Tiny
 from fragile_utils import attacks, defences, metrics
 from fragile_utils.data import Batch
 from fragile_utils.defences import Aggregate, Defence, SoftplusExplanation, sparsified_smoothgrad
-from fragile_utils.experiments import Protocol, budget_to_failure, compare_defences, evaluate_defence
+from fragile_utils.experiments import Protocol, budget_to_failure, compare_defences, evaluate_defence, paired_difference
 from fragile_utils.saliency import Gradient, InputXGradient, SmoothGrad
 
 PROTOCOL = Protocol(
@@ -72,6 +72,19 @@ def test_budgets_are_kept_and_noise_has_the_size_it_says(smoothed):
     both = by[["restarts", "noise of equal RMS"]].dropna()
     assert len(both) > 3
     np.testing.assert_allclose(both["restarts"], both["noise of equal RMS"], rtol=1e-4)
+
+
+def test_paired_differences_are_those_of_each_image(smoothed):
+    _, _, found = smoothed
+    got = paired_difference(found.table).set_index("eps")
+    for eps, rows in found.table.groupby("eps"):
+        by = rows.set_index(["attack", "index"])["topk_intersection"]
+        difference = by["worst"] - by["non-adaptive"]
+        assert got.loc[eps, "mean"] == pytest.approx(difference.mean())
+        assert (difference <= 1e-12).all()
+        assert got.loc[eps, "low"] <= got.loc[eps, "mean"] <= got.loc[eps, "high"]
+    with pytest.raises(ValueError, match="attack: expected one of"):
+        paired_difference(found.table, "prayer")
 
 
 def test_what_is_judged_is_the_displayed_explanation_with_noise_held_out(smoothed):

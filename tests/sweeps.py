@@ -12,7 +12,7 @@ import torch
 from networks import Tiny
 
 from fragile_utils import data, experiments, models
-from fragile_utils.experiments.code import Code
+from fragile_utils._base.code import Code
 
 COUNT = 12  # images
 CELL = ["model", "data", "method", "attack", "eps"]

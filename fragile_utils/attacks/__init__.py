@@ -9,6 +9,7 @@ from fragile_utils._base.seeds import random_signs
 from fragile_utils.attacks.algorithm import Best, climb
 from fragile_utils.attacks.base import Attack, MapProblem, Problem, confidence, project
 from fragile_utils.attacks.maps import run, run_budgets, wrong_predictions
+from fragile_utils.attacks.natural import CHANGES, Brightness, Jpeg, Natural, Resize, Shift
 from fragile_utils.attacks.noise import matched_noise
 from fragile_utils.attacks.objectives import ATTACKS, MassCenter, RandomSign, Targeted, TopK
 from fragile_utils.attacks.result import MapResult, Outcome, Result
@@ -16,17 +17,23 @@ from fragile_utils.attacks.settings import LEVEL, Settings
 
 __all__ = [
     "ATTACKS",
+    "CHANGES",
     "LEVEL",
     "Attack",
     "Best",
+    "Brightness",
+    "Jpeg",
     "MapProblem",
     "MapResult",
     "MassCenter",
+    "Natural",
     "Outcome",
     "Problem",
     "RandomSign",
+    "Resize",
     "Result",
     "Settings",
+    "Shift",
     "Targeted",
     "TopK",
     "climb",

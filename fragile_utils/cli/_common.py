@@ -4,15 +4,18 @@ import argparse
 import io
 import json
 import math
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fragile_utils import attacks, data, experiments
+from fragile_utils import attacks, data, experiments, models
 from fragile_utils._base import checks, schema
+from fragile_utils._base.code import Code
 from fragile_utils._base.files import make_folder, write_bytes
 
 LARGEST = {"steps": 10**6, "patience": 10**6, "shard_size": 10**6, "batch_size": 10**6, "images": 10**8}
@@ -84,6 +87,59 @@ def whole(text: str) -> int:
     if not re.fullmatch(r"[+-]?[0-9]+", text.strip()):
         raise argparse.ArgumentTypeError(f"expected a whole number, got {schema.shown(text)}")
     return int(text.strip()[:100])  # what has more digits is out of every range as it is
+
+
+# --- Networks, methods and attacks by name ----------------------------------------------------------------------------
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say which network, and what there is to be said of it."""
+    add = parser.add_argument
+    add("--model", default="squeezenet", metavar="MODEL", help=f"{', '.join(models.MODELS)}, or {models.loading.FORMS}")
+    add("--mean", type=numbers, metavar="R,G,B", help="of a plain network: what it subtracts, in units of [0, 1]")
+    add("--std", type=numbers, metavar="R,G,B", help="of a plain network: what it divides by, in units of [0, 1]")
+    add("--size", type=whole, help="the side of its images in pixels")
+    add("--classes", metavar="FILE", help="the names of its classes, one in a line, or JSON")
+    add("--trust", action="store_true", help=TRUST)
+
+
+TRUST = "open a pickle of a whole network, which executes whatever it holds"
+
+
+def load_model(options: argparse.Namespace, name: str | None = None) -> models.Classifier:
+    """Return the network that the options name. To name code of one's own here is to allow it."""
+    name = options.model if name is None else name
+    models.loading.check_name(name, "--model")
+    code = allowed(models.loading.code_of(name))
+    classes = () if options.classes is None else options.classes
+    how = {"mean": options.mean, "std": options.std, "size": options.size, "classes": classes}
+    try:
+        return models.load(name, **how, allow_code=code, trust=options.trust)
+    except ValueError as error:
+        raise ValueError(f"--model: {str(error).removeprefix('model: ')}") from error
+
+
+def allowed(names: Sequence[str], pickles: bool = False) -> Code:
+    """Return the permission to use the reader's own code; modules are looked for in the working folder too."""
+    if names and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return Code.allow(names, pickles)
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Return the numbers between commas that an option gives."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers between commas, got {schema.shown(text)}") from None
+
+
+def choice(text: str) -> experiments.Choice:
+    """Return the method or the attack that an option names, with options of its own: ``topk:k=500``."""
+    try:
+        return experiments.Choice.parse(text, "it")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("it: ")) from error
 
 
 # --- Results ---------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """``fragile attack``: change the saliency maps of images without changing their classes."""
 
 import argparse
+import math
 import sys
 from functools import partial
 
@@ -12,6 +13,7 @@ from fragile_utils._base import checks
 from fragile_utils._base.devices import pick_device
 from fragile_utils.attacks import regions
 from fragile_utils.cli import _common as common
+from fragile_utils.experiments import parts
 
 
 def add_parser(commands) -> None:
@@ -24,11 +26,24 @@ def add_parser(commands) -> None:
     )
     parser.set_defaults(command=run)
     add = parser.add_argument
-    add("--model", choices=models.MODELS, default="squeezenet", help="the network")
+    common.add_model_options(parser)
     add("--data", default="imagenet-samples", help=f"{', '.join(data.SAMPLES)}, an image file, or a folder of images")
     add("--label", type=common.whole, help="class index of all images (default: from the data, else as predicted)")
-    add("--method", choices=saliency.METHODS, default="gradient", help="the explanation that is attacked")
-    add("--attack", choices=attacks.ATTACKS, default="topk", help="what is climbed, or random-sign, the baseline")
+    add(
+        "--method",
+        type=common.choice,
+        default="gradient",
+        metavar="METHOD",
+        help="the explanation that is attacked: "
+        f"{', '.join(saliency.METHODS)}; with options: integrated-gradients:steps=50",
+    )
+    add(
+        "--attack",
+        type=common.choice,
+        default="topk",
+        metavar="ATTACK",
+        help=f"what is climbed, or random-sign, the baseline: {', '.join(attacks.ATTACKS)}; with options: topk:k=500",
+    )
     add("--region", default=None, metavar="REGION", help=f"for --attack targeted: {regions.FORMS}")
     add("--k", type=common.whole, help="how many pixels count as most salient (default: 1000; 100 below 100x100)")
     add("--patience", type=common.whole, help="stop an image after so many steps without progress")
@@ -47,14 +62,18 @@ def run(options: argparse.Namespace) -> int:
     """Attack the images that the options name, and print or draw what came of it."""
     common.check_options(options, counts=("images", "batch_size", "steps", "patience"), positive=("eps", "step_size"))
     device = pick_device(options.device, "--device")
-    model = models.MODELS[options.model]().to(device)
-    if options.label is not None and not 0 <= options.label < len(model.classes):
-        raise ValueError(f"--label: expected a class from 0 to {len(model.classes) - 1}, got {options.label}")
+    method = parts.make_method(options.method, common.allowed(options.method.functions()), "--method")
+    if options.attack.name != "targeted":
+        options.attack.check(attacks.ATTACKS, "--attack")
+    model = common.load_model(options).to(device)
+    classes = outputs(model)
+    if options.label is not None and not 0 <= options.label < (classes or math.inf):
+        limit = f"from 0 to {classes - 1}" if classes else "0 or above"
+        raise ValueError(f"--label: expected a class {limit}, got {options.label}")
     batch, note = choose_images(options, model, device)
     pixels = batch.images[0, 0].numel()
     k = metrics.default_k(*batch.images.shape[-2:])
     k = k if options.k is None else checks.count(options.k, "--k", at_most=pixels)
-    method = saliency.METHODS[options.method]()
 
     tables = []
     for start, part in common.batches(options, batch):
@@ -77,6 +96,7 @@ def run(options: argparse.Namespace) -> int:
         tables.append(common.report_batch(options, start, part, result.compare(k), result.reasons, draw))
 
     settings = {"attack": repr(attack), "method": repr(method), "model": options.model, "data": str(options.data)}
+    settings |= {"adapted": list(model.adapted)} if isinstance(model, models.Wrapped) else {}
     settings |= {name: getattr(options, name) for name in ("eps", "step_size", "steps", "seed", "region")}
     facts = {"k": k, "device": str(device), "settings": settings}
     common.report_all(options, tables, tuple(metrics.MEASURES), note, facts)
@@ -85,14 +105,21 @@ def run(options: argparse.Namespace) -> int:
 
 def make_attack(options: argparse.Namespace, k: int, images: Tensor) -> attacks.Attack:
     """Return the attack that the options name."""
-    if options.attack != "targeted":
-        if options.region is not None:
-            raise ValueError(f"--region: expected with --attack targeted only, got --attack {options.attack}")
-        return attacks.TopK(k) if options.attack == "topk" else attacks.ATTACKS[options.attack]()
+    chosen = options.attack
+    if options.region is not None and (chosen.name != "targeted" or chosen.options):
+        raise ValueError(f"--region: expected with --attack targeted only, got --attack {chosen}")
+    if chosen.name != "targeted" or chosen.options:
+        defaults = {"k": k} if chosen.name == "topk" else {}
+        return parts.make_attack(chosen, images, common.allowed(chosen.functions()), "--attack", **defaults)
     try:
         return attacks.Targeted(regions.masks(regions.parse(options.region or ""), images))
     except ValueError as error:
         raise ValueError(f"--region: expected {regions.FORMS}; {error}") from error
+
+
+def outputs(model: models.Classifier) -> int | None:
+    """Return how many classes a network has, as far as it says."""
+    return len(model.classes) or getattr(model, "outputs", None)
 
 
 def choose_images(
@@ -101,18 +128,19 @@ def choose_images(
     """Return the images to attack, and a line that says which they are."""
     read = data.load(options.data, size=model.size, limit=None if options.data in data.SAMPLES else 4 * options.images)
     read = read.to(device)
-    if read.classes and read.classes != model.classes:
+    names = model.classes or (read.classes if len(read.classes) == outputs(model) else ())
+    if read.classes and read.classes != names:
         raise ValueError(f"--data: {options.data} has other classes than {options.model}")
     if options.label is not None:
         labels = torch.full_like(read.labels, options.label)
-        batch = data.Batch(read.images, labels, model.classes, read.names)[: options.images]
+        batch = data.Batch(read.images, labels, names, read.names)[: options.images]
         return batch, f"{len(batch)} images of {options.data}, explained as class {options.label}"
     unlabelled = bool((read.labels == data.UNKNOWN).all())
     right = read.labelled_by(model).correct(model)
     if not len(right):
         raise ValueError(f"{options.data}: {options.model} gets none of the {len(read)} images right")
     batch = right[: options.images]
-    batch = data.Batch(batch.images, batch.labels, model.classes, batch.names)
+    batch = data.Batch(batch.images, batch.labels, names, batch.names)
     if unlabelled:
         return batch, f"{len(batch)} images of {options.data}, without labels: explained as the class predicted"
     return batch, f"{len(batch)} images of {options.data}: {options.model} gets {len(right)} of {len(read)} right"

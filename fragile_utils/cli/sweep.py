@@ -39,6 +39,7 @@ def add_parser(commands) -> None:
     add("--device", default="auto", help="auto, cpu, cuda: auto takes a GPU where there is one")
     add("--scheduler", metavar="ADDRESS", help="of a Dask cluster; or local:N, for N processes on this machine")
     add("--allow-code", action="store_true", help="import and call the functions of your own that CONFIG names")
+    add("--trust", action="store_true", help=common.TRUST)
     add("--max-cells", type=whole, default=experiments.MAX_CELLS, metavar="N", help=common.MAX_CELLS)
     add("--verbose", action="store_true", help="print a line for each shard")
     add("--json", action="store_true", help="print a JSON object at the end")
@@ -69,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
                 executor=executor,
                 progress=sys.stderr.isatty() and not options.verbose,
                 allow_code=options.allow_code,
+                trust=options.trust,
                 max_cells=options.max_cells,
             )
         except KeyboardInterrupt:

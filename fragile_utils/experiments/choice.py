@@ -1,13 +1,14 @@
 """A name with options, as a sweep's configuration gives it, and what it stands for."""
 
 import inspect
+import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
 from fragile_utils._base import schema
-from fragile_utils.experiments.code import Code, is_function
+from fragile_utils._base.code import Code, is_function
 from fragile_utils.saliency import Method
 
 DEEPEST = 5  # choices and lists within options
@@ -30,9 +31,17 @@ class Choice:
     options: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, given: "Choice | str | Mapping[str, Any]", field: str) -> "Choice":
+    def of(cls, given: "Choice | str | Mapping[str, Any]", field: str, longest: int = LONGEST) -> "Choice":
         """Return the choice that JSON, or a caller, describes; `field` is what an error calls it."""
-        return _choice(given, field, DEEPEST)
+        return _choice(given, field, DEEPEST, longest)
+
+    @classmethod
+    def parse(cls, text: str, field: str) -> "Choice":
+        """Return the choice that a command line names: ``integrated-gradients:steps=50,baseline=0.5``.
+
+        A value is a number, true, false, null, or text; [1, 2] is a list, and (smoothgrad:samples=5) another choice.
+        """
+        return _choice(_parsed(text, field, DEEPEST), field, DEEPEST)
 
     def to_json(self) -> "str | dict[str, Any]":
         """Return what `of` makes the same choice from."""
@@ -106,10 +115,69 @@ def several(given: Any, field: str) -> tuple:
     return tuple(given)
 
 
+# --- From the command line --------------------------------------------------------------------------------------------
+
+
+def _parsed(text: str, field: str, depth: int) -> dict[str, Any]:
+    """Return the name and the options in ``name:option=value,option=value``, where the name may hold a colon itself."""
+    if not depth:
+        raise ValueError(f"{field}: expected options nested at most {DEEPEST} deep")
+    before, equals, _ = text.partition("=")
+    if not equals:
+        return {"name": text}
+    name, colon, _ = before.rpartition(":")
+    given = {"name": name}
+    if not colon or not name:
+        raise ValueError(f"{field}: expected NAME:OPTION=VALUE,OPTION=VALUE, got {schema.shown(text)}")
+    for part in _split(text[len(name) + 1 :]):
+        key, equals, value = part.partition("=")
+        key = key.strip()
+        if not equals or not key.isidentifier() or key == "name":
+            raise ValueError(f"{field}: {name}: expected OPTION=VALUE, got {schema.shown(part)}")
+        if key in given:
+            raise ValueError(f"{field}: {name}: expected each option once, got {schema.shown(key)} twice")
+        given[key] = _value(value.strip(), f"{field}: {name}: {key}", depth)
+    return given
+
+
+def _value(text: str, field: str, depth: int) -> Any:
+    if not text:
+        raise ValueError(f"{field}: expected a value, got ''")
+    if text[0] == "(" and text[-1] == ")":
+        return _parsed(text[1:-1], field, depth - 1)
+    if text[0] == "[" and text[-1] == "]":
+        if depth <= 1:
+            raise ValueError(f"{field}: expected options nested at most {DEEPEST} deep")
+        return [_value(part.strip(), field, depth - 1) for part in _split(text[1:-1])] if text[1:-1].strip() else []
+    if text in _WORDS:
+        return _WORDS[text]
+    if re.fullmatch(r"[+-]?\d{1,100}", text, re.ASCII):
+        return int(text)
+    try:
+        return float(text) if re.match(r"[+-]?[\d.]", text) else text
+    except ValueError:
+        return text
+
+
+_WORDS = {"true": True, "false": False, "null": None}
+
+
+def _split(text: str) -> list[str]:
+    """Return the parts between commas that are within no brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([") - (character in ")]")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
 # --- From JSON and back ----------------------------------------------------------------------------------------------
 
 
-def _choice(given: Any, field: str, depth: int) -> Choice:
+def _choice(given: Any, field: str, depth: int, longest: int = LONGEST) -> Choice:
     if isinstance(given, Choice):
         try:
             given = {**dict(given.options), "name": given.name}
@@ -121,7 +189,7 @@ def _choice(given: Any, field: str, depth: int) -> Choice:
         raise ValueError(f'{field}: expected a name, or {{"name": ..., options}}, got {schema.shown(given)}')
     if not all(isinstance(key, str) for key in given):
         raise ValueError(f"{field}: expected names of options, got {schema.shown(list(given))}")
-    name = schema.label(given["name"], field, LONGEST)
+    name = schema.label(given["name"], field, longest)
     options = {schema.label(key, f"{field}: {name}", LONGEST): value for key, value in given.items() if key != "name"}
     if len(options) > MOST:
         raise ValueError(f"{field}: {name}: expected at most {MOST:,} options, got {len(options):,}")

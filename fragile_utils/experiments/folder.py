@@ -19,11 +19,11 @@ from typing import Any
 import pandas as pd
 
 from fragile_utils._base import checks, schema
+from fragile_utils._base.code import Code, is_code
 from fragile_utils._base.files import write_bytes
 from fragile_utils.experiments import _parquet
 from fragile_utils.experiments._parquet import Damaged
 from fragile_utils.experiments.choice import Choice
-from fragile_utils.experiments.code import Code, is_function
 from fragile_utils.experiments.parts import Parts
 from fragile_utils.experiments.subject import Subject
 from fragile_utils.experiments.sweep import MAX_CELLS, Cell, Sweep
@@ -116,7 +116,7 @@ class SweepFolder:
                 raise ValueError(f"subjects[{i}]: expected {' on '.join(pair)}, got {subject.model} on {subject.data}")
         files = schema.fields(found.get("code", {}), "code", ())
         for name, sha256 in files.items():
-            if not is_function(name):
+            if not is_code(name):
                 raise ValueError(f"code: expected package.module:function, got {schema.shown(name)}")
             schema.label(sha256, f"code: {name}", 64)
         return cls(sweep, folder, size, subjects, Code(tuple(sorted(files.items()))))
@@ -310,7 +310,7 @@ def begin(
 
 def _with_code(plan: SweepFolder, code: Code) -> SweepFolder:
     """Return the plan with the files of the reader's functions, recorded where an earlier version did not."""
-    if plan.code == code:
+    if plan.code.files == code.files:
         return plan
     plan = dataclasses.replace(plan, code=code)
     plan.save()

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from fragile_utils import attacks, data, models, saliency
-from fragile_utils._base import checks
+from fragile_utils._base.code import Code, is_function
 from fragile_utils.attacks import regions
 from fragile_utils.experiments.choice import Choice, call, named
-from fragile_utils.experiments.code import Code, is_function
-from fragile_utils.experiments.sweep import Sweep, target
+from fragile_utils.experiments.sweep import ATTACKS, Sweep, target
 
 # From a name to a reader with the arguments of `data.load`.
 DATA: dict[str, Callable[..., data.Batch]] = {
@@ -36,19 +35,11 @@ class Parts:
 
     def method(self, choice: Choice) -> saliency.Method:
         """Return the method that a choice describes."""
-        method = choice.build(saliency.METHODS, "methods", self.code)
-        if not isinstance(method, saliency.Method):
-            raise ValueError(f"methods: expected {choice} to be a saliency method, got {type(method).__name__}")
-        return method
+        return make_method(choice, self.code)
 
     def attack(self, choice: Choice, images: Tensor) -> attacks.Attack:
         """Return the attack that a choice describes, on these images (N, 3, H, W)."""
-        if choice.name == "targeted":
-            return attacks.Targeted(regions.masks(target(choice), images))
-        attack = choice.build(attacks.ATTACKS, "attacks", self.code, **self.sweep.defaults(choice))
-        if not isinstance(attack, attacks.Attack):
-            raise ValueError(f"attacks: expected {choice} to be an attack, got {type(attack).__name__}")
-        return attack
+        return make_attack(choice, images, self.code, **self.sweep.defaults(choice))
 
     def read(self, source: str, size: int | None) -> data.Batch:
         """Return the images of a data set of the sweep, brought to `size` unless the sweep has its own."""
@@ -62,8 +53,30 @@ class Parts:
         return batch
 
     def network(self, name: str) -> nn.Module:
-        """Return a network of the sweep, its parameters frozen."""
-        network = call(named(name, models.MODELS, "models", self.code), f"models: {name}")
-        if not isinstance(network, nn.Module):
-            raise ValueError(f"models: expected {name} to return a torch.nn.Module, got {type(network).__name__}")
-        return checks.evaluation_mode(network).requires_grad_(False)
+        """Return a network of the sweep, as its `labels` name it, its parameters frozen."""
+        choice = self.sweep.labels("models")[name]
+        try:
+            return models.load(choice.name, allow_code=self.code, **dict(choice.options))
+        except (TypeError, ValueError) as error:
+            said = str(error).removeprefix("model: ")
+            raise ValueError(f"models: {said}" if choice.name in said else f"models: {name}: {said}") from error
+
+
+def make_method(choice: Choice, code: Code, field: str = "methods") -> saliency.Method:
+    """Return the method that a choice describes; `field` is what an error calls it."""
+    method = choice.build(saliency.METHODS, field, code)
+    if not isinstance(method, saliency.Method):
+        raise ValueError(f"{field}: expected {choice} to be a saliency method, got {type(method).__name__}")
+    return method
+
+
+def make_attack(
+    choice: Choice, images: Tensor, code: Code, field: str = "attacks", **defaults: object
+) -> attacks.Attack:
+    """Return the attack that a choice describes, on these images (N, 3, H, W); `defaults` are options it may have."""
+    if choice.name == "targeted":
+        return attacks.Targeted(regions.masks(target(choice), images))
+    attack = choice.build(ATTACKS, field, code, **defaults)
+    if not isinstance(attack, attacks.Attack):
+        raise ValueError(f"{field}: expected {choice} to be an attack, got {type(attack).__name__}")
+    return attack

@@ -13,9 +13,9 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from fragile_utils._base import checks
+from fragile_utils._base.code import REFUSED, Code
 from fragile_utils._base.files import sweep_up
 from fragile_utils.experiments._compute import compute
-from fragile_utils.experiments.code import REFUSED, Code
 from fragile_utils.experiments.folder import SHARDS, Shard, Status, SweepFolder, begin, duration
 from fragile_utils.experiments.parts import Parts
 from fragile_utils.experiments.subject import Subject
@@ -72,6 +72,7 @@ def run(
     executor: InProcess | None = None,
     progress: bool = False,
     allow_code: bool = False,
+    trust: bool = False,
     max_cells: int = MAX_CELLS,
 ) -> Status:
     """Compute what is missing of a sweep in its folder.
@@ -91,6 +92,8 @@ def run(
     allow_code : bool
         Import and call the functions of your own that the sweep names, ``package.module:function``. Their files are
         known by their SHA-256 from then on: a folder that was begun with one file does not go on with another.
+    trust : bool
+        Unpickle files of networks that hold more than numbers (`models.load`).
     max_cells : int
         How many cells the grid, and how many shards the folder may have.
 
@@ -111,8 +114,8 @@ def run(
     if own and not allow_code:
         raise ValueError(REFUSED.format(own[0]))
     sweep.check_cells(max_cells)
-    parts = Parts(sweep, Code.allow(own))
-    with _interruptible(), executor:
+    parts = Parts(sweep, Code.allow(own, trust))
+    with interruptible(), executor:
         plan = begin(parts, folder, shard_size, executor.choose, max_cells)
         sweep_up(plan.folder)
         sweep_up(plan.folder / SHARDS)
@@ -154,7 +157,7 @@ class _Stopped(BaseException):
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Within it, Ctrl-C and SIGTERM end the sweep, with a KeyboardInterrupt."""
 
     def stop(*_: Any) -> None:

@@ -1,7 +1,8 @@
 """What a large experiment consists of: networks x data sets x methods x attacks x budgets, as one value.
 
 A `Sweep` goes to JSON and back unchanged. It names its parts: a network of `models.MODELS`, images of `parts.DATA` or a
-folder, a method of `saliency.METHODS`, an attack of `attacks.ATTACKS`; or ``package.module:function``, for your own.
+folder, a method of `saliency.METHODS`, an attack of `attacks.ATTACKS` or `attacks.CHANGES`; or
+``package.module:function``, for your own.
 Reading a sweep imports nothing and calls nothing of yours: `Parts` makes what the names stand for, when it runs.
 """
 
@@ -16,9 +17,9 @@ from typing import Any
 
 from fragile_utils import attacks, data, models, saliency
 from fragile_utils._base import schema
+from fragile_utils._base.code import is_function
 from fragile_utils.attacks import regions
-from fragile_utils.experiments.choice import Choice, check_name, several
-from fragile_utils.experiments.code import is_function
+from fragile_utils.experiments.choice import LONGEST, Choice, several
 
 MAX_CELLS = 10_000  # of a grid, unless one asks for more: a mistyped list should not plan for years
 COUNTS = {  # the largest values of what counts; all but the first three may be left out
@@ -30,6 +31,8 @@ COUNTS = {  # the largest values of what counts; all but the first three may be 
     "patience": 10**6,
     "size": data.LARGEST_SIDE,
 }
+ATTACKS = {**attacks.ATTACKS, **attacks.CHANGES}
+NETWORK_OPTIONS = ("mean", "std", "size", "classes")  # of `models.load`
 LONGEST_NAME, LONGEST_REMARK = 4096, 10_000  # characters
 
 
@@ -50,8 +53,9 @@ class Sweep:
 
     Parameters
     ----------
-    models : sequence of str
-        Of `models.MODELS`, or ``package.module:function``, which returns a network in evaluation mode.
+    models : sequence of str, mapping or Choice
+        Names, as `models.load` takes them: of `models.MODELS`, or ``package.module:function``, which returns a network
+        in evaluation mode, for example. Or names with its options: ``{"name": "net.py:make", "size": 64}``.
     data : sequence of str
         Of `parts.DATA` or `data.SAMPLES`, a folder of images, or ``package.module:function``, which takes ``size``,
         ``fit`` and ``limit`` as `data.load` does and returns a `data.Batch`.
@@ -82,7 +86,7 @@ class Sweep:
         If anything is not as described, or a name is unknown.
     """
 
-    models: tuple[str, ...]
+    models: tuple[Choice, ...]
     data: tuple[str, ...]
     methods: tuple[Choice, ...]
     attacks: tuple[Choice, ...]
@@ -104,13 +108,12 @@ class Sweep:
     def __post_init__(self) -> None:
         for name in ("models", "data", "methods", "attacks", "budgets"):
             object.__setattr__(self, name, several(getattr(self, name), name))
-        for name in ("methods", "attacks"):
-            object.__setattr__(self, name, tuple(Choice.of(part, name) for part in getattr(self, name)))
-        for name in ("models", "data"):
-            for part in getattr(self, name):
-                if not isinstance(part, str) or not part:
-                    raise ValueError(f"{name}: expected names, got {schema.shown(part)}")
-                schema.label(part, name, LONGEST_NAME)
+        for name, longest in (("models", LONGEST_NAME), ("methods", LONGEST), ("attacks", LONGEST)):
+            object.__setattr__(self, name, tuple(Choice.of(part, name, longest) for part in getattr(self, name)))
+        for part in self.data:
+            if not isinstance(part, str) or not part:
+                raise ValueError(f"data: expected names, got {schema.shown(part)}")
+            schema.label(part, "data", LONGEST_NAME)
         self._check_numbers()
         for name in ("models", "data", "methods", "attacks", "budgets"):
             parts = [*map(str, getattr(self, name))]
@@ -135,22 +138,25 @@ class Sweep:
             raise ValueError(f"fit: expected 'crop' or 'stretch', got {schema.shown(self.fit)}")
 
     def _check_names(self) -> None:
-        for name in self.models:
-            check_name(name, models.MODELS, "models")
+        for model in self.models:
+            models.loading.check_name(model.name, "models")
+            if unknown := [key for key, _ in model.options if key not in NETWORK_OPTIONS]:
+                expected = f"expected some of {', '.join(NETWORK_OPTIONS)}"
+                raise ValueError(f"models: {model.name}: unknown option {schema.listed(unknown)}; {expected}")
         for method in self.methods:
             method.check(saliency.METHODS, "methods")
         for attack in self.attacks:
             if attack.name == "targeted":
                 target(attack)
             else:
-                attack.check(attacks.ATTACKS, "attacks", **self.defaults(attack))
+                attack.check(ATTACKS, "attacks", **self.defaults(attack))
 
     # --- The grid ----------------------------------------------------------------------------------------------------
 
     @property
     def subjects(self) -> list[tuple[str, str]]:
-        """The pairs of a network and a data set."""
-        return list(itertools.product(self.models, self.data))
+        """The pairs of a network, as `labels` names it, and a data set."""
+        return list(itertools.product(self.labels("models"), self.data))
 
     def cells(self) -> Iterator[tuple[Cell, Choice, Choice]]:
         """Yield each combination, with the choices of its method and attack; those of one subject in sequence."""
@@ -159,7 +165,7 @@ class Sweep:
             yield Cell(model, source, method, attack, eps), methods[method], attacks[attack]
 
     def labels(self, field: str) -> dict[str, Choice]:
-        """Return the methods or the attacks by the name that tables show: with options where a name is used twice."""
+        """Return models, methods or attacks by the name that tables show: with options where a name is used twice."""
         choices = getattr(self, field)
         names = [choice.name for choice in choices]
         return {choice.name if names.count(choice.name) == 1 else str(choice): choice for choice in choices}
@@ -171,7 +177,8 @@ class Sweep:
     @property
     def functions(self) -> list[str]:
         """The names of the reader's own functions in it; see `code`."""
-        own = [name for name in (*self.models, *self.data) if is_function(name)]
+        own = [name for model in self.models for name in models.loading.code_of(model.name)]
+        own += [name for name in self.data if is_function(name)]
         return own + [name for choice in (*self.methods, *self.attacks) for name in choice.functions()]
 
     def check_cells(self, at_most: int = MAX_CELLS) -> None:

@@ -7,13 +7,15 @@ from PIL import Image
 
 from fragile_utils import attacks
 from fragile_utils.cli import parser
+from fragile_utils.experiments import Choice
 
 KEYS = {"image", "label", "label_after", "linf", "success", "topk_intersection", "rank_correlation", "center_shift"}
 
 
 def test_the_defaults_are_the_papers():
     options = vars(parser().parse_args(["attack"]))
-    paper = {"model": "squeezenet", "method": "gradient", "attack": "topk", "eps": 8, "step_size": 0.5, "steps": 300}
+    paper = {"model": "squeezenet", "eps": 8, "step_size": 0.5, "steps": 300}
+    paper |= {"method": Choice("gradient"), "attack": Choice("topk")}
     assert options | paper | {"data": "imagenet-samples", "images": 4, "seed": 0} == options
 
 

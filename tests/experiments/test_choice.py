@@ -68,7 +68,7 @@ BAD = {
     ),
     "a nameless method": ({"methods": {"steps": 3}}, "methods: expected a name, or"),
     "no methods": ({"methods": []}, "methods: expected a list with at least one entry"),
-    "a number for a network": ({"models": 3}, "models: expected names, got 3"),
+    "a number for a network": ({"models": 3}, "models: expected a name, or"),
 }
 
 
@@ -99,3 +99,30 @@ def test_a_module_that_is_not_there_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(ValueError, match="cannot find a file of the module no_such_module, for no_such_module:Top"):
         sweeps.run(sweeps.small(methods="no_such_module:Top"), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+PARSED = {
+    "gradient": "gradient",
+    "integrated-gradients:steps=50,baseline=mean": {"name": "integrated-gradients", "steps": 50, "baseline": "mean"},
+    "smoothgrad:samples=5,sigma=0.1": {"name": "smoothgrad", "samples": 5, "sigma": 0.1},
+    "targeted:region=[1, 2,3,4]": {"name": "targeted", "region": [1, 2, 3, 4]},
+    "smoothgrad:method=(integrated-gradients:steps=3,baseline=0.5),samples=2": {
+        "name": "smoothgrad",
+        "method": {"name": "integrated-gradients", "steps": 3, "baseline": 0.5},
+        "samples": 2,
+    },
+    "mine.py:method:deep=true,layer=null": {"name": "mine.py:method", "deep": True, "layer": None},
+    "package.module:method": "package.module:method",
+    "a:x=-3,y=1e-3,z=.5": {"name": "a", "x": -3, "y": 1e-3, "z": 0.5},
+}
+
+
+@pytest.mark.parametrize("text", PARSED)
+def test_the_text_of_a_command_line_is_a_choice_as_in_a_configuration(text):
+    assert Choice.parse(text, "method") == Choice.of(PARSED[text], "method")
+
+
+@pytest.mark.parametrize("text", ["a:b=" + "(a:b=" * 9 + "1" + ")" * 9, "a:b=" + "[" * 9 + "]" * 9])
+def test_options_nested_too_deep_are_refused(text):
+    with pytest.raises(ValueError, match=r"method: .*expected options nested at most 5 deep"):
+        Choice.parse(text, "method")

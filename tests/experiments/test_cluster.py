@@ -12,8 +12,8 @@ import pytest
 import sweeps
 
 from fragile_utils import experiments
+from fragile_utils._base.code import Code
 from fragile_utils.experiments import cluster
-from fragile_utils.experiments.code import Code
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'fragile_utils[cluster]'")
 

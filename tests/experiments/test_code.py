@@ -10,7 +10,7 @@ import sweeps
 from command_line import assert_refused
 
 from fragile_utils import experiments
-from fragile_utils.experiments.code import Code
+from fragile_utils._base.code import Code
 
 MODULE = """
 from pathlib import Path

@@ -74,3 +74,19 @@ def test_other_images_under_the_same_name_are_refused(change, forget, tmp_path, 
     forget()
     with pytest.raises(ValueError, match="sweeps:images has other images than when the sweep began"):
         sweeps.run(sweep, tmp_path)
+
+
+def test_a_network_of_a_sweep_may_have_options(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\ne\n")
+    network = {"name": "sweeps:plain_network", "mean": [0.5] * 3, "std": [0.25] * 3, "size": 16, "classes": "names.txt"}
+    sweep = sweeps.small(models=network, methods="gradient", attacks="random-sign", budgets=8)
+    assert experiments.Sweep.from_json(sweep.to_json()) == sweep
+    made = sweeps.parts(sweep).network("sweeps:plain_network")
+    assert (made.classes, made.size, made.beta) == (tuple("abcde"), 16, 63.75)
+    assert sweeps.run(sweep, tmp_path / "folder").to_do == []
+    assert set(sweeps.rows(tmp_path / "folder")["model"]) == {"sweeps:plain_network"}
+    with pytest.raises(ValueError, match="models: sweeps:plain_network: unknown option 'sizes'; expected some of mean"):
+        sweeps.small(models=network | {"sizes": 3})
+    with pytest.raises(ValueError, match=r"models: net\.onnx: ONNX|models: 'net\.onnx': ONNX"):
+        sweeps.small(models="net.onnx")

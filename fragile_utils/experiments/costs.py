@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils import metrics
-from fragile_utils._base import checks, precision
+from fragile_utils._base import checks
 from fragile_utils.data.batch import Batch, predict
+from fragile_utils.experiments.deletion import deletion, insertion, random_order
 from fragile_utils.saliency import Method
 
-BATCH = 256  # images in a forward pass
+BOTH = (deletion, insertion)
 
 
 class Price(NamedTuple):
@@ -75,54 +76,13 @@ def price(model: nn.Module, method: Method, batch: Batch, *, steps: int = 20, se
     maps = method(model, images, labels)
     shuffled = method(with_shuffled_weights(model, seed), images, labels)
     randomised = metrics.rank_correlation(maps, shuffled).nan_to_num(1)  # a map that is constant depends on nothing
-    chance = torch.rand(maps.shape, generator=torch.Generator().manual_seed(seed)).to(maps)
+    chance = random_order(images, tuple(range(seed, seed + len(images))))
     return Price(
         right.double().mean().item(),
         _seconds(model, method, images, labels, repeats),
-        *(part.mean().item() for part in deletion_and_insertion(model, images, labels, maps, steps)),
-        *(part.mean().item() for part in deletion_and_insertion(model, images, labels, chance, steps)),
+        *(area(model, images, labels, order, steps).mean().item() for order in (maps, chance) for area in BOTH),
         randomised.double().mean().item(),
     )
-
-
-@precision.float32()
-@torch.no_grad()
-def deletion_and_insertion(
-    model: nn.Module, images: Tensor, labels: Tensor, maps: Tensor, steps: int = 20
-) -> tuple[Tensor, Tensor]:
-    """Return the areas (N,) under the curves of deletion and of insertion, each from 0 to 1.
-
-    The probability of the class, over the share of pixels that are removed, or put back, the most salient first, by the
-    trapezoidal rule. A removed pixel has the mean colour of its image.
-
-    Parameters
-    ----------
-    model : Module
-    images : Tensor (N, 3, H, W)
-    labels : Tensor (N,)
-    maps : Tensor (N, H, W)
-    steps : int
-        Between none and all pixels.
-
-    References
-    ----------
-    Petsiuk, Das, Saenko, *RISE: Randomized Input Sampling for Explanation of Black-box Models*, BMVC 2018,
-    arXiv:1806.07421, section 4.
-    """
-    checks.count(steps, "steps")
-    pixels = maps[0].numel()
-    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
-    ranks = torch.empty_like(order).scatter_(1, order, torch.arange(pixels, device=maps.device).expand_as(order))
-    ranks = ranks.view_as(maps)[:, None]
-    blank = images.mean(dim=(2, 3), keepdim=True).expand_as(images)
-    curves = []
-    for step in range(steps + 1):
-        taken = ranks < round(step * pixels / steps)
-        both = torch.cat([torch.where(taken, blank, images), torch.where(taken, images, blank)])
-        logits = torch.cat([model(part) for part in both.split(BATCH)])
-        curves.append(logits.softmax(1).gather(1, labels.repeat(2)[:, None]).squeeze(1))
-    areas = torch.trapezoid(torch.stack(curves), dx=1 / steps, dim=0)
-    return areas[: len(images)], areas[len(images) :]
 
 
 def with_shuffled_weights(model: nn.Module, seed: int = 0) -> nn.Module:

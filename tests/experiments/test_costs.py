@@ -9,7 +9,8 @@ from references import batch, cifar
 
 from fragile_utils.data import Batch
 from fragile_utils.experiments import price
-from fragile_utils.experiments.costs import deletion_and_insertion, with_shuffled_weights
+from fragile_utils.experiments.costs import with_shuffled_weights
+from fragile_utils.experiments.deletion import deletion, insertion
 from fragile_utils.saliency import Gradient, Method
 
 
@@ -41,7 +42,7 @@ def test_deletion_and_insertion_are_those_of_a_loop():
     model, (images, _) = cifar(), batch(3)
     labels = model(images).argmax(1)
     maps = Gradient()(model, images, labels)
-    got = torch.stack(deletion_and_insertion(model, images, labels, maps, steps=7), dim=1)
+    got = torch.stack([area(model, images, labels, maps, steps=7) for area in (deletion, insertion)], dim=1)
     expected = [naive(model, *each, steps=7) for each in zip(images, labels.tolist(), maps, strict=True)]
     torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float64))
 
@@ -61,8 +62,9 @@ def test_a_map_of_what_the_network_looks_at_is_deleted_and_inserted_best():
     images = torch.zeros(1, 3, 8, 8)
     images[:, :, :2, :2] = 1
     true, labels = images[:, 0] / 4, torch.tensor([0])
-    deleted, inserted = deletion_and_insertion(Corner(), images, labels, true, steps=16)
-    worst, _ = deletion_and_insertion(Corner(), images, labels, 1 - images[:, 0], steps=16)
+    corner = Corner().eval()
+    deleted, inserted = (area(corner, images, labels, true, steps=16) for area in (deletion, insertion))
+    worst = deletion(corner, images, labels, 1 - images[:, 0], steps=16)
     assert deleted < 0.85 < worst
     assert inserted > 0.95
 

@@ -7,7 +7,7 @@ import sys
 from fragile_utils import __version__
 from fragile_utils._base.memory import out_of_memory
 from fragile_utils.cli import _common as common
-from fragile_utils.cli import attack, fetch, influence, info, report, sweep, train
+from fragile_utils.cli import attack, audit, fetch, influence, info, report, sweep, train
 
 LONGEST = 1000  # characters of an error
 WRONG_INPUT, MISTAKE, INTERRUPTED = 2, 1, 130  # exit statuses
@@ -68,6 +68,6 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"fragile {__version__}")
     top.add_argument("--traceback", action="store_true", help="let an error show where it came from (for reports)")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (info, fetch, attack, influence, train, sweep, report):
+    for command in (info, fetch, attack, audit, influence, train, sweep, report):
         command.add_parser(commands)
     return top

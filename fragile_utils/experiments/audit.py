@@ -1,0 +1,334 @@
+"""The audit of a model: how far its explanations move, under attack and by nature, beside chance; as one value.
+
+An `Audit` is two sweeps, of attacks and of natural changes, and controls beside them. Each part is a file that is
+written once, so that an audit that was stopped goes on where it was.
+"""
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from fragile_utils import attacks, data, metrics, saliency
+from fragile_utils._base import schema
+from fragile_utils._base.code import Code
+from fragile_utils._base.devices import pick_device
+from fragile_utils._base.files import write_bytes
+from fragile_utils.experiments import audit_controls, tables
+from fragile_utils.experiments.choice import Choice
+from fragile_utils.experiments.folder import SweepFolder, duration
+from fragile_utils.experiments.parts import Parts
+from fragile_utils.experiments.running import InProcess, run
+from fragile_utils.experiments.sweep import Sweep
+
+METHODS = ("gradient", "input-x-gradient", "integrated-gradients", "deeplift", "deep-taylor", "smoothgrad", "grad-cam")
+QUICK = ("gradient", "integrated-gradients:steps=10", "grad-cam")
+BUDGETS = (0.5, 1.0, 2.0, 4.0, 8.0)
+ATTACKS = ("topk", "mass-center", "random-sign")
+SETTINGS, WORK, PARTS = "audit.json", "work", ("attacks", "natural")
+SHARD = 8  # images: little is lost when an audit is stopped
+ALL_LEVELS = 255.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What is audited, and how. Budgets and steps are in levels of 255.
+
+    Parameters
+    ----------
+    model : str, mapping or Choice
+        As for a `Sweep`.
+    data : str
+        A folder of images, an image, or a name as for a `Sweep`.
+    methods : sequence of str, mapping or Choice
+    budgets : sequence of float
+    images : int
+        How many images at most, of those that the network gets right; images without a label count as right.
+    steps, step_size, patience, seed, fit
+        As for a `Sweep`.
+    k : int, optional
+        How many pixels count as most salient. By default `metrics.default_k` of the size of the images.
+    """
+
+    model: Choice
+    data: str
+    methods: tuple[Choice, ...] = METHODS
+    budgets: tuple[float, ...] = BUDGETS
+    images: int = 16
+    steps: int = 100
+    step_size: float = 0.5
+    patience: int | None = 30
+    seed: int = 0
+    k: int | None = None
+    fit: data.Fit = "crop"
+
+    def __post_init__(self) -> None:
+        sweep = self.sweep("attacks", k=1)  # which checks all of it
+        for name in ("methods", "budgets"):
+            object.__setattr__(self, name, getattr(sweep, name))
+        object.__setattr__(self, "model", sweep.models[0])
+        if self.k is not None:
+            schema.whole(self.k, "k")
+
+    def sweep(self, part: str, **changes: Any) -> Sweep:
+        """Return the sweep of a part: "attacks" or "natural"."""
+        fields = {
+            "models": [self.model],
+            "data": [self.data],
+            "methods": self.methods,
+            "attacks": list(ATTACKS if part == "attacks" else attacks.CHANGES),
+            "budgets": self.budgets if part == "attacks" else [ALL_LEVELS],
+            "images": self.images,
+            "candidates": 4 * self.images,
+            "fit": self.fit,
+            "k": self.k,
+        }
+        fields |= {name: getattr(self, name) for name in ("steps", "step_size", "patience", "seed")}
+        return Sweep(**fields | changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        made = dataclasses.asdict(self)
+        made["model"], made["budgets"] = self.model.to_json(), list(self.budgets)
+        return made | {"methods": [method.to_json() for method in self.methods]}
+
+
+def quick(model: Any, data: str, **changes: Any) -> Audit:
+    """Return an audit of minutes: 8 images, three methods, a few large steps."""
+    few = {"images": 8, "steps": 6, "step_size": 2.0, "patience": None}
+    return Audit(
+        model=model, data=data, **{"methods": [Choice.parse(name, "methods") for name in QUICK]} | few | changes
+    )
+
+
+# --- The plan --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an audit will do, found by a try with one image.
+
+    Attributes
+    ----------
+    audit : Audit
+        With the number of images that there are, the methods that apply, and k.
+    refused : dict
+        From each method that does not apply to the reason.
+    seconds : dict
+        From each method to the time that it will take, on this machine.
+    network : str
+        What the network is, in words.
+    read : int
+        How many images were read.
+    """
+
+    audit: Audit
+    refused: dict[str, str]
+    seconds: dict[str, float]
+    network: str
+    read: int
+
+    def describe(self) -> str:
+        """Return it as a few lines."""
+        audit = self.audit
+        budgets = ", ".join(f"{eps:g}" for eps in audit.budgets)
+        lines = [
+            self.network,
+            f"{audit.images} images of {audit.data} ({self.read} read), k = {audit.k} pixels",
+            f"budgets {budgets} of 255 levels; {audit.steps} steps of {audit.step_size:g}; "
+            f"{', '.join(ATTACKS)}; {', '.join(attacks.CHANGES)}",
+        ]
+        lines += [f"  {name}: about {duration(seconds)}" for name, seconds in self.seconds.items()]
+        lines += [f"  {name} does not apply: {reason}" for name, reason in self.refused.items()]
+        return "\n".join([*lines, f"expected time: {duration(sum(self.seconds.values()))}"])
+
+
+def plan(audit: Audit, code: Code = Code(), device: str = "auto") -> Plan:  # noqa: B008 - a frozen value
+    """Try each method with one image, and return what the audit will do.
+
+    Raises
+    ------
+    ValueError
+        If the network or the images cannot be used, or no method applies.
+    """
+    parts, where = Parts(audit.sweep("attacks", k=1), code), pick_device(device)
+    (name,) = parts.sweep.labels("models")
+    network = parts.network(name).to(where)
+    batch = parts.read(audit.data, getattr(network, "size", None)).to(where)
+    classes = getattr(network, "classes", ())
+    if batch.classes and classes and batch.classes != classes:
+        raise ValueError(f"data: {audit.data} has other classes than {name}")
+    right = batch.labelled_by(network).correct(network)
+    if not len(right):
+        raise ValueError(f"data: {name} gets none of the {len(batch)} images of {audit.data} right")
+    one = right[:1]
+    height, width = one.images.shape[2:]
+    k = metrics.default_k(height, width) if audit.k is None else audit.k
+    if k > height * width:
+        raise ValueError(f"k: expected at most {height * width}, the pixels of an image, got {k}")
+    images = min(audit.images, len(right))
+    methods, refused, seconds = [], {}, {}
+    for label, choice in parts.sweep.labels("methods").items():
+        try:
+            method = parts.method(choice)
+            of_map, of_step = _times(method, network, one, k)
+        except ValueError as error:
+            refused[label] = str(error)
+            continue
+        methods.append(choice)
+        maps = len(audit.budgets) * 6 + len(attacks.CHANGES) * 2 + 4
+        seconds[label] = images * (maps * of_map + 2 * len(audit.budgets) * audit.steps * of_step)
+    if not methods:
+        raise ValueError(f"methods: none applies to {name}: " + "; ".join(f"{m}: {why}" for m, why in refused.items()))
+    resolved = dataclasses.replace(audit, methods=tuple(methods), images=images, k=k)
+    return Plan(resolved, refused, seconds, repr(network) if hasattr(network, "adapted") else name, len(batch))
+
+
+def _times(method: saliency.Method, network: nn.Module, one: data.Batch, k: int) -> tuple[float, float]:
+    """Return the seconds of a map, and of a step of an attack, with one image."""
+    began = time.perf_counter()
+    maps = method(network, one.images, one.labels)
+    of_map = time.perf_counter() - began
+    if not maps.sum() > 0:
+        raise ValueError("its map of the first image is zero everywhere")
+    began = time.perf_counter()
+    attacks.run(attacks.TopK(k), network, one.images, one.labels, method, eps=attacks.LEVEL, steps=1)
+    return of_map, max(time.perf_counter() - began - of_map, of_map)
+
+
+# --- The run ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an audit found.
+
+    Attributes
+    ----------
+    plan : Plan
+    facts : dict
+        Of the sweep of attacks, as `experiments.results` returns them.
+    attacks, natural, controls : DataFrame
+        A row for each image under each method, and attack or change.
+    hashes : dict
+        SHA-256 of the network's parameters, of all images, and of each.
+    """
+
+    plan: Plan
+    facts: dict[str, Any]
+    attacks: pd.DataFrame
+    natural: pd.DataFrame
+    controls: pd.DataFrame
+    hashes: dict[str, Any]
+
+
+def begin(plan: Plan, folder: Path, code: Code) -> None:
+    """Write the settings of an audit to its folder, or refuse a folder that was begun with others."""
+    settings = plan.audit.to_dict() | {"code": dict(code.files)}
+    path = folder / SETTINGS
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out: expected a folder, got the file {folder}")
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(f"--out: expected a new folder, or that of an audit, got {folder}")
+        write_bytes(path, (json.dumps(settings, indent=1) + "\n").encode())
+        return
+    try:
+        before: Mapping[str, Any] = schema.fields(schema.parse(path.read_text(encoding="utf-8")), SETTINGS, ())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: these are not the settings of an audit: {error}") from error
+    now = json.loads(json.dumps(settings))
+    other = [f"{name} {before.get(name)} (now {now[name]})" for name in now if before.get(name) != now[name]]
+    if other:
+        raise ValueError(f"{folder} was begun with other settings: {'; '.join(other)}; choose another folder")
+
+
+def follow(
+    plan: Plan,
+    folder: Path,
+    code: Code = Code(),  # noqa: B008 - a frozen value
+    executor: InProcess | None = None,
+    progress: bool = False,
+) -> Found:
+    """Compute what is missing of an audit in its folder, and return what was found.
+
+    Raises
+    ------
+    ValueError
+        If the folder was begun with other settings, or something cannot be computed.
+    """
+    executor = InProcess() if executor is None else executor
+    begin(plan, folder, code)
+    found = {}
+    for part in PARTS:
+        inside = folder / WORK / part
+        run(
+            plan.audit.sweep(part),
+            inside,
+            shard_size=SHARD,
+            executor=executor,
+            progress=progress,
+            allow_code=bool(code.files),
+            trust=code.pickles,
+        )
+        found[part] = tables.results(inside)
+    sweep_folder = SweepFolder.load(folder / WORK / "attacks")
+    parts, (subject,) = Parts(sweep_folder.sweep, code), sweep_folder.subjects
+    device = getattr(executor, "device", "auto")
+    network, batch = subject.load(parts, str(pick_device(device)))
+    controls = audit_controls.follow(parts, subject, network, batch, folder / WORK / "controls")
+    hashes = {
+        "parameters": subject.parameters,
+        "pixels": subject.pixels,
+        "images": {name: digest_of(image) for name, image in zip(batch.names, batch.images, strict=True)},
+    }
+    return Found(plan, found["attacks"][0], found["attacks"][1], found["natural"][1], controls, hashes)
+
+
+def digest_of(image: torch.Tensor) -> str:
+    """Return the SHA-256 of an image's pixels in 8 bits."""
+    return hashlib.sha256((255 * image).round().byte().cpu().numpy().tobytes()).hexdigest()
+
+
+def examples(found: Found, folder: Path, code: Code, device: str, method: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the worst, the median and the best image of a method under the top-k attack, attacked again.
+
+    Each with its name, the batch of it alone, and the results at all budgets: the same as in the sweep.
+    """
+    sweep_folder = SweepFolder.load(folder / WORK / "attacks")
+    parts, (subject,) = Parts(sweep_folder.sweep, code), sweep_folder.subjects
+    network, batch = subject.load(parts, str(pick_device(device)))
+    sweep = parts.sweep
+    rows = found.attacks[(found.attacks["method"] == method) & (found.attacks["attack"] == "topk")]
+    left = rows.groupby("index")["topk_intersection"].mean().sort_values(kind="stable")
+    places = {"worst": left.index[0], "median": left.index[len(left) // 2], "best": left.index[-1]}
+    chosen = parts.method(sweep.labels("methods")[method])
+    for word, index in places.items():
+        part = batch[int(index)]
+        yield (
+            word,
+            part,
+            attacks.run_budgets(
+                parts.attack(sweep.labels("attacks")["topk"], part.images),
+                network,
+                part.images,
+                part.labels,
+                chosen,
+                budgets=[eps * attacks.LEVEL for eps in sweep.budgets],
+                steps=sweep.steps,
+                step_size=sweep.step_size * attacks.LEVEL,
+                seed=sweep.seed + int(index),
+                beta=subject.beta,
+                patience=sweep.patience,
+            ),
+        )

@@ -1,0 +1,101 @@
+"""What an audit's numbers are held against: maps of other images, of shuffled weights, and pixels in a random order."""
+
+import copy
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from fragile_utils import data, metrics, saliency
+from fragile_utils.experiments import _parquet
+from fragile_utils.experiments.deletion import deletion, insertion, random_order
+from fragile_utils.experiments.parts import Parts
+from fragile_utils.experiments.subject import Subject
+
+KINDS = ("other", "shuffled")  # maps of the next image, of the network with its weights shuffled
+
+
+def follow(parts: Parts, subject: Subject, network: nn.Module, batch: data.Batch, folder: Path) -> pd.DataFrame:
+    """Return the controls of all methods, a row for each image; a method whose file is there is not computed again.
+
+    Columns: ``method``, ``index``, ``name``; `metrics.MEASURES` with ``other_`` and ``shuffled_`` before them;
+    ``deletion``, ``insertion`` of the map, and the same with ``random_`` before them.
+    """
+    settings = {"sweep": parts.sweep.to_dict(), "subject": dataclasses.asdict(subject)}
+    about = {"sweep": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()}
+    shuffled = None
+    found = []
+    for number, (label, choice) in enumerate(parts.sweep.labels("methods").items()):
+        path = folder / f"{number:02d}.parquet"
+        keys = pd.DataFrame({"method": [label] * len(batch), "index": range(len(batch)), "name": list(batch.names)})
+        table = _read(path, keys, about)
+        if table is None:
+            shuffled = with_shuffled_weights(network, parts.sweep.seed) if shuffled is None else shuffled
+            table = keys.join(_controls(parts.method(choice), network, shuffled, batch, parts))
+            _parquet.write(path, table, about)
+        found.append(table)
+    return pd.concat(found, ignore_index=True)
+
+
+def _read(path: Path, keys: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame | None:
+    try:
+        table, before = _parquet.read(path, keys)
+    except (FileNotFoundError, _parquet.Damaged):
+        return None
+    return table if before == about else None
+
+
+def _controls(
+    method: saliency.Method, network: nn.Module, shuffled: nn.Module, batch: data.Batch, parts: Parts
+) -> pd.DataFrame:
+    tables = []
+    size = 8
+    for start in range(0, len(batch), size):
+        part = batch[start : start + size]
+        maps = method(network, part.images, part.labels)
+        after = {"shuffled": _maps(method, shuffled, part)}
+        if len(batch) > 1:
+            places = [(start + i + 1) % len(batch) for i in range(len(part))]
+            after["other"] = method(network, batch[places].images, batch[places].labels)
+        table = pd.DataFrame(index=range(len(part)))
+        for kind in KINDS:
+            if after.get(kind) is not None:
+                table = table.join(metrics.compare(maps, after[kind], parts.sweep.k).add_prefix(f"{kind}_"))
+            else:
+                table = table.assign(**{f"{kind}_{measure}": float("nan") for measure in metrics.MEASURES})
+        seeds = tuple(parts.sweep.seed + start + i for i in range(len(part)))
+        for prefix, order in (("", maps), ("random_", random_order(part.images, seeds))):
+            for measure in (deletion, insertion):
+                values = measure(network, part.images, part.labels, order)
+                table[f"{prefix}{measure.__name__}"] = values.double().cpu().numpy()
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _maps(method: saliency.Method, network: nn.Module, part: data.Batch) -> torch.Tensor | None:
+    """Return the maps, or None where a shuffled network does not give numbers."""
+    try:
+        maps = method(network, part.images, part.labels)
+    except ValueError:
+        return None
+    return maps if torch.isfinite(maps).all() else None
+
+
+def with_shuffled_weights(network: nn.Module, seed: int) -> nn.Module:
+    """Return the network with the values of each parameter in a random order: of its size, and it has learnt nothing.
+
+    References
+    ----------
+    Adebayo et al., *Sanity Checks for Saliency Maps*, NeurIPS 2018, section 3, which draws new weights.
+    """
+    made, generator = copy.deepcopy(network), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+            parameter.copy_(parameter.flatten()[order].view_as(parameter))
+    return made

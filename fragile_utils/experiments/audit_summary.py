@@ -1,0 +1,177 @@
+"""The numbers of an audit: what is left of each explanation, beside noise, nature and chance; and its verdict."""
+
+import platform
+import re
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fragile_utils import __version__
+from fragile_utils.attacks.algorithm import NO_LABEL
+from fragile_utils.experiments import audit_words
+from fragile_utils.experiments.audit import Found
+from fragile_utils.experiments.bootstrap import mean_interval, median_interval
+from fragile_utils.experiments.failure import budget_to_failure
+from fragile_utils.metrics import MEASURES
+
+SCHEMA = "fragile-audit/1"  # the last number changes when a field changes its meaning, or goes
+HARMFUL = ("topk", "mass-center")
+BOUNDED = ("topk_intersection", "rank_correlation")  # measures of which more is steadier
+
+
+def summarise(found: Found) -> dict[str, Any]:
+    """Return what an audit found, as JSON can hold it; ``schema`` says which fields there are.
+
+    ``methods`` has an entry for each method: ``cells`` (an attack at a budget: mean with its 95 % interval, median and
+    worst image of each measure), ``noise_rms`` (the same for noise of the size of the top-k attack), ``natural``,
+    ``chance``, ``deletion`` and ``insertion``, ``failure`` (the budget at which half of the top pixels are lost),
+    ``paragraph``. An image on which an attack did not succeed counts as unchanged.
+    """
+    plan, audit = found.plan, found.plan.audit
+    names = list(dict.fromkeys(found.attacks["method"]))
+    summary = {
+        "schema": SCHEMA,
+        "model": str(audit.model),
+        "network": plan.network,
+        "data": audit.data,
+        "settings": audit.to_dict(),
+        "images": {"read": plan.read, "audited": audit.images, "names": list(found.hashes["images"])},
+        "refused": plan.refused,
+        "sha256": {key: found.hashes[key] for key in ("parameters", "pixels")},
+        "images_sha256": found.hashes["images"],
+        "versions": {
+            "fragile_utils": __version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "pillow")},
+        },
+        "hardware": found.facts["hardware"],
+        "computed": found.facts["finished"],
+        "methods": {name: _method(found, name) for name in names},
+    }
+    summary["order"] = sorted(names, key=lambda name: -_kept(summary["methods"][name], _middle(audit.budgets)))
+    for name in names:
+        summary["methods"][name]["paragraph"] = audit_words.paragraph(name, summary)
+    summary["not_said"] = list(audit_words.NOT_SAID)
+    return summary
+
+
+def _middle(budgets: tuple[float, ...]) -> float:
+    """Return the budget that words are about: 2 levels, or the nearest."""
+    return min(budgets, key=lambda eps: abs(eps - 2))
+
+
+def _method(found: Found, name: str) -> dict[str, Any]:
+    rows = found.attacks[found.attacks["method"] == name]
+    natural = found.natural[found.natural["method"] == name]
+    controls = found.controls[found.controls["method"] == name]
+    cells = [
+        {"attack": attack, "eps": float(eps), **_cell(group)}
+        for (attack, eps), group in rows.groupby(["attack", "eps"], sort=False)
+    ]
+    topk = rows[rows["attack"] == "topk"]
+    noise = [{"eps": float(eps), **_measures(group, "noise_")} for eps, group in topk.groupby("eps", sort=False)]
+    return {
+        "cells": cells,
+        "noise_rms": noise,
+        "natural": {change: _cell(group) for change, group in natural.groupby("attack", sort=False)},
+        "chance": {kind: {m: _interval(controls[f"{kind}_{m}"]) for m in MEASURES} for kind in ("other", "shuffled")},
+        **{
+            kind: {
+                "map": _interval(controls[kind]),
+                "random": _interval(controls[f"random_{kind}"]),
+                "difference": _interval(controls[kind] - controls[f"random_{kind}"]),
+            }
+            for kind in ("deletion", "insertion")
+        },
+        "failure": {attack: _failure(rows[rows["attack"] == attack]) for attack in (*HARMFUL, "random-sign")}
+        | {"noise_rms": _failure(topk, "noise_")},
+    }
+
+
+def _cell(group: pd.DataFrame) -> dict[str, Any]:
+    """Return how an attack, or a change, went at one budget."""
+    return {
+        "images": len(group),
+        "unchanged": int((~group["success"]).sum()),
+        "answer_changed": int((group["reason"] == NO_LABEL).sum()),
+        "reasons": {reason: int(count) for reason, count in group["reason"].value_counts().items() if reason},
+        **_measures(group),
+    }
+
+
+def _measures(group: pd.DataFrame, prefix: str = "") -> dict[str, Any]:
+    found = {}
+    for measure in MEASURES:
+        values = group[prefix + measure]
+        worst = values.idxmin() if measure in BOUNDED else values.idxmax()
+        median = _number(values.median())
+        found[measure] = _interval(values) | {"median": median}
+        if values.notna().any():
+            found[measure] |= {"worst": _number(values[worst]), "worst_image": str(group["name"][worst])}
+    return found
+
+
+def _interval(values: pd.Series) -> dict[str, float | None]:
+    found = mean_interval(values.dropna().to_numpy())
+    return {name: _number(value) for name, value in found._asdict().items()}
+
+
+def _failure(rows: pd.DataFrame, prefix: str = "") -> dict[str, Any]:
+    """Return the median budget at which half of the top pixels are lost; None where the largest does not suffice."""
+    budgets = budget_to_failure(rows, prefix=prefix).to_numpy()
+    found = median_interval(budgets)
+    return {name: _number(value) for name, value in found._asdict().items()} | {
+        "lost": int(np.isfinite(budgets).sum()),
+        "images": len(budgets),
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+# --- What is asked of a summary --------------------------------------------------------------------------------------
+
+
+def cell(method: dict[str, Any], attack: str, eps: float) -> dict[str, Any]:
+    """Return what an attack did to a method at a budget."""
+    return next(found for found in method["cells"] if found["attack"] == attack and found["eps"] == eps)
+
+
+def _kept(method: dict[str, Any], eps: float) -> float:
+    values = [cell(method, attack, eps)["topk_intersection"]["mean"] for attack in HARMFUL]
+    return min(value for value in values if value is not None)
+
+
+def threshold(text: str, budgets: tuple[float, ...]) -> tuple[str, float, float]:
+    """Return measure, bound and budget of a condition such as ``topk_intersection=0.3@2``.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or the budget is not one of the audit's.
+    """
+    match = re.fullmatch(r"([a-z_]+)=([0-9.]+)@([0-9.]+)", text)
+    try:
+        measure, bound, eps = match[1], float(match[2]), float(match[3])  # type: ignore[index]
+    except (TypeError, ValueError):
+        measure = ""
+    if measure not in BOUNDED:
+        raise ValueError(f"expected MEASURE=NUMBER@BUDGET, of {' or '.join(BOUNDED)}, got {text!r}")
+    if eps not in budgets:
+        raise ValueError(f"expected a budget of the audit, {', '.join(f'{b:g}' for b in budgets)}, got {eps:g}")
+    return measure, bound, eps
+
+
+def below(summary: dict[str, Any], measure: str, bound: float, eps: float) -> list[str]:
+    """Return a line for each method and attack that leaves less than `bound` of a measure at a budget, on average."""
+    lines = []
+    for name, method in summary["methods"].items():
+        for attack in HARMFUL:
+            value = cell(method, attack, eps)[measure]["mean"]
+            if value is None or value < bound:
+                got = "nothing" if value is None else f"{value:.3f}"
+                lines.append(f"{name} under {attack} at {eps:g} levels: {measure} {got}, below {bound:g}")
+    return lines

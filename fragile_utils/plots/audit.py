@@ -1,0 +1,315 @@
+"""The report of an audit as one page of HTML that needs nothing but itself; and two reports side by side.
+
+Every name that comes from a file, a class or a configuration is escaped where it enters the page.
+"""
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fragile_utils.experiments import audit_words
+from fragile_utils.plots.curves import Curve, chart
+
+ATTACKS = {
+    "topk": "top-k attack",
+    "mass-center": "mass-centre attack",
+    "random-sign": "noise of the same maximum",
+}
+MORE = ("rank correlation", "centre shift (pixels)")
+NOISE = "noise of the same energy"
+LEFT_OVER = "share of the top pixels that is left"
+
+
+def page(summary: Mapping[str, Any], sliders: Mapping[str, str] = {}, of: str = "") -> str:
+    """Return the report of an audit.
+
+    Parameters
+    ----------
+    summary : mapping
+        As `audit_summary.summarise` returns it.
+    sliders : mapping of str to str
+        From "worst", "median" and "best" to the HTML of a slider.
+    of : str
+        Of which method the sliders are.
+    """
+    methods, order = summary["methods"], summary["order"]
+    title = f"How fragile are the explanations of {summary['model']}?"
+    parts = [
+        f"<h1>{_text(title)}</h1>",
+        f"<p>{_text(_opening(summary))}</p>",
+        "<h2>In short</h2>",
+        _overview(summary),
+        *(_section(name, methods[name], summary) for name in order),
+    ]
+    if sliders:
+        parts.append("<h2>Worst, median and best image</h2>")
+        parts.append(
+            f"<p>Of {_text(of)}, under the top-k attack: the slider sets how much of the image may change.</p>"
+        )
+        parts += [f"<h3>The {_text(word)} image</h3>{slider}" for word, slider in sliders.items()]
+    parts += [
+        "<h2>What this report does not say</h2>",
+        "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in summary["not_said"]) + "</ul>",
+        "<h2>To repeat it</h2>",
+        _repeat(summary),
+    ]
+    return document(title, "\n".join(parts))
+
+
+def document(title: str, body: str) -> str:
+    """Return a page with this body."""
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{_text(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
+        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _opening(summary: Mapping[str, Any]) -> str:
+    images, settings = summary["images"], summary["settings"]
+    return (
+        f"{images['audited']} images of {summary['data']} ({images['read']} read) were changed so little that it "
+        "is hard to see, and so that the network's answer stays the same; measured is how much of each explanation is "
+        f"left: of its {settings['k']:,} most important pixels, which share is still among the {settings['k']:,} "
+        "most important afterwards. Budgets are the largest change of any value of a pixel, in levels of 255."
+    )
+
+
+def _overview(summary: Mapping[str, Any]) -> str:
+    budgets = summary["settings"]["budgets"]
+    eps = min(budgets, key=lambda budget: abs(budget - 2))
+    rows = []
+    for name in summary["order"]:
+        method = summary["methods"][name]
+        cells = _by_attack(method, eps)
+        natural = audit_words.in_place(method)
+        rows.append(
+            [
+                name,
+                *(_interval(cells[attack]) for attack in ATTACKS),
+                _number(min((value for value in natural.values() if value is not None), default=None)),
+                _number(method["chance"]["other"]["topk_intersection"]["mean"]),
+                _budget(method["failure"]["topk"], max(budgets)),
+            ]
+        )
+    head = ["method", *ATTACKS.values(), "everyday changes in place, at worst", "chance", "half is lost at (levels)"]
+    caption = f"What is left of the top pixels at {eps:g} levels: mean and 95 % interval; the steadiest method first."
+    left_out = "".join(
+        f"<p>{_text(name)} does not apply to this network: {_text(why)}</p>" for name, why in summary["refused"].items()
+    )
+    return _table(caption, head, rows) + left_out
+
+
+def _section(name: str, method: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    budgets = summary["settings"]["budgets"]
+    curves = []
+    for attack, words in ATTACKS.items():
+        cells = [_by_attack(method, eps)[attack] for eps in budgets]
+        curves.append(Curve(words, *([cell[end] for cell in cells] for end in ("mean", "low", "high"))))
+    noise = {cell["eps"]: cell["topk_intersection"] for cell in method["noise_rms"]}
+    curves.append(Curve(NOISE, [noise[eps]["mean"] for eps in budgets]))
+    chance = method["chance"]["other"]["topk_intersection"]["mean"]
+    curves.append(Curve("chance", [chance] * len(budgets)))
+    alt = f"{name}: {LEFT_OVER}, over budgets. " + "; ".join(
+        f"{curve.name} {', '.join(map(_number, curve.values))}" for curve in curves
+    )
+    drawn = chart(budgets, curves, "budget, in levels of 255", LEFT_OVER, alt)
+    return "\n".join(
+        [
+            f"<h2>{_text(name)}</h2>",
+            f"<p>{_text(method['paragraph'])}</p>",
+            f'<figure><div class="wide" tabindex="0" role="region" aria-label="chart of {_text(name)}">{drawn}</div>'
+            f"<figcaption>{_text(name)}: {LEFT_OVER}; bands are 95 % intervals of the mean.</figcaption>"
+            "</figure>",
+            f"<details><summary>All numbers of {_text(name)}</summary>",
+            _all_cells(name, method),
+            _natural(name, method),
+            _controls(name, method),
+            "</details>",
+        ]
+    )
+
+
+def _all_cells(name: str, method: Mapping[str, Any]) -> str:
+    rows = []
+    for cell in method["cells"]:
+        top = cell["topk_intersection"]
+        rows.append(
+            [
+                ATTACKS[cell["attack"]],
+                f"{cell['eps']:g}",
+                _interval(top),
+                _number(top["median"]),
+                f"{_number(top.get('worst'))} ({top.get('worst_image', '')})",
+                _number(cell["rank_correlation"]["mean"]),
+                _number(cell["center_shift"]["mean"]),
+                f"{cell['unchanged']} of {cell['images']}",
+            ]
+        )
+    head = [
+        "attack",
+        "budget",
+        "top pixels left",
+        "median",
+        "worst (image)",
+        "rank correlation",
+        "centre shift (pixels)",
+    ]
+    return _table(f"{name} under attack; images that no attack moved count as unchanged.", [*head, "unchanged"], rows)
+
+
+def _natural(name: str, method: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            audit_words.WORDS[change],
+            _interval(cell["topk_intersection"]),
+            _number(cell["rank_correlation"]["mean"]),
+            _number(cell["center_shift"]["mean"]),
+            f"{cell['answer_changed']} of {cell['images']}",
+        ]
+        for change, cell in method["natural"].items()
+    ]
+    head = ["change", "top pixels left", *MORE, "answer changed"]
+    return _table(f"{name} under everyday changes.", head, rows)
+
+
+def _controls(name: str, method: Mapping[str, Any]) -> str:
+    chance = [
+        [words, *(_number(method["chance"][kind][m]["mean"]) for m in ("topk_intersection", "rank_correlation"))]
+        for kind, words in (("other", "the map of another image"), ("shuffled", "the map with weights shuffled"))
+    ]
+    content = [
+        [
+            kind,
+            *(_number(method[kind][part]["mean"]) for part in ("map", "random")),
+            _interval(method[kind]["difference"]),
+        ]
+        for kind in ("deletion", "insertion")
+    ]
+    return _table(
+        f"{name} beside chance.", ["compared with", "top pixels shared", "rank correlation"], chance
+    ) + _table(
+        f"{name}: mean confidence while pixels are taken away (lower is better) or put in (higher is better).",
+        ["measure", "in the order of the map", "in a random order", "difference"],
+        content,
+    )
+
+
+def _repeat(summary: Mapping[str, Any]) -> str:
+    facts = {
+        "network": summary["network"],
+        "SHA-256 of its parameters": summary["sha256"]["parameters"],
+        "SHA-256 of the images": summary["sha256"]["pixels"],
+        "hardware": summary["hardware"],
+        "computed": summary["computed"],
+        **{f"version of {name}": version for name, version in summary["versions"].items()},
+        "seed": str(summary["settings"]["seed"]),
+    }
+    listed = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
+    settings = json.dumps(summary["settings"], indent=1)
+    hashes = [[name, digest] for name, digest in summary["images_sha256"].items()]
+    return (
+        f"<dl>{listed}</dl><details><summary>Settings</summary><pre tabindex='0'>{_text(settings)}</pre></details>"
+        "<details><summary>Images</summary>"
+        + _table("SHA-256 of the pixels of each image, as the network was shown it.", ["image", "SHA-256"], hashes)
+        + "</details>"
+    )
+
+
+def compared(
+    first: Mapping[str, Any], second: Mapping[str, Any], names: tuple[str, str]
+) -> tuple[list[list[str]], str]:
+    """Return the rows of two audits side by side, and a page of them: what is left at each budget both have.
+
+    Raises
+    ------
+    ValueError
+        If they have no method or no budget in common.
+    """
+    methods = [name for name in first["order"] if name in second["methods"]]
+    budgets = [eps for eps in first["settings"]["budgets"] if eps in second["settings"]["budgets"]]
+    if not methods or not budgets:
+        raise ValueError("--compare: expected reports with a method and a budget in common, got none")
+    rows = []
+    for name in methods:
+        for attack, words in ATTACKS.items():
+            for eps in budgets:
+                one, two = (_by_attack(report["methods"][name], eps)[attack] for report in (first, second))
+                rows.append([name, words, f"{eps:g}", _interval(one), _interval(two), _steadier(one, two, names)])
+    same = first["sha256"]["pixels"] == second["sha256"]["pixels"]
+    note = "Both on the same images." if same else "On different images: differences may be theirs."
+    head = ["method", "attack", "budget", *names, "steadier"]
+    title = f"{names[0]} beside {names[1]}"
+    caption = f"{LEFT_OVER.capitalize()}: mean and 95 % interval."
+    body = f"<h1>{_text(title)}</h1><p>{_text(note)} One is called steadier where the intervals do not overlap.</p>"
+    return [head, *rows], document(title, body + _table(caption, head, rows))
+
+
+def _steadier(one: Mapping[str, Any], two: Mapping[str, Any], names: tuple[str, str]) -> str:
+    if None in (one["mean"], two["mean"]):
+        return "unknown"
+    if one["low"] > two["high"]:
+        return names[0]
+    return names[1] if two["low"] > one["high"] else "neither"
+
+
+# --- Pieces ----------------------------------------------------------------------------------------------------------
+
+
+def _by_attack(method: Mapping[str, Any], eps: float) -> dict[str, Any]:
+    return {cell["attack"]: cell["topk_intersection"] for cell in method["cells"] if cell["eps"] == eps}
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    if found["mean"] is None:
+        return "–"
+    return f"{found['mean']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _budget(found: Mapping[str, Any], largest: float) -> str:
+    return f"more than {largest:g}" if found["median"] is None else f"{found['median']:.2g}"
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    first = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in head)
+    body = "".join(
+        "<tr>"
+        + f'<th scope="row">{_text(row[0])}</th>'
+        + "".join(f"<td>{_text(cell)}</td>" for cell in row[1:])
+        + "</tr>\n"
+        for row in rows
+    )
+    return (
+        f'<div class="table" tabindex="0" role="region" aria-label="{_text(caption)}"><table><caption>{_text(caption)}'
+        f"</caption><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table></div>\n"
+    )
+
+
+STYLE = """\
+:root{color-scheme:light;--ink:#1b1b1b;--line:#767676}
+body{margin:0;background:#fff;color:var(--ink);font:1rem/1.55 system-ui,sans-serif}
+main{max-width:62rem;margin:0 auto;padding:1rem;overflow-wrap:anywhere}
+h1{font-size:1.7rem;line-height:1.25}h2{margin-top:2.2rem;border-bottom:1px solid var(--line)}
+.table{overflow-x:auto;margin:1rem 0}
+table{border-collapse:collapse;overflow-wrap:normal;font-size:.92rem;font-variant-numeric:tabular-nums}
+caption{text-align:left;padding:.3rem 0;font-weight:600}
+th,td{text-align:left;padding:.3rem .7rem .3rem 0;border-bottom:1px solid #ccc;vertical-align:top;min-width:4.5rem}
+figure{margin:1rem 0}figcaption{font-size:.92rem}
+.wide{overflow-x:auto}.chart{width:100%;min-width:34rem;max-width:46rem;height:auto;font:13px system-ui,sans-serif}
+.chart text{fill:currentColor}.chart .grid{stroke:#ccc;stroke-width:1}
+summary{cursor:pointer;padding:.4rem 0;font-weight:600}
+dt{font-weight:600}dd{margin:0 0 .4rem 0;white-space:pre-wrap}
+pre{overflow-x:auto;background:#f4f4f4;padding:.6rem}
+@media print{details>*{display:block}details::details-content{content-visibility:visible;display:block}
+figure,tr{break-inside:avoid}h2{break-after:avoid}body{font-size:10pt}}"""

@@ -1,0 +1,258 @@
+"""`fragile audit` as a user meets it: the report, its exit status, two reports side by side, wrong input."""
+
+import hashlib
+import html.parser
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from command_line import assert_refused
+from PIL import Image
+
+from fragile_utils.cli import audit
+from fragile_utils.plots.curves import Curve, chart
+
+NET = """
+import torch
+from networks import Tiny
+
+
+def network():
+    return torch.nn.Sequential(Tiny(), torch.nn.Softmax(1)).eval()
+"""
+HOSTILE = "<img src=x onerror=alert(1)>"
+OPTIONS = (
+    *("--model", "net.py:network", "--size", 16, "--classes", "names.txt", "--data", "images", "--out", "report"),
+    *("--method", "gradient", "--method", "integrated-gradients:steps=3", "--images", 3, "--steps", 2),
+    *("--step-size", 4, "--budgets", "1,2,8", "--k", 20, "--device", "cpu"),
+)
+
+
+def fill(folder):
+    """A working folder with a network, names of classes and images, some of which have hostile names."""
+    (folder / "net.py").write_text(NET)
+    (folder / "names.txt").write_text("\n".join([HOSTILE, "dog", "<b>", "</script>", "fly"]))
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a", "'b&c", "<script>alert(1)<!--"):
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(folder / "images" / f"{name}.png")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The folder, in which an audit was made."""
+    from fragile_utils.cli import main
+
+    place = tmp_path_factory.mktemp("place")
+    fill(place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        before = listed(place)
+        assert main(["audit", *map(str, OPTIONS)]) == 0
+        assert listed(place).items() >= before.items()
+        new = {path for path in listed(place) if path not in before}
+        assert all(path.startswith("report/") for path in new if "__pycache__" not in path)
+    return place
+
+
+def listed(folder):
+    """The SHA-256 of each file."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture
+def here(place, monkeypatch):
+    monkeypatch.chdir(place)
+    return place
+
+
+def page(place):
+    return (place / "report" / "report.html").read_text(encoding="utf-8")
+
+
+class Reader(html.parser.HTMLParser):
+    """What a browser would make of a page: its elements, their attributes, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.words = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_the_report_needs_nothing_but_itself(here):
+    reader = Reader(page(here))
+    for tag, attributes in reader.elements:
+        assert tag not in ("script", "link", "iframe", "object", "base"), tag
+        for name in ("src", "href", "srcset", "action", "data"):
+            assert attributes.get(name, "data:").startswith("data:")
+    assert "url(" not in page(here)
+    assert "http://" not in page(here)
+    assert "https://" not in page(here)
+    assert len(page(here)) < 3e6
+
+
+def test_names_from_files_do_not_reach_the_page_unescaped(here):
+    text = page(here)
+    assert HOSTILE not in text
+    assert "<script>alert" not in text
+    reader = Reader(text)
+    assert "alert(1)" in " ".join(reader.words)
+    handlers = {attributes["oninput"] for _, attributes in reader.elements if "oninput" in attributes}
+    assert len(handlers) == 1
+    assert not any(name.startswith("on") and name != "oninput" for _, a in reader.elements for name in a)
+
+
+def test_the_report_has_sliders_charts_tables_and_words(here):
+    reader = Reader(page(here))
+    tags = [tag for tag, _ in reader.elements]
+    assert tags.count("svg") == 2
+    assert sum(a.get("type") == "range" for tag, a in reader.elements if tag == "input") == 3
+    assert all(a.get("aria-label") for tag, a in reader.elements if tag == "svg")
+    assert all(a.get("alt") for tag, a in reader.elements if tag == "img")
+    assert ("html", {"lang": "en"}) in reader.elements
+    words = " ".join(reader.words)
+    for heading in ("In short", "What this report does not say", "To repeat it", "Worst, median and best image"):
+        assert heading in words
+    summary = json.loads((here / "report" / "summary.json").read_text())
+    for method in summary["methods"].values():
+        assert method["paragraph"] in words
+    for digest in (*summary["sha256"].values(), *summary["images_sha256"].values()):
+        assert digest in words
+    assert re.search(r"@media print\{", page(here))
+
+
+def test_results_are_rows_of_attacks_and_of_natural_changes(here):
+    table = pd.read_parquet(here / "report" / "results.parquet")
+    assert set(table["attack"]) == {"topk", "mass-center", "random-sign", "jpeg", "shift", "brightness", "resize"}
+    assert len(table) == 2 * 3 * (3 * 3 + 4)
+    summary = json.loads((here / "report" / "summary.json").read_text())
+    assert (summary["schema"], summary["images"]["audited"]) == ("fragile-audit/1", 3)
+
+
+def test_the_same_command_gives_the_same_report(here, fragile):
+    before = {name: digest for name, digest in listed(here).items() if not name.endswith(".pyc")}
+    status, out, err = fragile("audit", *OPTIONS)
+    assert (status, err) == (0, "")
+    assert "expected time" in out
+    assert {name: digest for name, digest in listed(here).items() if not name.endswith(".pyc")} == before
+
+
+def test_a_report_whose_parts_are_lost_is_completed(here, fragile, tmp_path):
+    shutil.copytree(here, tmp_path / "copy")
+    expected = (here / "report" / "summary.json").read_text()
+    shards = sorted((tmp_path / "copy" / "report" / "work" / "attacks" / "shards").iterdir())
+    shards[0].unlink()
+    shards[1].write_bytes(shards[1].read_bytes()[:-100])
+    (tmp_path / "copy" / "report" / "work" / "controls" / "00.parquet").write_text("damaged")
+    (tmp_path / "copy" / "report" / "report.html").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path / "copy")
+        status, _, err = fragile("audit", *OPTIONS)
+    assert (status, "damaged and computed again" in err) == (0, True)
+    found, before = json.loads((tmp_path / "copy" / "report" / "summary.json").read_text()), json.loads(expected)
+    for summary in (found, before):
+        del summary["computed"]
+    assert found == before
+    assert (tmp_path / "copy" / "report" / "report.html").exists()
+
+
+def test_a_condition_that_is_not_met_is_exit_status_3(here, fragile):
+    assert fragile("audit", *OPTIONS, "--fail-below", "topk_intersection=0.0@2")[0] == 0
+    status, _, err = fragile("audit", *OPTIONS, "--fail-below", "topk_intersection=0.999@8")
+    assert status == audit.BELOW == 3
+    assert "fragile: gradient under topk at 8 levels: topk_intersection" in err
+
+
+def test_two_reports_are_set_side_by_side(here, fragile, tmp_path):
+    shutil.copytree(here / "report", tmp_path / "after<b>")
+    path = tmp_path / "after<b>" / "summary.json"
+    summary = json.loads(path.read_text())
+    for cell in summary["methods"]["gradient"]["cells"]:
+        cell["topk_intersection"] |= {"mean": 1.0, "low": 1.0, "high": 1.0}
+    path.write_text(json.dumps(summary))
+    status, out, _ = fragile("audit", "--compare", "report", tmp_path / "after<b>", "--out", tmp_path / "both")
+    assert status == 0
+    (line,) = [
+        line for line in out.splitlines() if line.startswith("gradient ") and "top-k attack" in line and " 8 " in line
+    ]
+    assert line.endswith("after<b>")
+    text = (tmp_path / "both" / "compare.html").read_text()
+    assert "after&lt;b&gt;" in text
+    assert "<b>" not in text
+    assert "Both on the same images." in text
+
+
+def test_the_plan_alone_computes_nothing(here, fragile):
+    status, out, _ = fragile(
+        "audit", "--model", "net.py:network", "--size", 16, "--data", "images", "--quick", "--plan"
+    )
+    assert status == 0
+    assert "3 images of images (3 read), k = 100 pixels" in out
+    assert "integrated-gradients: about" in out
+
+
+BAD = {
+    "no out": (["--out", None], "expected --out REPORT"),
+    "no such data": (["--data", "none"], "no such file or folder: none"),
+    "no such network": (["--model", "none.py:net"], "no such file: none.py"),
+    "onnx": (["--model", "net.onnx"], "ONNX holds no network"),
+    "no method": (["--method", "tea-leaves"], "methods: expected one of gradient"),
+    "an option": (["--method", "gradient:steps=3"], "methods: gradient: unknown option 'steps'"),
+    "no images": (["--images", 0], "--images: expected a whole number at least 1"),
+    "k": (["--k", 500], "k: expected at most 256"),
+    "a budget": (["--budgets", "0,1"], "budgets: expected a number above 0"),
+    "a condition": (["--fail-below", "topk=1@2"], "--fail-below: expected MEASURE=NUMBER@BUDGET"),
+    "another budget": (
+        ["--fail-below", "topk_intersection=1@3"],
+        "--fail-below: expected a budget of the audit, 1, 2, 8",
+    ),
+    "a file": (["--out", "names.txt"], "--out: expected a folder, got the file names.txt"),
+    "another folder": (["--out", "images"], "--out: expected a new folder, or that of an audit"),
+    "too few names": (["--classes", "few.txt"], "classes: expected 5 names, got 1"),
+    "a device": (["--device", "abacus"], "--device: 'abacus' is not available here"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_wrong_input_is_one_line_and_nothing_is_written(case, fragile, tmp_path, monkeypatch):
+    fill(tmp_path)
+    (tmp_path / "few.txt").write_text("cat\n")
+    monkeypatch.chdir(tmp_path)
+    (name, value), message = BAD[case]
+    options = list(OPTIONS)
+    while name in options:
+        at = options.index(name)
+        del options[at : at + 2]
+    before = {*listed(tmp_path)}
+    status, _, err = outcome = fragile("audit", *options, *([] if value is None else [name, value]))
+    if case != "another folder":  # the plan was printed
+        assert_refused(outcome, message)
+    assert (status, err.count("\n")) == (2, 1)
+    assert message in err
+    assert {path for path in listed(tmp_path) if "__pycache__" not in path} == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"schema": "fragile-audit/2"}', None])
+def test_what_is_no_report_cannot_be_compared(content, fragile, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        if content is not None:
+            (tmp_path / name / "summary.json").write_text(content)
+    assert_refused(fragile("audit", "--compare", tmp_path / "a", tmp_path / "b"), "summary.json")
+
+
+def test_a_chart_leaves_out_what_is_not_known():
+    drawn = chart([1, 2, 4], [Curve("<a>", [0.5, None, 0.25]), Curve("b", [None] * 3)], "x", "y", "alt")
+    assert drawn.count("<circle") == 2
+    assert "&lt;a&gt;" in drawn
+    assert ">b<" not in drawn

@@ -1,0 +1,351 @@
+"""The audit of a model: what it plans, what it finds, that it goes on, and that its words follow its numbers."""
+
+import copy
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import sweeps
+import torch
+from torch import nn
+
+from fragile_utils import attacks, data, metrics, models, saliency
+from fragile_utils._base.code import Code
+from fragile_utils.experiments import audit, audit_controls, audit_summary, audit_words, deletion
+
+CODE = ["sweeps:network", "sweeps:many_images"]
+SMALL = {"images": 3, "steps": 2, "step_size": 4.0, "k": 20, "budgets": [1, 2, 8], "patience": None}
+
+
+def small(**changes):
+    fields = {"model": "sweeps:network", "data": "sweeps:many_images", "methods": ["gradient"]}
+    return audit.Audit(**fields | SMALL | changes)
+
+
+def code():
+    return Code.allow(CODE)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What a small audit found, and its folder."""
+    folder = tmp_path_factory.mktemp("audit") / "report"
+    methods = ["gradient", "grad-cam", {"name": "integrated-gradients", "steps": 3}]
+    plan = audit.plan(small(methods=methods), code(), "cpu")
+    return audit.follow(plan, folder, code()), folder
+
+
+@pytest.fixture(scope="module")
+def summary(found):
+    return audit_summary.summarise(found[0])
+
+
+def test_the_plan_says_what_applies_and_how_long_it_takes():
+    plan = audit.plan(small(methods=["gradient", {"name": "grad-cam", "layer": "none"}], images=100, k=None), code())
+    assert [str(method) for method in plan.audit.methods] == ["gradient"]
+    assert (plan.audit.images, plan.audit.k, plan.read) == (40, 100, 40)
+    assert "none" in plan.refused["grad-cam"]
+    assert plan.seconds["gradient"] > 0
+    for words in ("40 images of sweeps:many_images", "gradient: about", "grad-cam does not apply", "expected time"):
+        assert words in plan.describe()
+
+
+BAD = {
+    "an unknown method": ({"methods": ["tea-leaves"]}, "methods: expected one of gradient"),
+    "no method": ({"methods": []}, "methods: expected a list with at least one entry"),
+    "no images": ({"images": 0}, "images: expected a whole number at least 1"),
+    "a budget of 300": ({"budgets": [300]}, "budgets: expected at most 255 levels"),
+    "a network": ({"model": "net.onnx"}, "ONNX holds no network"),
+    "k": ({"k": 0}, "k: expected a whole number at least 1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_wrong_audit_is_refused_with_a_message(case):
+    changes, message = BAD[case]
+    with pytest.raises(ValueError, match=message):
+        small(**changes)
+
+
+def test_code_is_called_only_where_it_is_allowed():
+    with pytest.raises(ValueError, match="sweeps:network is code of your own"):
+        audit.plan(small())
+
+
+def test_the_rows_are_those_of_attacks_on_these_images(found):
+    table = found[0].attacks
+    network, batch = sweeps.network(), sweeps.many_images(None, "crop", None)
+    rows = table[(table["method"] == "gradient") & (table["attack"] == "topk") & (table["eps"] == 2)]
+    places = [int(name.removesuffix(".png")) for name in rows["name"]]
+    images = batch.images[places]
+    options = {"eps": 2 / 255, "steps": 2, "step_size": 4 / 255}
+    result = attacks.run(
+        attacks.TopK(20), network, images, data.predict(network, images), saliency.Gradient(), **options
+    )
+    np.testing.assert_allclose(rows["topk_intersection"], result.compare(20)["topk_intersection"])
+    assert list(found[0].hashes["images"]) == list(rows["name"])
+
+
+def test_the_summary_is_json_and_its_means_are_those_of_the_rows(found, summary):
+    table = found[0].attacks
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert summary["schema"] == "fragile-audit/1"
+    for name, method in summary["methods"].items():
+        for cell in method["cells"]:
+            rows = table[
+                (table["method"] == name) & (table["attack"] == cell["attack"]) & (table["eps"] == cell["eps"])
+            ]
+            top = cell["topk_intersection"]
+            assert top["mean"] == pytest.approx(rows["topk_intersection"].mean())
+            assert top["worst"] == rows["topk_intersection"].min()
+            assert top["worst_image"] in set(rows[rows["topk_intersection"] == top["worst"]]["name"])
+            assert top["low"] <= top["mean"] <= top["high"]
+            shift = cell["center_shift"]
+            assert shift["worst"] == pytest.approx(rows["center_shift"].max())
+        assert set(method["natural"]) == {"jpeg", "shift", "brightness", "resize"}
+    kept = [
+        min(
+            audit_summary.cell(summary["methods"][n], a, 2)["topk_intersection"]["mean"]
+            for a in ("topk", "mass-center")
+        )
+        for n in summary["order"]
+    ]
+    assert kept == sorted(kept, reverse=True)
+
+
+def test_an_audit_is_gone_on_with_and_nothing_is_computed_twice(found, monkeypatch):
+    first, folder = found
+    for module, name in ((attacks, "run"), (audit_controls, "_controls")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("it was computed again"))
+    again = audit.follow(first.plan, folder, code())
+    for name in ("attacks", "natural", "controls"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(first, name))
+    assert audit_summary.summarise(again) == audit_summary.summarise(first)
+
+
+def test_another_audit_does_not_go_into_the_same_folder(found, tmp_path):
+    first, folder = found
+    other = audit.plan(small(steps=3), code())
+    with pytest.raises(ValueError, match=r"was begun with other settings: .*steps 2 .now 3."):
+        audit.follow(other, folder, code())
+    (tmp_path / "letter.txt").write_text("mine")
+    with pytest.raises(ValueError, match="expected a new folder, or that of an audit"):
+        audit.follow(first.plan, tmp_path, code())
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_examples_are_the_images_of_the_rows(found):
+    first, folder = found
+    table = first.attacks[(first.attacks["method"] == "gradient") & (first.attacks["attack"] == "topk")]
+    left = table.groupby("name")["topk_intersection"].mean()
+    for word, part, results in audit.examples(first, folder, code(), "cpu", "gradient"):
+        rows = table[table["name"] == part.names[0]]
+        got = [result.compare(20)["topk_intersection"][0] for result in results]
+        assert got == pytest.approx(rows["topk_intersection"].tolist())
+        if word != "median":
+            assert left[part.names[0]] == (left.min() if word == "worst" else left.max())
+
+
+# --- Controls --------------------------------------------------------------------------------------------------------
+
+
+class Corner(nn.Module):
+    """A network that looks at the upper left corner alone."""
+
+    def forward(self, images):
+        score = images[:, :, :4, :4].mean((1, 2, 3))
+        return torch.stack([8 * score - 4, 4 - 8 * score], 1)
+
+
+def corner(lit):
+    maps = torch.full((2, 8, 8), 1e-6)
+    maps[:, :4, :4] = 1.0 if lit else 0.0
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.2
+    images[:, :, :4, :4] += 0.8
+    return Corner().eval(), images, torch.zeros(2, dtype=torch.int64), maps
+
+
+def test_deletion_and_insertion_tell_a_map_that_says_something_from_one_that_does_not():
+    right, wrong = corner(True), corner(False)
+    assert (deletion.deletion(*right) < deletion.deletion(*wrong) - 0.1).all()
+    assert (deletion.insertion(*right) > deletion.insertion(*wrong) + 0.1).all()
+
+
+def test_deletion_is_the_area_under_the_confidence():
+    model, images, labels, maps = corner(True)
+    maps = maps + 1e-9 * torch.arange(64.0).view(8, 8)  # no ties
+    expected = torch.zeros(2)
+    for i in range(2):  # naively, image by image
+        order, values, shown = maps[i].flatten().argsort(descending=True), [], images[i].clone()
+        for step in range(5):
+            gone = order[: round(64 * step / 4)]
+            shown = images[i].clone().flatten(1)
+            shown[:, gone] = images[i].mean((1, 2))[:, None]
+            values.append(model(shown.view(1, 3, 8, 8)).softmax(1)[0, 0])
+        expected[i] = sum((a + b) / 2 for a, b in itertools.pairwise(values)) / 4
+    torch.testing.assert_close(deletion.deletion(model, images, labels, maps, steps=4), expected)
+
+
+def test_shuffled_weights_are_the_same_numbers_in_another_order():
+    network = sweeps.network()
+    before = copy.deepcopy(network.state_dict())
+    shuffled = audit_controls.with_shuffled_weights(network, 0)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    for a, b in zip(network.parameters(), shuffled.parameters(), strict=True):
+        assert not torch.equal(a, b)
+        assert torch.equal(a.flatten().sort().values, b.flatten().sort().values)
+
+
+def test_chance_is_that_of_other_images(found):
+    first, _ = found
+    rows = first.controls[first.controls["method"] == "gradient"].reset_index()
+    network, batch = sweeps.network(), sweeps.many_images(None, "crop", None)
+    images = batch.images[[int(name.removesuffix(".png")) for name in rows["name"]]]
+    maps = saliency.Gradient()(network, images, data.predict(network, images))
+    expected = metrics.topk_intersection(maps, maps.roll(-1, 0), 20)
+    np.testing.assert_allclose(rows["other_topk_intersection"], expected)
+
+
+# --- Words and conditions --------------------------------------------------------------------------------------------
+
+
+def changed(summary, kept, down=(-0.2, -0.1), up=(0.1, 0.2)):
+    """A summary in which the top-k attack on gradient leaves `kept`, and with these intervals of the differences."""
+    made = copy.deepcopy(summary)
+    method = made["methods"]["gradient"]
+    for cell in method["cells"]:
+        if cell["attack"] == "topk":
+            cell["topk_intersection"] |= {"mean": kept, "low": kept, "high": kept, "worst": kept}
+    for kind, (low, high) in (("deletion", down), ("insertion", up)):
+        method[kind]["difference"] |= {"low": low, "high": high}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("kept", "verdict"), [(0.1, "not steady: someone who wants to"), (0.5, "partly steady"), (0.71, "steady against")]
+)
+def test_words_follow_the_numbers(summary, kept, verdict):
+    said = audit_words.paragraph("gradient", changed(summary, kept))
+    if kept < 0.5:
+        assert f"left {100 * kept:.0f} %" in said
+    assert said.startswith(f"gradient: {verdict}") or kept > 0.5
+    assert "points at pixels that matter" in said
+
+
+def test_a_steady_map_that_says_nothing_is_called_so(summary):
+    said = audit_words.paragraph("gradient", changed(summary, 0.9, (-0.1, 0.1), (-0.1, 0.1)))
+    assert "even if it is steady, it says little" in said
+
+
+def test_a_condition_names_measure_bound_and_budget(summary):
+    assert audit_summary.threshold("topk_intersection=0.3@2", (1.0, 2.0)) == ("topk_intersection", 0.3, 2.0)
+    lines = audit_summary.below(changed(summary, 0.1), "topk_intersection", 0.3, 2)
+    assert "gradient under topk at 2 levels: topk_intersection 0.100, below 0.3" in lines
+    assert audit_summary.below(summary, "topk_intersection", 0.0, 2) == []
+    for text in (
+        "topk=0.3@2",
+        "topk_intersection",
+        "topk_intersection=x@2",
+        "center_shift=1@2",
+        "rank_correlation=.5@3",
+    ):
+        with pytest.raises(ValueError, match=r"expected MEASURE=NUMBER@BUDGET|expected a budget of the audit"):
+            audit_summary.threshold(text, (1.0, 2.0))
+
+
+# --- Slow ------------------------------------------------------------------------------------------------------------
+
+
+def trained(smooth, images, labels):
+    """Two networks on the same data; the smooth one with softplus and a penalty on the change of its gradient."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        activation = nn.Softplus(2) if smooth else nn.ReLU()
+        layers = [nn.Conv2d(3, 16, 5, 2), activation, nn.Conv2d(16, 16, 3), activation, nn.Flatten(), nn.LazyLinear(2)]
+        network = nn.Sequential(*layers)
+        network(images[:1])
+        optimiser = torch.optim.Adam(network.parameters(), 3e-3)
+        for _ in range(60):
+            x = images.clone().requires_grad_()
+            logits = network(x)
+            loss = nn.functional.cross_entropy(logits, labels)
+            if smooth:
+                (g,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), x, create_graph=True)
+                y = x + 0.02 * torch.randn_like(x).sign()
+                (h,) = torch.autograd.grad(network(y).gather(1, labels[:, None]).sum(), y, create_graph=True)
+                loss = loss + 20 * (h - g).square().flatten(1).sum(1).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    return network.eval()
+
+
+def two_classes(count=48):
+    """Bright discs on the left, or on the right, in noise."""
+    generator = torch.Generator().manual_seed(5)
+    images = torch.rand(count, 3, 24, 24, generator=generator) * 0.4
+    labels = torch.arange(count) % 2
+    rows, columns = torch.meshgrid(torch.arange(24), torch.arange(24), indexing="ij")
+    for place, label in ((6, 0), (17, 1)):
+        images[labels == label] += 0.5 * ((rows - 12) ** 2 + (columns - place) ** 2 < 16)
+    return images, labels
+
+
+@pytest.mark.slow
+def test_the_audit_says_which_of_two_networks_is_steadier(tmp_path, monkeypatch):
+    images, labels = two_classes()
+    networks = {smooth: trained(smooth, images, labels) for smooth in (False, True)}
+    kept = {}
+    for smooth, network in networks.items():
+        assert (network(images).argmax(1) == labels).double().mean() > 0.9
+        model = models.Classifier(network, (0.0,) * 3, (1.0,) * 3, size=24, beta=20.0).eval().requires_grad_(False)
+        batch = data.Batch(images, labels, names=tuple(f"{i}.png" for i in range(len(images))))
+        monkeypatch.setattr(sweeps, "network", lambda model=model: model)
+        monkeypatch.setattr(sweeps, "many_images", lambda size, fit, limit, batch=batch: batch)
+        wanted = small(images=8, steps=20, step_size=0.5, k=40, budgets=[2, 4], methods=["gradient"])
+        summary = audit_summary.summarise(audit.follow(audit.plan(wanted, code()), tmp_path / str(smooth), code()))
+        kept[smooth] = audit_summary.cell(summary["methods"]["gradient"], "topk", 4)["topk_intersection"]
+    assert kept[True]["low"] > kept[False]["high"]
+
+
+@pytest.mark.slow
+def test_an_audit_that_is_killed_ends_with_the_same_report(found, tmp_path):
+    first, _ = found
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "report")]
+    environment = os.environ | {"PYTHONPATH": sweeps.PYTHONPATH, "OMP_NUM_THREADS": "1"}
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        process.stdout.readline()  # it has begun
+        time.sleep(rng.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    again = audit.follow(first.plan, tmp_path / "report", code())
+    for name in ("attacks", "natural", "controls"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(first, name))
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, "tests")
+from fragile_utils.experiments import audit
+from fragile_utils._base.code import Code
+code = Code.allow(["sweeps:network", "sweeps:many_images"])
+methods = ["gradient", "grad-cam", {"name": "integrated-gradients", "steps": 3}]
+small = {"images": 3, "steps": 2, "step_size": 4.0, "k": 20, "budgets": [1, 2, 8], "patience": None}
+wanted = audit.Audit(model="sweeps:network", data="sweeps:many_images", methods=methods, **small)
+plan = audit.plan(wanted, code, "cpu")
+print("begun", flush=True)
+audit.follow(plan, Path(sys.argv[1]), code)
+"""

@@ -1,6 +1,7 @@
 """Defences by name."""
 
 import pytest
+import sweeps
 
 from fragile_utils.defences import DEFENCES, SoftplusExplanation, TopShare
 from fragile_utils.experiments import Choice
@@ -22,3 +23,12 @@ def test_a_choice_names_one():
         Choice.of({"name": "sparsified-smoothgrad", "samples": 0.5}, "defence").build(DEFENCES, "defence")
     with pytest.raises(ValueError, match="unknown option"):
         Choice.of({"name": "softplus", "sharpness": 3}, "defence").build(DEFENCES, "defence")
+
+
+def test_a_sweep_names_one_among_its_methods():
+    choice = Choice.of({"name": "softplus", "beta": 2, "method": {"name": "deeplift"}}, "methods")
+    sweep = sweeps.small(methods=[choice.to_json(), "gradient"])
+    made = [sweeps.parts(sweep).method(method) for method in sweep.methods]
+    assert made == [SoftplusExplanation(2.0, DeepLift()), Gradient()]
+    with pytest.raises(ValueError, match="methods: softplus"):
+        sweeps.small(methods=[{"name": "softplus", "beta": -1}])

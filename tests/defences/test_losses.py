@@ -159,7 +159,7 @@ def test_adversarial_images_are_within_the_ball_and_worse_than_random_ones():
 @pytest.mark.parametrize(
     ("loss", "changes"),
     [
-        (GradientPenalty(100.0), {}),
+        (GradientPenalty(0.1), {}),
         (CurvaturePenalty(1e-3), {"activation": "softplus", "beta": 3.0}),
         (AlignmentPenalty(1.0), {}),
         (IGNorm(0.3, eps=8 / 255, points=2), {}),
@@ -183,7 +183,7 @@ def test_a_network_trained_by_it_has_less_of_it(loss, changes):
             return loss(learner, learnt.images, learnt.labels, generator()).loss.item()
         return loss.penalty(learner, learnt.images, learnt.labels, generator()).item()
 
-    assert measured(with_it) < 0.7 * measured(without)
+    assert measured(with_it) < 0.8 * measured(without)
     assert with_it.log["train_accuracy"].iloc[-1] > 0.8
     assert ("train_penalty" in with_it.log) == isinstance(loss, defences.Penalised)
 

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fragile_utils import attacks, data, metrics, models, plots, saliency
+from fragile_utils import attacks, data, defences, metrics, models, plots, saliency
 from fragile_utils._base import checks
 from fragile_utils._base.devices import pick_device
 from fragile_utils.attacks import regions
@@ -38,6 +38,13 @@ def add_parser(commands) -> None:
         f"{', '.join(saliency.METHODS)}; with options: integrated-gradients:steps=50",
     )
     add(
+        "--defence",
+        type=common.choice,
+        metavar="DEFENCE",
+        help=f"show the method defended, and attack what is shown, its noise included: {', '.join(defences.DEFENCES)}; "
+        "with options: smoothgrad:samples=32,sigma=0.1",
+    )
+    add(
         "--attack",
         type=common.choice,
         default="topk",
@@ -63,6 +70,9 @@ def run(options: argparse.Namespace) -> int:
     common.check_options(options, counts=("images", "batch_size", "steps", "patience"), positive=("eps", "step_size"))
     device = pick_device(options.device, "--device")
     method = parts.make_method(options.method, common.allowed(options.method.functions()), "--method")
+    if options.defence is not None:
+        code = common.allowed(options.defence.functions())
+        method = parts.make_defence(options.defence, method, code, "--defence")
     if options.attack.name != "targeted":
         options.attack.check(attacks.ATTACKS, "--attack")
     model = common.load_model(options).to(device)

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import torch
 
-from fragile_utils import __version__, data
+from fragile_utils import __version__, data, defences
 from fragile_utils._base import checks, schema
 from fragile_utils._base.devices import pick_device, processor
 from fragile_utils._base.files import make_folder, sweep_up, write_bytes
 from fragile_utils.cli import _common as common
 from fragile_utils.models import training
+from fragile_utils.models.losses import CrossEntropy, Loss
 
 WEIGHTS, SETTINGS, LOG, CHECKPOINT = "weights.safetensors", "training.json", "log.csv", "checkpoint.pt"
 OVERRIDES = {  # options that replace a value of the preset
@@ -57,6 +58,7 @@ def add_parser(commands) -> None:
         help="small: the network of the book (default); paper: the paper's, with 13.6 million parameters; "
         "resnet: a residual network; vit: a vision transformer",
     )
+    add("--defence", choices=defences.TRAININGS, help="train for explanations that hold; its settings come first")
     for name, (kind, text) in OVERRIDES.items():
         values = {key: getattr(preset, name) for key, preset in training.PRESETS.items()}
         defaults = ", ".join(f"{key}: {'none' if value is None else value}" for key, value in values.items())
@@ -69,13 +71,17 @@ def add_parser(commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train as the options say, and write what came of it."""
     given = {name: getattr(options, name) for name in OVERRIDES if getattr(options, name) is not None}
-    settings = replace(training.PRESETS[options.preset], **given)
+    preset, loss = training.PRESETS[options.preset], CrossEntropy()
+    if options.defence is not None:
+        defence = defences.TRAININGS[options.defence]
+        preset, loss = defence.apply(preset), defence.loss
+    settings = replace(preset, **given)
     device = pick_device(options.device, "--device")
-    summary = find_finished(options.out, settings, options.limit)
+    summary = find_finished(options.out, settings, loss, options.limit)
     if summary is None:
         where = {"limit": options.limit, "download": options.download, "progress": sys.stderr.isatty()}
         learnt, held_out = (data.cifar10(split, options.root, **where) for split in ("train", "test"))
-        summary = train(settings, learnt, held_out, options, device)
+        summary = train(settings, loss, learnt, held_out, options, device)
     if options.json:
         found = {name: summary[name] for name in ("test_accuracy", "parameters", "seconds")}
         common.print_json({"summary": True} | found)
@@ -84,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def find_finished(folder: Path, settings: training.Training, limit: int | None) -> dict | None:
+def find_finished(folder: Path, settings: training.Training, loss: Loss, limit: int | None) -> dict | None:
     """Return the summary of the same training if `folder` holds it complete; refuse another one's folder."""
     common.check_folder(folder)
     path = folder / SETTINGS
@@ -92,19 +98,21 @@ def find_finished(folder: Path, settings: training.Training, limit: int | None) 
         return None
     try:
         summary = schema.parse(path.read_text(encoding="utf-8"))
-        found = training.Training.from_json(json.dumps(summary["settings"])), summary["limit"]
+        learnt = training.Training.from_json(json.dumps(summary["settings"]))
+        found = learnt, summary.get("loss", repr(CrossEntropy())), summary["limit"]
         for name in ("test_accuracy", "parameters", "seconds"):
             checks.non_negative(summary[name], name)
         schema.whole(summary["test_images"], "test_images")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"--out: {path} is not what `fragile train` writes; choose another folder") from error
-    if found != (settings, limit):
+    if found != (settings, repr(loss), limit):
         raise ValueError(f"--out: {path} is of a training with other settings; choose another folder")
     return summary
 
 
 def train(
     settings: training.Training,
+    loss: Loss,
     learnt: data.Batch,
     held_out: data.Batch,
     options: argparse.Namespace,
@@ -125,12 +133,14 @@ def train(
     folder = options.out
     make_folder(folder)
     sweep_up(folder)
-    trained = training.train(settings, learnt, held_out, device=device, checkpoint=folder / CHECKPOINT, report=report)
+    how = {"loss": loss, "device": device, "checkpoint": folder / CHECKPOINT, "report": report}
+    trained = training.train(settings, learnt, held_out, **how)
     trained.stored.save(folder / WEIGHTS)
     summary = {
         "about": "a network for CIFAR-10: how it was trained, and what it reaches",
         "command": " ".join(["fragile train cifar10", *describe(options)]),
         "settings": asdict(settings),
+        "loss": repr(loss),
         "limit": options.limit,
         "train_images": len(learnt),
         "test_images": len(held_out),
@@ -149,7 +159,7 @@ def train(
 
 def describe(options: argparse.Namespace) -> list[str]:
     """Return the options that were given, as one would type them."""
-    names = ("preset", *OVERRIDES, "limit")
+    names = ("preset", "defence", *OVERRIDES, "limit")
     return [
         f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names if getattr(options, name) is not None
     ]

@@ -12,6 +12,14 @@ finished is never computed again, and what is damaged is::
 from fragile_utils.experiments.bootstrap import mean_interval, median_interval
 from fragile_utils.experiments.choice import Choice
 from fragile_utils.experiments.cluster import Cluster
+from fragile_utils.experiments.costs import Price, price
+from fragile_utils.experiments.defended import (
+    Evaluation,
+    Protocol,
+    compare_defences,
+    evaluate_defence,
+    paired_difference,
+)
 from fragile_utils.experiments.failure import budget_to_failure
 from fragile_utils.experiments.folder import Shard, Status, SweepFolder
 from fragile_utils.experiments.parts import Parts
@@ -26,16 +34,23 @@ __all__ = [
     "MEASURES",
     "Choice",
     "Cluster",
+    "Evaluation",
     "InProcess",
     "Parts",
+    "Price",
+    "Protocol",
     "Shard",
     "Status",
     "Subject",
     "Sweep",
     "SweepFolder",
     "budget_to_failure",
+    "compare_defences",
+    "evaluate_defence",
     "mean_interval",
     "median_interval",
+    "paired_difference",
+    "price",
     "results",
     "run",
     "status",

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from fragile_utils import attacks, data, models, saliency
+from fragile_utils import attacks, data, defences, models, saliency
 from fragile_utils._base.code import Code, is_function
 from fragile_utils.attacks import regions
 from fragile_utils.experiments.choice import Choice, call, named
-from fragile_utils.experiments.sweep import ATTACKS, Sweep, target
+from fragile_utils.experiments.sweep import ATTACKS, METHODS, Sweep, target
 
 # From a name to a reader with the arguments of `data.load`.
 DATA: dict[str, Callable[..., data.Batch]] = {
@@ -64,10 +64,18 @@ class Parts:
 
 def make_method(choice: Choice, code: Code, field: str = "methods") -> saliency.Method:
     """Return the method that a choice describes; `field` is what an error calls it."""
-    method = choice.build(saliency.METHODS, field, code)
-    if not isinstance(method, saliency.Method):
-        raise ValueError(f"{field}: expected {choice} to be a saliency method, got {type(method).__name__}")
-    return method
+    return _method(choice.build(METHODS, field, code), choice, field)
+
+
+def make_defence(choice: Choice, method: saliency.Method, code: Code, field: str = "defence") -> saliency.Method:
+    """Return a method defended as a choice of `defences.DEFENCES` says."""
+    return _method(choice.build(defences.DEFENCES, field, code, method=method), choice, field)
+
+
+def _method(made: object, choice: Choice, field: str) -> saliency.Method:
+    if not isinstance(made, saliency.Method):
+        raise ValueError(f"{field}: expected {choice} to be a saliency method, got {type(made).__name__}")
+    return made
 
 
 def make_attack(

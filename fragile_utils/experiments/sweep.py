@@ -1,8 +1,8 @@
 """What a large experiment consists of: networks x data sets x methods x attacks x budgets, as one value.
 
 A `Sweep` goes to JSON and back unchanged. It names its parts: a network of `models.MODELS`, images of `parts.DATA` or a
-folder, a method of `saliency.METHODS`, an attack of `attacks.ATTACKS` or `attacks.CHANGES`; or
-``package.module:function``, for your own.
+folder, a method of `saliency.METHODS` or a defended one of `defences.DEFENCES`, an attack of `attacks.ATTACKS` or
+`attacks.CHANGES`; or ``package.module:function``, for your own.
 Reading a sweep imports nothing and calls nothing of yours: `Parts` makes what the names stand for, when it runs.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fragile_utils import attacks, data, models, saliency
+from fragile_utils import attacks, data, defences, models, saliency
 from fragile_utils._base import schema
 from fragile_utils._base.code import is_function
 from fragile_utils.attacks import regions
@@ -31,6 +31,7 @@ COUNTS = {  # the largest values of what counts; all but the first three may be 
     "patience": 10**6,
     "size": data.LARGEST_SIDE,
 }
+METHODS = saliency.METHODS | defences.DEFENCES
 ATTACKS = {**attacks.ATTACKS, **attacks.CHANGES}
 NETWORK_OPTIONS = ("mean", "std", "size", "classes")  # of `models.load`
 LONGEST_NAME, LONGEST_REMARK = 4096, 10_000  # characters
@@ -144,7 +145,7 @@ class Sweep:
                 expected = f"expected some of {', '.join(NETWORK_OPTIONS)}"
                 raise ValueError(f"models: {model.name}: unknown option {schema.listed(unknown)}; {expected}")
         for method in self.methods:
-            method.check(saliency.METHODS, "methods")
+            method.check(METHODS, "methods")
         for attack in self.attacks:
             if attack.name == "targeted":
                 target(attack)

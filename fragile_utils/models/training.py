@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fragile_utils import data
@@ -21,6 +20,7 @@ from fragile_utils._base import checks, schema
 from fragile_utils._base.files import write_bytes
 from fragile_utils._base.precision import float32
 from fragile_utils.models.convnet import CLASSES, SIZE
+from fragile_utils.models.losses import CrossEntropy, Learner, Loss
 from fragile_utils.models.stored import LAYOUTS, Layout, Stored, fold
 
 WARM_UP = 0.2  # the share of the steps in which the learning rate rises
@@ -161,14 +161,16 @@ class Trained:
     Attributes
     ----------
     settings : Training
+    loss : Loss
     stored : Stored
         The network of the last epoch, without batch normalisation; its values are those that half precision holds.
     log : DataFrame
         A row for each epoch: learning rate at its end, mean training loss and accuracy on the augmented images while
-        they were learnt from, accuracy on the test images, seconds.
+        they were learnt from, mean penalty where the loss has one, accuracy on the test images, seconds.
     """
 
     settings: Training
+    loss: Loss
     stored: Stored
     log: pd.DataFrame
 
@@ -178,6 +180,7 @@ def train(
     learnt: data.Batch,
     held_out: data.Batch,
     *,
+    loss: Loss = CrossEntropy(),  # noqa: B008 - a frozen value
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], Any] = lambda row: None,
@@ -189,6 +192,8 @@ def train(
     settings : Training
     learnt, held_out : Batch
         Training and test images.
+    loss : Loss
+        What is made small; the cross-entropy by default. `defences` has others.
     device : device
     checkpoint : path, optional
         A file to which the state is written after each epoch. A training with the same values that finds it goes on
@@ -208,7 +213,8 @@ def train(
         if batch.images.shape[-2:] != (SIZE, SIZE):
             raise ValueError(f"{name}: expected images 32 x 32, got {tuple(batch.images.shape[-2:])}")
         checks.labels(batch.labels, len(batch), CLASSES, f"{name}: labels")
-    run = _Run(settings, learnt, torch.device(device))
+    checks.instance(loss, Loss, "loss", "CrossEntropy()")
+    run = _Run(settings, learnt, torch.device(device), loss)
     log = run.resume(checkpoint) if checkpoint is not None and checkpoint.exists() else []
     for epoch in range(len(log), settings.epochs):
         start = time.monotonic()
@@ -218,7 +224,7 @@ def train(
         if checkpoint is not None:
             run.write(checkpoint, log)
         report(log[-1])
-    trained = Trained(settings, run.stored(), pd.DataFrame(log))
+    trained = Trained(settings, loss, run.stored(), pd.DataFrame(log))
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return trained
@@ -264,8 +270,14 @@ _REMOVE = "expected a checkpoint of a training; remove it to start again"
 class _Run:
     """A training in progress: the network, the optimiser and the images."""
 
-    def __init__(self, settings: Training, learnt: data.Batch, device: torch.device) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        settings: Training,
+        learnt: data.Batch,
+        device: torch.device,
+        loss: Loss = CrossEntropy(),  # noqa: B008 - a frozen value
+    ) -> None:
+        self.settings, self.loss = settings, loss
         # Files have 8 bits a channel: as bytes, the images take a quarter of the memory.
         self.images = (learnt.images * 255).round().byte().to(device)
         self.labels = learnt.labels.to(device)
@@ -275,6 +287,7 @@ class _Run:
             torch.default_generator.manual_seed(settings.seed)  # and not those of GPUs, which nobody puts back
             network = settings.layout.build(settings.batch_norm)
         self.network = network.to(device, memory_format=torch.channels_last)
+        self.learner = Learner(self.network, self._normalize, settings.label_smoothing, self._precision)
         parameters = self.network.parameters()
         if settings.optimiser == "sgd":
             self.optimiser = torch.optim.SGD(
@@ -288,7 +301,8 @@ class _Run:
         settings, device = self.settings, self.images.device
         generator = torch.Generator().manual_seed(settings.seed * 100_003 + number)
         batches = torch.randperm(len(self.images), generator=generator).split(settings.batch_size)
-        loss_sum, right = torch.zeros(2, device=device, dtype=torch.float64)
+        loss_sum, penalty_sum, right = torch.zeros(3, device=device, dtype=torch.float64)
+        penalised = False
         self.network.train()
         for step, rows in enumerate(batches):
             rate = settings.rate((number + (step + 0.5) / len(batches)) / settings.epochs)
@@ -296,20 +310,25 @@ class _Run:
                 group["lr"] = rate
             rows = rows.to(device)
             x = augment(self.images[rows], settings.shift, settings.flip, generator)
-            x = (x.float().div_(255) - self.mean) / self.std.view(-1, 1, 1)
-            with self._precision():
-                logits = self.network(x.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits.float(), self.labels[rows], label_smoothing=settings.label_smoothing)
+            loss, logits, penalty = self.loss(self.learner, x.float().div_(255), self.labels[rows], generator)
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
             loss_sum += loss.detach() * len(rows)
+            if penalty is not None:
+                penalised = True
+                penalty_sum += penalty.detach() * len(rows)
             right += (logits.argmax(1) == self.labels[rows]).sum()
         mean_loss = loss_sum.item() / len(self.images)
         if not math.isfinite(mean_loss):
             raise ValueError(f"the loss of epoch {number + 1} is {mean_loss}: try a smaller learning rate")
         means = {"train_loss": mean_loss, "train_accuracy": right.item() / len(self.images)}
+        if penalised:
+            means["train_penalty"] = penalty_sum.item() / len(self.images)
         return {"learning_rate": rate} | means
+
+    def _normalize(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std.view(-1, 1, 1)
 
     def _precision(self) -> contextlib.AbstractContextManager:
         if self.settings.precision == "float32":
@@ -325,7 +344,7 @@ class _Run:
 
     def write(self, path: Path, log: list[dict[str, float]]) -> None:
         """Write the state, whole or not at all."""
-        state = {"settings": self.settings.to_json(), "mean": self.mean, "log": log}
+        state = {"settings": self.settings.to_json(), "loss": repr(self.loss), "mean": self.mean, "log": log}
         state |= {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
         content = io.BytesIO()
         torch.save(state, content)
@@ -337,12 +356,15 @@ class _Run:
             state = torch.load(path, map_location=self.images.device, weights_only=True)
             found = Training.from_json(state["settings"])
             same = torch.equal(state["mean"], self.mean)
+            loss = state.get("loss", repr(CrossEntropy()))  # checkpoints of before there were others
         except OSError as error:
             raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
         except _DAMAGED as error:
             raise ValueError(f"{path}: {_REMOVE}") from error
         if found != self.settings:
             raise ValueError(f"{path}: expected the checkpoint of {self.settings}, got one of {found}")
+        if loss != repr(self.loss):
+            raise ValueError(f"{path}: expected the checkpoint of a training by {self.loss}, got one by {loss}")
         if not same:
             raise ValueError(f"{path}: expected a checkpoint on the same training images, got one on others")
         try:

@@ -1,7 +1,7 @@
 """SmoothGrad: any method, averaged over noise."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,19 @@ class SmoothGrad(Method):
         The number of noisy copies.
     sigma : float
         Standard deviation of the noise, in units of images in [0, 1]. Noisy copies are not clipped.
-    seed : int
-        Of the noise, which is the same for each image and on each call and device.
+    seed : int or torch.Generator
+        Of the noise. A number: the same noise on each call and device, so that two maps differ by their images alone
+        (common random numbers). A generator, one of the CPU: new noise from it on each call.
     chunk : int, optional
         As for `IntegratedGradients`: how many noisy images to hold the graphs of at a time.
+    shared : bool
+        Whether all images of a batch get the same noise. If not, and `seed` is a number, image i has noise of
+        ``seed + i``.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not as described.
 
     References
     ----------
@@ -37,24 +46,34 @@ class SmoothGrad(Method):
     method: Method = Gradient()  # noqa: RUF009 - a frozen value
     samples: int = 50
     sigma: float = 0.15
-    seed: int = 0
+    seed: int | torch.Generator = 0
     chunk: int | None = None
+    shared: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.method, Method):
             raise ValueError(f"method: expected a saliency method, got {self.method!r}")
         checks.count(self.samples, "samples")
         checks.positive(self.sigma, "sigma")
-        checks.seed(self.seed)
+        if not isinstance(self.seed, torch.Generator):
+            checks.seed(self.seed)
+        elif self.seed.device.type != "cpu":
+            raise ValueError(f"seed: expected a generator of the CPU, got one of {self.seed.device}")
         check_chunk(self.chunk)
+        if not isinstance(self.shared, bool):
+            raise ValueError(f"shared: expected True or False, got {self.shared!r}")
+
+    def guide(self) -> "SmoothGrad":
+        """Return the same mean of the method's guide."""
+        return replace(self, method=self.method.guide())
 
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
-        noise = self.sigma * _noise(self.seed, (self.samples, 1, *images.shape[1:])).to(images)
+        noise = self.sigma * self._noise(images).to(images)
 
         def part(x: Tensor, rows: slice, points: slice, create_graph: bool) -> tuple[Tensor, Tensor | None]:
-            noisy = as_batch(x + noise[points], like=x)
+            noisy = as_batch(x + (noise[points] if self.shared else noise[points, rows]), like=x)
             repeated = targets[rows].repeat(len(noisy) // len(x))
             attributions, _ = self.method.explain(model, noisy, repeated, create_graph)
             mean = attributions.unflatten(0, (-1, len(x))).sum(0) / self.samples
@@ -62,7 +81,15 @@ class SmoothGrad(Method):
 
         return in_chunks(part, model, images, self.samples, self.chunk, create_graph)
 
+    def _noise(self, images: Tensor) -> Tensor:
+        """Return noise (samples, 1, 3, H, W), or (samples, N, 3, H, W) where it is not shared, on the CPU."""
+        shape, count = (self.samples, 1, *images.shape[1:]), 1 if self.shared else len(images)
+        if isinstance(self.seed, torch.Generator):
+            return torch.cat([torch.randn(shape, generator=self.seed) for _ in range(count)], dim=1)
+        return _noise(self.seed, shape, count)
+
 
 @functools.lru_cache(maxsize=1)  # an attack asks for the same at each step
-def _noise(seed: int, shape: tuple[int, ...]) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+def _noise(seed: int, shape: tuple[int, ...], count: int) -> Tensor:
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(count)]
+    return torch.cat([torch.randn(shape, generator=generator) for generator in generators], dim=1)

@@ -5,7 +5,7 @@ import pytest
 from command_line import assert_refused, records
 from PIL import Image
 
-from fragile_utils import attacks
+from fragile_utils import attacks, saliency
 from fragile_utils.cli import parser
 from fragile_utils.experiments import Choice
 
@@ -139,3 +139,14 @@ def test_wrong_input_is_one_clear_line_and_exit_status_2(case, fragile, tmp_path
     arguments, message = BAD[case]
     assert_refused(fragile("attack", "--steps", 1, "--images", 1, "--out", "pictures", *arguments), message)
     assert not (tmp_path / "pictures").exists()
+
+
+def test_a_defended_method_is_attacked(fragile):
+    run = ("attack", "--model", "cifar10", "--data", "cifar10-samples", "--images", 2, "--steps", 2, "--json")
+    defence = "smoothgrad:samples=3,sigma=0.1"
+    _, summary = records(fragile(*run, "--method", "input-x-gradient", "--defence", defence)[1])
+    expected = saliency.SmoothGrad(saliency.InputXGradient(), samples=3, sigma=0.1)
+    assert summary["settings"]["method"] == repr(expected)
+    assert_refused(fragile(*run, "--defence", "prayer"), "--defence: expected one of softplus, smoothgrad")
+    assert_refused(fragile(*run, "--defence", "softplus"), "--defence: softplus")
+    assert_refused(fragile(*run, "--defence", "smoothgrad:samples=0"), "--defence: smoothgrad(samples=0)")

@@ -83,3 +83,21 @@ def test_the_command_refuses_bad_options(root, capsys, options, message):
     assert main([*SHORT, "--out", str(root / "out"), *options]) == 2
     assert message in capsys.readouterr().err
     assert not (root / "out").exists()
+
+
+def test_a_defence_is_trained_recorded_and_gone_on_with(root, capsys):
+    out = root / "net"
+    command = [*SHORT, "--defence", "input-gradient", "--out", str(out)]
+    assert main([*command, "--json"]) == 0
+    *epochs, _ = map(json.loads, capsys.readouterr().out.splitlines())
+    assert all(row["train_penalty"] > 0 for row in epochs)
+    about = json.loads((out / "training.json").read_text())
+    assert about["loss"] == "GradientPenalty(weight=0.01, share=0.5)"
+    assert "--defence input-gradient" in about["command"]
+    assert main(command) == 0  # it is there already
+    capsys.readouterr()
+    assert main([*SHORT, "--out", str(out)]) == 2
+    assert "is of a training with other settings" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*SHORT, "--defence", "prayer", "--out", str(out)])
+    assert "invalid choice: 'prayer'" in capsys.readouterr().err

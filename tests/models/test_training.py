@@ -1,7 +1,7 @@
 """Training: the augmentation, the loop against one written out by hand, interrupts, settings."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from networks import network
 
 from fragile_utils import data, models
 from fragile_utils.models import training
+from fragile_utils.models.losses import CrossEntropy
 from fragile_utils.models.training import Training
 
 TINY = Training(width=4, epochs=3, batch_size=16, precision="float32")
@@ -225,3 +226,38 @@ def test_settings_without_an_end_are_refused(changes):
     (name,) = changes
     with pytest.raises(ValueError, match=f"{name}: expected a whole number, at most "):
         Training(**changes)
+
+
+def test_a_checkpoint_by_another_loss_is_refused(noise, tmp_path):
+    class Interrupt(Exception):
+        pass
+
+    def stop(row):
+        raise Interrupt
+
+    path = tmp_path / "checkpoint"
+    with pytest.raises(Interrupt):
+        training.train(TINY, noise, noise, checkpoint=path, report=stop)
+    with pytest.raises(ValueError, match=r"training by Half\(\), got one by CrossEntropy\(\)"):
+        training.train(TINY, noise, noise, loss=Half(), checkpoint=path)
+    assert training.train(TINY, noise, noise, checkpoint=path).log["epoch"].tolist() == [1, 2, 3]
+
+
+@dataclass(frozen=True)
+class Half(CrossEntropy):
+    """Half the cross-entropy, and the other half as a penalty."""
+
+    def __call__(self, *given):
+        value = super().__call__(*given)
+        return value._replace(penalty=value.loss / 2)
+
+
+def test_a_penalty_has_its_column(noise):
+    plain, half = (training.train(TINY, noise, noise, loss=loss).log for loss in (CrossEntropy(), Half()))
+    assert "train_penalty" not in plain
+    np.testing.assert_allclose(half["train_penalty"], plain["train_loss"] / 2, rtol=1e-6)
+
+
+def test_a_loss_that_is_none_is_refused(noise):
+    with pytest.raises(ValueError, match="loss: expected a value such as"):
+        training.train(TINY, noise, noise, loss=CrossEntropy)

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from references import SIZE, batch, cifar
+from references import SIZE, batch, cifar, gradient_of
 
-from fragile_utils.saliency import DeepLift, Gradient, SmoothGrad
+from fragile_utils.models import softplus_surrogate
+from fragile_utils.saliency import DeepLift, Gradient, IntegratedGradients, SmoothGrad
 
 
 def test_smooth_grad_is_the_mean_over_noisy_images():
@@ -22,8 +23,47 @@ def test_smooth_grad_is_the_mean_over_noisy_images():
         (lambda: SmoothGrad(samples=0), "samples: expected a whole number"),
         (lambda: SmoothGrad(sigma=0), "sigma: expected a number above 0"),
         (lambda: SmoothGrad(seed=0.5), "seed: expected a whole number, got 0.5"),
+        (lambda: SmoothGrad(shared=1), "shared: expected True or False, got 1"),
     ],
 )
 def test_bad_parameters_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_generator_gives_new_noise_on_each_call_and_the_same_from_the_same_state():
+    model, (images, targets) = cifar(), batch()
+    noise = torch.randn(2, 4, 1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(9)).double()
+    method = SmoothGrad(samples=4, sigma=0.2, seed=torch.Generator().manual_seed(9))
+    for drawn in noise:
+        expected = sum(Gradient().explain(model, images + 0.2 * copy, targets)[0] for copy in drawn) / 4
+        torch.testing.assert_close(method.attribute(model, images, targets), expected)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 3])
+def test_noise_that_is_not_shared_is_each_image_s_own(chunk):
+    model, (images, targets) = cifar(), batch(3)
+    method = SmoothGrad(samples=4, sigma=0.2, seed=5, shared=False, chunk=chunk)
+    got = method.attribute(model, images, targets)
+    for i in range(3):
+        alone = SmoothGrad(samples=4, sigma=0.2, seed=5 + i)
+        torch.testing.assert_close(got[i : i + 1], alone.attribute(model, images[i : i + 1], targets[i : i + 1]))
+
+
+@pytest.mark.parametrize("seed", [3, None])
+@pytest.mark.parametrize("shared", [True, False])
+def test_where_it_is_computed_twice_the_noise_is_the_same(seed, shared):
+    """In chunks, the backward pass computes each once more: that must not draw again."""
+    model, (images, targets) = softplus_surrogate(cifar(), 3.0), batch()
+
+    def gradient(chunk):
+        noise = torch.Generator().manual_seed(2) if seed is None else seed
+        method = SmoothGrad(samples=4, sigma=0.2, seed=noise, shared=shared, chunk=chunk)
+        return gradient_of(lambda x: method.explain(model, x, targets, True)[0], images)
+
+    torch.testing.assert_close(gradient(1), gradient(None))
+
+
+def test_its_guide_is_the_mean_of_its_method_s_guide():
+    assert SmoothGrad(IntegratedGradients(100), 7).guide() == SmoothGrad(IntegratedGradients(100).guide(), 7)
+    assert SmoothGrad(samples=7).guide() == SmoothGrad(samples=7)

@@ -1,0 +1,332 @@
+"""One protocol for all defences: who attacks, how hard, what counts, and whether the attack can be believed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from fragile_utils import attacks, metrics
+from fragile_utils._base import checks
+from fragile_utils.attacks import LEVEL, Attack, MapResult, TopK
+from fragile_utils.data.batch import Batch, predict
+from fragile_utils.defences import Defence, judge
+from fragile_utils.experiments.bootstrap import mean_interval, median_interval
+from fragile_utils.experiments.costs import Price, price
+from fragile_utils.experiments.failure import UNCHANGED, budget_to_failure
+
+WORST = "worst"
+NOISE = ("noise of equal maximum", "noise of equal RMS")
+LARGE = 64 * LEVEL  # a budget that has to win
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a defence is evaluated.
+
+    Parameters
+    ----------
+    objective : Attack
+        What all attackers climb.
+    k : int
+        Of the top-k intersection.
+    budgets : sequence of float
+        In units of images in [0, 1].
+    steps : int
+        Of each attack.
+    step_size : float
+    restarts : int
+        Of the adaptive attack; 1 for none.
+    samples : int, optional
+        Of the expectation over noise; by default as many as the explanation takes.
+    draws : int
+        Of the noise held out, with which an attacker who does not know the seed is judged.
+    common : bool
+        Whether an original and its perturbed image are judged with the same noise.
+    more_steps : sequence of int
+        The adaptive attack is also run with these numbers of steps, at the middle one of the budgets.
+    measure, level
+        When an explanation counts as lost: see `budget_to_failure`.
+    seed : int
+        Of all that is random.
+    batch_size : int
+        How many images are attacked at a time.
+    """
+
+    objective: Attack = TopK(100)  # noqa: RUF009 - a frozen value
+    k: int = 100
+    budgets: tuple[float, ...] = (0.5 * LEVEL, LEVEL, 2 * LEVEL, 4 * LEVEL, 8 * LEVEL)
+    steps: int = 100
+    step_size: float = 0.5 * LEVEL
+    restarts: int = 3
+    samples: int | None = None
+    draws: int = 8
+    common: bool = True
+    more_steps: tuple[int, ...] = (10, 30, 100)
+    measure: str = "topk_intersection"
+    level: float = 0.5
+    seed: int = 0
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        checks.instance(self.objective, Attack, "objective", "TopK(k=100)")
+        for name in ("k", "steps", "restarts", "draws", "batch_size"):
+            checks.count(getattr(self, name), name)
+        object.__setattr__(self, "budgets", tuple(sorted(checks.budget(eps, "budgets") for eps in self.budgets)))
+        object.__setattr__(self, "more_steps", tuple(sorted(checks.count(n, "more_steps") for n in self.more_steps)))
+        if not self.budgets:
+            raise ValueError("budgets: expected at least one, got none")
+        if self.measure not in metrics.MEASURES:
+            raise ValueError(f"measure: expected one of {', '.join(metrics.MEASURES)}, got {self.measure!r}")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What became of a defence.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row for each image, attacker and budget. Columns: ``method`` (the defence), ``attack`` (the attacker, or
+        "worst": of all, with her name in ``by``), ``eps`` (levels of 255), ``index``, ``success`` (a perturbed image of
+        the same class was found), ``linf`` and ``rms`` (levels), and those of `defences.judge`, which are those of the
+        original without success. `budget_to_failure` takes it.
+    failure : DataFrame
+        For each attacker: the median budget to failure and its interval over images, in levels of 255; between which
+        medians it lies where each measure is off by its Monte Carlo error, all in the same direction; and the share of
+        images that no budget fails.
+    steps : DataFrame
+        One row for each number of steps: the mean of the measure after the adaptive attack, its interval over images,
+        and its Monte Carlo error from the noise of the judge: at most the mean of those of the images.
+    sanity : DataFrame
+        One row for each condition under which an attack can be believed: what was measured, and whether it holds.
+    price : Price
+    """
+
+    table: pd.DataFrame
+    failure: pd.DataFrame
+    steps: pd.DataFrame
+    sanity: pd.DataFrame
+    price: Price
+
+
+def evaluate_defence(
+    defence: Defence, batch: Batch, protocol: Protocol | None = None, test: Batch | None = None
+) -> Evaluation:
+    """Evaluate a defence by one protocol: per image, the worst of all who attack it.
+
+    These are the attackers of `Defence.attackers`, the adaptive one from several starts ("restarts"), and noise: random
+    signs of the whole budget, and of the root mean square of what the adaptive attack added. All are judged on the
+    displayed explanation of the defended network. An image whose class changes is no success of its attacker.
+
+    Parameters
+    ----------
+    defence : Defence
+    batch : Batch
+        Images that the network gets right.
+    protocol : Protocol, optional
+    test : Batch, optional
+        Images for the price; by default `batch`, on which the accuracy is 1.
+
+    Raises
+    ------
+    ValueError
+        If the network gets an image wrong, or an argument is not as described.
+
+    References
+    ----------
+    Carlini et al., *On Evaluating Adversarial Robustness*, 2019, arXiv:1902.06705. Tramer, Carlini, Brendel, Madry, *On
+    Adaptive Attacks to Adversarial Example Defenses*, NeurIPS 2020, arXiv:2002.08347.
+    """
+    checks.instance(defence, Defence, "defence", "Defence('softplus', model, SoftplusExplanation(2.0))")
+    if wrong := int((predict(defence.model, batch.images) != batch.labels).sum()):
+        raise ValueError(f"batch: expected images that the network gets right, got {wrong} others; see Batch.correct")
+    protocol = protocol or Protocol()
+    court = _Court(defence, batch, protocol)
+    table = pd.concat([court.at(eps) for eps in protocol.budgets], ignore_index=True)
+    steps, by_image = court.over_steps()
+    large = court.adaptive(LARGE, protocol.steps, max(protocol.step_size, 2 * LARGE / protocol.steps))
+    sanity = _sanity(table, by_image, large, protocol)
+    return Evaluation(
+        table, _failure(table, protocol), steps, sanity, price(defence.model, defence.method, test or batch)
+    )
+
+
+class _Court:
+    """All attackers of one defence, and their judge."""
+
+    def __init__(self, defence: Defence, batch: Batch, protocol: Protocol) -> None:
+        self.defence, self.batch, self.protocol = defence, batch, protocol
+        self.attackers = defence.attackers(protocol.objective, samples=protocol.samples, seed=protocol.seed)
+        self.judging: dict[str, Any] = {"k": protocol.k, "displayed": [defence.method]}
+        if defence.hides_its_noise:
+            self.judging = {name: getattr(protocol, name) for name in ("k", "draws", "seed", "common")}
+
+    def at(self, eps: float) -> pd.DataFrame:
+        """Return the rows of all attackers at a budget, and of the worst of them."""
+        protocol, rows = self.protocol, []
+        for part, seed in self._parts():
+            options = self._options(eps, seed)
+            found = {name: who.run(part.images, part.labels, **options) for name, who in self.attackers.items()}
+            adaptive = found["adaptive"]
+            if protocol.restarts > 1:
+                options_of_all = options | {"restarts": protocol.restarts, "first": adaptive}
+                adaptive = self.attackers["adaptive"].run(part.images, part.labels, **options_of_all)
+                found["restarts"] = adaptive
+            perturbed = {name: result.images for name, result in found.items()}
+            perturbed |= dict(zip(NOISE, self._noise(adaptive, part, options), strict=True))
+            rows += [self._judged(part, images, seed, attack=name) for name, images in perturbed.items()]
+        table = pd.concat(rows, ignore_index=True).assign(method=self.defence.name, eps=eps / LEVEL)
+        return pd.concat([table, self._worst(table)], ignore_index=True)
+
+    def over_steps(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the curve over the number of steps, and the measure (images, numbers of steps) behind it."""
+        protocol = self.protocol
+        budget = protocol.budgets[len(protocol.budgets) // 2]
+        tables = {count: self.adaptive(budget, count, protocol.step_size) for count in protocol.more_steps}
+        by_image = pd.DataFrame({count: table[protocol.measure] for count, table in tables.items()})
+        rows = []
+        for count, table in tables.items():
+            interval = mean_interval(table[protocol.measure].to_numpy())._asdict()
+            error = table[f"{protocol.measure}_error"].mean()
+            rows.append({"steps": count, "eps": budget / LEVEL} | interval | {"monte_carlo": error})
+        return pd.DataFrame(rows), by_image
+
+    def adaptive(self, eps: float, steps: int, step_size: float) -> pd.DataFrame:
+        """Return the rows of the adaptive attack alone."""
+        rows = []
+        for part, seed in self._parts():
+            options = self._options(eps, seed) | {"steps": steps, "step_size": step_size}
+            result = self.attackers["adaptive"].run(part.images, part.labels, **options)
+            rows.append(self._judged(part, result.images, seed, attack="adaptive"))
+        return pd.concat(rows, ignore_index=True)
+
+    def _parts(self) -> list[tuple[Batch, int]]:
+        """Return the images, as many as are attacked at a time, and the number of the first."""
+        size = self.protocol.batch_size
+        return [(self.batch[start : start + size], start) for start in range(0, len(self.batch), size)]
+
+    def _options(self, eps: float, first: int) -> dict[str, Any]:
+        protocol = self.protocol
+        how = {"steps": protocol.steps, "step_size": protocol.step_size, "seed": protocol.seed + first}
+        return how | {"eps": eps}
+
+    def _noise(self, found: MapResult, part: Batch, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return images with noise of the whole budget, and of the root mean square of what was found."""
+        signs = attacks.RandomSign()
+        whole = attacks.run(signs, self.defence.model, part.images, part.labels, found.method, **options)
+        return whole.images, attacks.matched_noise(found, self.defence.model).images
+
+    def _judged(self, part: Batch, images: Tensor, first: int, **columns: Any) -> pd.DataFrame:
+        """Return what the displayed explanation of perturbed images is; an image of another class is the original."""
+        moved = (images != part.images).flatten(1).any(dim=1)
+        success = moved & (predict(self.defence.model, images) == part.labels)
+        kept = torch.where(success.view(-1, 1, 1, 1), images, part.images)
+        change = (kept - part.images).flatten(1)
+        table = judge(self.defence.method, self.defence.model, part.images, kept, part.labels, **self.judging)
+        facts = {
+            "index": [*range(first, first + len(part))],
+            "success": success.tolist(),
+            "linf": (change.abs().amax(dim=1) / LEVEL).tolist(),
+            "rms": (change.square().mean(dim=1).sqrt() / LEVEL).tolist(),
+        }
+        return pd.DataFrame(facts).assign(**columns).join(table)
+
+    def _worst(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return, of each image, the row of the attacker who did most, of those who succeeded."""
+        measure = self.protocol.measure
+        lost = (table[measure] - UNCHANGED[measure]).abs().where(table["success"], -1.0)
+        worst = table.loc[lost.groupby(table["index"]).idxmax()]
+        return worst.assign(by=worst["attack"], attack=WORST)
+
+
+def _failure(table: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
+    measure, error = table[protocol.measure], table[f"{protocol.measure}_error"].fillna(0)
+    budgets, *others = (
+        budget_to_failure(table.assign(**{protocol.measure: values}), protocol.measure, protocol.level)
+        for values in (measure, measure - error, measure + error)
+    )
+    rows = []
+    for name, values in budgets.groupby("attack", sort=False):
+        interval = median_interval(values.to_numpy())._asdict()
+        low, high = sorted(np.median(other.xs(name, level="attack")) for other in others)
+        monte_carlo = {"monte_carlo_low": low, "monte_carlo_high": high}
+        counts = {"never": float(np.isinf(values).mean()), "images": len(values)}
+        rows.append({"attack": name} | interval | monte_carlo | counts)
+    order = [*table["attack"].unique()]
+    return pd.DataFrame(rows).sort_values("attack", key=lambda names: names.map(order.index), ignore_index=True)
+
+
+def _sanity(table: pd.DataFrame, by_steps: pd.DataFrame, large: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
+    """Return the conditions under which an attack can be believed, each with what was measured."""
+    start = UNCHANGED[protocol.measure]
+
+    def lost(values: pd.Series) -> pd.Series:
+        return (values - start).abs()
+
+    share = (lost(large[protocol.measure]) >= abs(start - protocol.level)).mean()
+    rows = [_condition("a large budget wins", share, share, share, share >= 0.9)]
+    for fewer, more in zip(by_steps.columns, by_steps.columns[1:], strict=False):
+        interval = mean_interval((lost(by_steps[more]) - lost(by_steps[fewer])).to_numpy())
+        rows.append(_condition(f"{more} steps do no less than {fewer}", *interval, interval.high >= 0))
+    largest = table[table["eps"] == table["eps"].max()].set_index("index")
+    by_attack = {name: lost(rows_of[protocol.measure]) for name, rows_of in largest.groupby("attack")}
+    for noise in NOISE:
+        interval = mean_interval((by_attack["adaptive"] - by_attack[noise]).sort_index().to_numpy())
+        rows.append(_condition(f"the gradient beats {noise}", *interval, interval.low > 0))
+    return pd.DataFrame(rows)
+
+
+def _condition(name: str, mean: float, low: float, high: float, holds: bool) -> dict[str, Any]:
+    return {"condition": name, "measured": mean, "low": low, "high": high, "holds": bool(holds)}
+
+
+def paired_difference(
+    table: pd.DataFrame, attack: str = WORST, than: str = "non-adaptive", measure: str = "topk_intersection"
+) -> pd.DataFrame:
+    """Return, at each budget, how much larger a measure is under one attacker than under another, image by image.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of an `Evaluation`; or of several, of the same images, where each stands under its ``method``.
+    attack, than : str
+        The two attackers.
+    measure : str
+
+    Returns
+    -------
+    DataFrame
+        One row for each defence and budget. Columns: ``method``, ``eps``, ``mean`` of the differences, ``low``,
+        ``high`` (95 % bootstrap interval).
+
+    Raises
+    ------
+    ValueError
+        If there is no such attacker.
+    """
+    for name in (attack, than):
+        if name not in set(table["attack"]):
+            raise ValueError(f"attack: expected one of {', '.join(table['attack'].unique())}, got {name!r}")
+    values = table.pivot(index=["method", "eps", "index"], columns="attack", values=measure)
+    differences = values[attack] - values[than]
+    rows = [
+        {"method": method, "eps": eps} | mean_interval(group.to_numpy())._asdict()
+        for (method, eps), group in differences.groupby(["method", "eps"], sort=False)
+    ]
+    return pd.DataFrame(rows)
+
+
+def compare_defences(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+    """Return a table with a row for each defence: its budgets to failure, whether the attack is sane, and the price."""
+    rows = []
+    for found in evaluations:
+        by_attack = found.failure.set_index("attack")
+        row = {"method": found.table["method"].iloc[0], "sane": bool(found.sanity["holds"].all())}
+        for name in ("non-adaptive", WORST):
+            row |= {f"{name}: {part}": by_attack.loc[name, part] for part in ("median", "low", "high", "never")}
+        rows.append(row | found.price._asdict())
+    return pd.DataFrame(rows)

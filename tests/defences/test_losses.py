@@ -1,0 +1,224 @@
+"""Losses that defend: against naive loops and finite differences, and that they fall."""
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fragile_utils import defences
+from fragile_utils.data import Batch
+from fragile_utils.defences import AdversarialTraining, AlignmentPenalty, CurvaturePenalty, GradientPenalty, IGNorm
+from fragile_utils.models import training
+from fragile_utils.models.losses import CrossEntropy, Learner, Loss
+
+PENALTIES = [
+    GradientPenalty(0.3),
+    CurvaturePenalty(0.02),
+    AlignmentPenalty(0.7, eps=0.05),
+    IGNorm(0.2, eps=0.05, points=2, steps=2),
+]
+each_penalty = pytest.mark.parametrize("loss", PENALTIES, ids=lambda loss: type(loss).__name__)
+
+
+def setting(seed=0, count=4):
+    """A small smooth network with batch normalisation, in float64, its images and labels."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = nn.Sequential(
+            nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.Softplus(3), nn.Flatten(), nn.Linear(4 * 9, 5)
+        ).double()
+        network[1].running_mean.normal_()
+        network[1].running_var.uniform_(0.5, 2)
+        images, labels = torch.rand(count, 3, 8, 8).double(), torch.arange(count) % 5
+    return Learner(network, lambda x: (x - 0.4) / 0.25, label_smoothing=0.1), images, labels
+
+
+def generator():
+    return torch.Generator().manual_seed(5)
+
+
+def signs(shape):
+    return (2 * torch.randint(0, 2, shape, generator=generator()) - 1).double()
+
+
+def naive(loss, learner, images, labels):
+    """The mean penalty, image by image, with Jacobians by `torch.func`."""
+    network = learner.network.eval()
+
+    def logits(x):
+        return network(learner.normalize(x[None]))[0]
+
+    def cost(x, label):
+        return F.cross_entropy(logits(x), label, label_smoothing=0.1)
+
+    total = 0.0
+    drawn = torch.randn(images.shape, generator=generator()).double()
+    for i, (x, label) in enumerate(zip(images, labels, strict=True)):
+        score = lambda x, label=label: logits(x)[label]  # noqa: E731
+        if isinstance(loss, GradientPenalty):
+            total += torch.func.grad(cost)(x, label).square().sum()
+        elif isinstance(loss, CurvaturePenalty):
+            hessian = torch.autograd.functional.hessian(score, x).reshape(x.numel(), x.numel())
+            total += (hessian @ drawn[i].flatten()).square().sum()
+        elif isinstance(loss, AlignmentPenalty):
+            beside = (x + loss.eps * signs(images.shape)[i]).clamp(0, 1)
+            total += 1 - F.cosine_similarity(*(torch.func.grad(score)(p).flatten() for p in (x, beside)), dim=0)
+        else:
+
+            def norm(other, x=x, label=label):
+                path = [torch.func.grad(cost)(x + (other - x) * place, label) for place in (0.25, 0.75)]
+                return ((other - x) * sum(path) / 2).abs().sum()
+
+            other = (x + loss.eps * signs(images.shape)[i]).clamp(0, 1)
+            for _ in range(2):
+                other = other + loss.eps * torch.func.grad(norm)(other).sign()
+                other = other.clamp(x - loss.eps, x + loss.eps).clamp(0, 1)
+            total += norm(other)
+    return total / len(images)
+
+
+@each_penalty
+def test_the_penalty_is_its_formula_on_each_image(loss):
+    learner, images, labels = setting()
+    found = loss(learner, images, labels, generator())
+    expected = naive(loss, *setting())
+    torch.testing.assert_close(found.penalty, expected)
+    logits = learner.network.train()(learner.normalize(images))
+    torch.testing.assert_close(
+        found.loss, F.cross_entropy(logits, labels, label_smoothing=0.1) + loss.weight * expected
+    )
+
+
+@each_penalty
+def test_its_gradient_in_the_parameters_is_that_of_finite_differences(loss):
+    learner, images, labels = setting()
+    learner.network.train()
+    parameters = [*learner.network.parameters()]
+    kept = {name: value.clone() for name, value in learner.network.named_buffers()}
+
+    def value():
+        with torch.no_grad():
+            for name, buffer in learner.network.named_buffers():
+                buffer.copy_(kept[name])  # what a forward pass in training changes
+        return loss(learner, images, labels, generator()).loss
+
+    gradients = torch.autograd.grad(value(), parameters)
+    steps = [1e-6 * torch.randn(p.shape, dtype=p.dtype, generator=torch.Generator().manual_seed(7)) for p in parameters]
+    values = []
+    for sign in (1, -2):
+        with torch.no_grad():
+            for parameter, step in zip(parameters, steps, strict=True):
+                parameter.add_(sign * step)
+        values.append(value().item())
+    slope = sum((gradient * step).sum().item() for gradient, step in zip(gradients, steps, strict=True))
+    assert (values[0] - values[1]) / 2 == pytest.approx(slope, rel=1e-3)
+
+
+@each_penalty
+def test_the_running_statistics_see_each_image_once(loss):
+    learner, images, labels = setting()
+    learner.network.train()
+    loss(learner, images, labels, generator())
+    assert learner.network.training
+    assert learner.network[1].num_batches_tracked == 1
+
+
+def test_a_share_of_the_images_is_the_penalty_of_the_first():
+    learner, images, labels = setting(count=8)
+    part = GradientPenalty(1.0, share=0.25)(learner, images, labels, generator()).penalty
+    torch.testing.assert_close(part, naive(GradientPenalty(1.0), setting(count=8)[0], images[:2], labels[:2]))
+
+
+def test_the_mean_curvature_is_the_frobenius_norm_of_the_hessian():
+    learner, images, labels = setting(count=1)
+    score = lambda x: learner.network.eval()(learner.normalize(x))[0, labels[0]]  # noqa: E731
+    truth = torch.autograd.functional.hessian(score, images).square().sum().item()
+    draws = torch.Generator().manual_seed(0)
+    many = CurvaturePenalty(1.0).penalty(learner, images.expand(3000, -1, -1, -1), labels.expand(3000), draws)
+    assert many.item() == pytest.approx(truth, rel=0.1)
+
+
+def test_adversarial_images_are_within_the_ball_and_worse_than_random_ones():
+    learner, images, labels = setting()
+    learner.network.eval()
+    loss = AdversarialTraining(eps=0.05, steps=5)
+    worst = loss.worst(learner, images, labels, generator())
+    assert (worst - images).abs().max() <= 0.05 + 1e-12
+    assert 0 <= worst.min() <= worst.max() <= 1
+    random = (images + 0.05 * signs(images.shape)).clamp(0, 1)
+    costs = [F.cross_entropy(learner.logits(x), labels, reduction="none") for x in (images, random, worst)]
+    assert (costs[2] > costs[0].maximum(costs[1])).all()
+    found = loss(learner, images, labels, generator())
+    torch.testing.assert_close(found.loss, learner.cross_entropy(learner.logits(worst), labels))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("loss", "changes"),
+    [
+        (GradientPenalty(0.1), {}),
+        (CurvaturePenalty(1e-3), {"activation": "softplus", "beta": 3.0}),
+        (AlignmentPenalty(1.0), {}),
+        (IGNorm(0.3, eps=8 / 255, points=2), {}),
+        (AdversarialTraining(eps=16 / 255, steps=2), {}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_network_trained_by_it_has_less_of_it(loss, changes):
+    images = torch.rand(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    images[:, 0, :16] += 0.5 * (torch.arange(64) % 2).view(-1, 1, 1)  # half of them are red above
+    learnt = Batch(images.clamp(0, 1), torch.arange(64) % 2)
+    settings = training.Training(
+        width=4, epochs=15, batch_size=16, shift=0, flip=False, precision="float32", learning_rate=0.05, **changes
+    )
+    without, with_it = (training.train(settings, learnt, learnt, loss=one) for one in (CrossEntropy(), loss))
+
+    def measured(trained):
+        stored = trained.stored
+        learner = Learner(stored.network, lambda x: (x - stored.mean) / stored.std.view(-1, 1, 1))
+        if isinstance(loss, AdversarialTraining):
+            return loss(learner, learnt.images, learnt.labels, generator()).loss.item()
+        return loss.penalty(learner, learnt.images, learnt.labels, generator()).item()
+
+    assert measured(with_it) < 0.8 * measured(without)
+    assert with_it.log["train_accuracy"].iloc[-1] > 0.8
+    assert ("train_penalty" in with_it.log) == isinstance(loss, defences.Penalised)
+
+
+def test_every_training_builds_its_network():
+    for name, defence in defences.TRAININGS.items():
+        settings = defence.apply(training.PRESETS["small"])
+        assert isinstance(defence.loss, Loss), name
+        assert isinstance(defence.loss, CurvaturePenalty) <= (settings.activation == "softplus")
+        assert settings.precision == "float32"
+
+
+def test_a_learner_keeps_to_its_precision():
+    learner, images, _ = setting()
+    entered = []
+
+    @contextlib.contextmanager
+    def noted():
+        entered.append(True)
+        yield
+
+    replace(learner, precision=noted).logits(images)
+    assert entered == [True]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GradientPenalty(0), "weight: expected a number above 0"),
+        (lambda: GradientPenalty(1, share=1.5), "share: expected at most 1"),
+        (lambda: AlignmentPenalty(1, eps=2), "eps: expected at most 1"),
+        (lambda: IGNorm(1, points=0), "points: expected a whole number"),
+        (lambda: AdversarialTraining(steps=0), "steps: expected a whole number"),
+    ],
+)
+def test_bad_parameters_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,221 @@
+"""One protocol for all defences, on a small network."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from networks import Tiny
+
+from fragile_utils import attacks, defences, metrics
+from fragile_utils.data import Batch
+from fragile_utils.defences import Aggregate, Defence, SoftplusExplanation, sparsified_smoothgrad
+from fragile_utils.experiments import Protocol, budget_to_failure, compare_defences, evaluate_defence, paired_difference
+from fragile_utils.saliency import Gradient, InputXGradient, SmoothGrad
+
+PROTOCOL = Protocol(
+    objective=attacks.TopK(20),
+    k=20,
+    budgets=(4 / 255, 16 / 255),
+    steps=8,
+    step_size=3 / 255,
+    restarts=2,
+    draws=3,
+    more_steps=(2, 8),
+    batch_size=4,
+)
+
+
+class WithBeta(Tiny):
+    """The network, with the sharpness of its surrogate."""
+
+    beta = 8.0
+
+
+def setting(count=6):
+    with torch.random.fork_rng():
+        model = WithBeta().eval().requires_grad_(False)
+    images = torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    return model, Batch(images, model(images).argmax(1))
+
+
+@pytest.fixture(scope="module")
+def smoothed():
+    model, batch = setting()
+    defence = Defence("smoothgrad", model, SmoothGrad(samples=4, sigma=0.1))
+    return defence, batch, evaluate_defence(defence, batch, PROTOCOL)
+
+
+def test_all_attack_and_the_worst_is_kept(smoothed):
+    _, batch, found = smoothed
+    table = found.table
+    names = {"non-adaptive", "transfer", "adaptive", "restarts", "noise of equal maximum", "noise of equal RMS"}
+    assert {*table["attack"]} == names | {"worst"}
+    assert (table.groupby(["attack", "eps"]).size() == len(batch)).all()
+    for (_, _), rows in table.groupby(["eps", "index"]):
+        worst, others = rows[rows["attack"] == "worst"].iloc[0], rows[rows["attack"] != "worst"]
+        successes = others[others["success"]]
+        assert worst["success"] == (len(successes) > 0)
+        if len(successes):
+            assert worst["topk_intersection"] == successes["topk_intersection"].min()
+            assert worst["topk_intersection"] == others.set_index("attack").loc[worst["by"], "topk_intersection"]
+    failed = table[~table["success"]]
+    assert (failed["topk_intersection"] == 1).all()
+    assert (failed["rms"] == 0).all()
+
+
+def test_budgets_are_kept_and_noise_has_the_size_it_says(smoothed):
+    _, _, found = smoothed
+    table = found.table
+    assert (table["linf"] <= table["eps"] * (1 + 1e-5)).all()
+    by = table[table["success"]].set_index(["eps", "index", "attack"])["rms"].unstack()
+    both = by[["restarts", "noise of equal RMS"]].dropna()
+    assert len(both) > 3
+    np.testing.assert_allclose(both["restarts"], both["noise of equal RMS"], rtol=1e-4)
+
+
+def test_paired_differences_are_those_of_each_image(smoothed):
+    _, _, found = smoothed
+    got = paired_difference(found.table).set_index("eps")
+    for eps, rows in found.table.groupby("eps"):
+        by = rows.set_index(["attack", "index"])["topk_intersection"]
+        difference = by["worst"] - by["non-adaptive"]
+        assert got.loc[eps, "mean"] == pytest.approx(difference.mean())
+        assert (difference <= 1e-12).all()
+        assert got.loc[eps, "low"] <= got.loc[eps, "mean"] <= got.loc[eps, "high"]
+    with pytest.raises(ValueError, match="attack: expected one of"):
+        paired_difference(found.table, "prayer")
+
+
+def test_what_is_judged_is_the_displayed_explanation_with_noise_held_out(smoothed):
+    defence, batch, found = smoothed
+    attack = defences.ExpectationOverTransformation(attacks.TopK(20))
+    method = defences.redraw(defence.method, defences.defence.ATTACKER)
+    rows = found.table[(found.table["attack"] == "adaptive") & (found.table["eps"] == 16)].set_index("index")
+    for start in (0, 4):
+        part = batch[start : start + 4]
+        options = {"eps": 16 / 255, "steps": 8, "step_size": 3 / 255, "seed": start}
+        result = attacks.run(attack, defence.model, part.images, part.labels, method, **options)
+        values = [
+            metrics.topk_intersection(*(shown(defence.model, x, part.labels) for x in (part.images, result.images)), 20)
+            for shown in defences.held_out(defence.method, 3)
+        ]
+        expected = torch.where(result.success, torch.stack(values).double().mean(0), 1.0)
+        assert rows["topk_intersection"][start : start + 4].tolist() == pytest.approx(expected.tolist())
+
+
+def test_failure_is_the_median_budget_and_its_errors(smoothed):
+    _, _, found = smoothed
+    budgets = budget_to_failure(found.table)
+    for row in found.failure.itertuples():
+        values = budgets.xs(row.attack, level="attack")
+        assert row.median == np.median(values)
+        assert row.never == np.isinf(values).mean()
+        assert row.monte_carlo_low <= row.median <= row.monte_carlo_high
+    assert (found.failure["monte_carlo_low"] < found.failure["monte_carlo_high"]).any()
+    assert found.failure["attack"].iloc[-1] == "worst"
+
+
+def test_the_same_seed_gives_the_same_table(smoothed):
+    defence, batch, found = smoothed
+    again = evaluate_defence(defence, batch, PROTOCOL)
+    assert again.table.equals(found.table)
+    assert again.steps.equals(found.steps)
+    other = evaluate_defence(defence, batch, replace(PROTOCOL, seed=1))
+    assert not other.table["topk_intersection"].equals(found.table["topk_intersection"])
+
+
+def test_conditions_are_those_of_the_tables(smoothed):
+    _, _, found = smoothed
+    sanity = found.sanity.set_index("condition")
+    assert [*sanity.index] == [
+        "a large budget wins",
+        "8 steps do no less than 2",
+        "the gradient beats noise of equal maximum",
+        "the gradient beats noise of equal RMS",
+    ]
+    means = found.steps.set_index("steps")["mean"]
+    assert sanity.loc["8 steps do no less than 2", "measured"] == pytest.approx(means[2] - means[8])
+    largest = found.table[found.table["eps"] == 16].groupby("attack")["topk_intersection"].mean()
+    expected = largest["noise of equal maximum"] - largest["adaptive"]
+    assert sanity.loc["the gradient beats noise of equal maximum", "measured"] == pytest.approx(expected)
+    assert sanity.loc["the gradient beats noise of equal RMS", "holds"]
+    assert found.steps["monte_carlo"].gt(0).all()
+
+
+def test_an_attack_that_does_nothing_is_not_believed():
+    model, batch = setting()
+
+    class Blind(attacks.TopK):
+        def direction(self, problem, x):
+            return torch.zeros_like(x)
+
+    found = evaluate_defence(Defence("none", model, Gradient()), batch, replace(PROTOCOL, objective=Blind(20)))
+    sanity = found.sanity.set_index("condition")["holds"]
+    assert not sanity["a large budget wins"]
+    assert not sanity["the gradient beats noise of equal maximum"]
+    assert not compare_defences([found])["sane"].item()
+
+
+def test_who_knows_the_seed_attacks_and_is_judged_by_it():
+    model, batch = setting()
+    shown = SmoothGrad(samples=4, sigma=0.1, seed=9)
+    defence = Defence("known seed", model, shown, knows_seed=True)
+    found = evaluate_defence(defence, batch, PROTOCOL)
+    assert (found.table.filter(like="_error") == 0).all(axis=None)
+    attacker = defence.attackers(attacks.TopK(20))["adaptive"]
+    assert (attacker.attack, attacker.method) == (attacks.TopK(20), shown)
+    with pytest.raises(ValueError, match="knows_seed: expected a method with a seed"):
+        Defence("no seed", model, SmoothGrad(seed=torch.Generator()), knows_seed=True)
+
+
+def test_attackers_are_those_of_the_defence():
+    model, _ = setting()
+    before = Tiny(seed=4).eval().requires_grad_(False)
+    objective = attacks.TopK(20)
+    aggregate = Aggregate((Gradient(), InputXGradient()))
+    found = Defence("aggregate", model, aggregate, undefended_model=before).attackers(objective)
+    assert [*found] == ["non-adaptive", "transfer", "adaptive", "members"]
+    assert (found["non-adaptive"].model, found["non-adaptive"].method) == (before, Gradient())
+    assert found["transfer"].attack.model.model is before
+    assert found["members"].attack == defences.ThroughMembers(objective, "maximum")
+    noisy = Aggregate((Gradient(), SmoothGrad(samples=3)))
+    hidden = Defence("noisy", model, noisy).attackers(objective, samples=7, seed=2)
+    assert hidden["adaptive"].attack == defences.ExpectationOverTransformation(objective, 7, 2)
+    assert hidden["members"].attack.attack == defences.ThroughMembers(objective, "maximum")
+    votes = Defence("votes", model, sparsified_smoothgrad(samples=3), knows_seed=True).attackers(objective)
+    assert votes["adaptive"].method.guide().method.temperature > 0
+
+
+def test_defences_stand_side_by_side():
+    model, batch = setting(3)
+    protocol = replace(PROTOCOL, budgets=(8 / 255,), restarts=1, more_steps=(4,), measure="rank_correlation")
+    found = [
+        evaluate_defence(Defence("none", model, Gradient()), batch, protocol),
+        evaluate_defence(Defence("softplus", model, SoftplusExplanation(1.0)), batch, protocol),
+        evaluate_defence(Defence("aggregate", model, Aggregate((Gradient(), InputXGradient()))), batch, protocol),
+    ]
+    table = compare_defences(found)
+    assert [*table["method"]] == ["none", "softplus", "aggregate"]
+    assert {"worst: median", "non-adaptive: median", "accuracy", "seconds", "randomised", "sane"} <= {*table}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budgets": ()}, "budgets: expected at least one"),
+        ({"budgets": (8,)}, "budgets: expected at most 1"),
+        ({"measure": "size"}, "measure: expected one of"),
+        ({"restarts": 0}, "restarts: expected a whole number"),
+        ({"objective": attacks.TopK}, "objective: expected a value such as"),
+    ],
+)
+def test_bad_protocols_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        replace(PROTOCOL, **options)
+
+
+def test_images_that_the_network_gets_wrong_are_refused():
+    model, batch = setting(3)
+    with pytest.raises(ValueError, match="expected images that the network gets right, got 3 others"):
+        evaluate_defence(Defence("none", model, Gradient()), replace(batch, labels=(batch.labels + 1) % 5), PROTOCOL)

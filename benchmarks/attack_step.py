@@ -8,13 +8,13 @@ base      another commit, with --base COMMIT (``make bench BASE=COMMIT``)
 plain     the same step written straightforwardly in PyTorch as it comes: a copy of the network with ``nn.Softplus``
           modules, double backward, separate passes for map and prediction, all path points of integrated gradients at
           once, without the allocator settings of the Makefile
-floor     the convolutions of a step alone, each by the fastest call that PyTorch has for it: forward and transposed, for
-          the values, the multipliers and the tangents of both on the surrogate, of whose last layer one row is needed,
-          and for value and gradient on the network; of methods that follow the derivatives
+floor     the convolutions of a step of the gradient alone, each by the fastest call that PyTorch has for it: forward
+          and transposed, for the values, the multipliers and the tangents of both on the surrogate, of whose last layer
+          one row is needed, and for value and gradient on the network
 
 Each has a process of its own, and they take their steps in turn. Times are medians, in milliseconds an image and
-iteration. On a CPU they are the processor's time of one thread, which other processes disturb little; on a GPU, and with
---wall, they are times of the clock, of all threads. Two rows at the end, on a CPU, are times of the clock with all
+iteration. On a CPU they are the processor's time of one thread, which other processes disturb little; on a GPU, and
+with --wall, they are times of the clock, of all threads. Two rows at the end, on a CPU, are times of the clock with all
 threads: on the machine as it is, and beside two busy processes. Ratios are what to quote. --out writes JSON.
 """
 

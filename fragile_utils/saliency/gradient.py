@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fragile_utils.saliency.method import Method, class_scores
-from fragile_utils.saliency.propagation.trace import Untraceable
-from fragile_utils.saliency.propagation.walks import multipliers, stands_in_for_autograd
+from fragile_utils.saliency.propagation.passes import multipliers, stands_in_for_autograd
+from fragile_utils.saliency.propagation.steps import Untraceable
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,14 @@ from torch import Tensor, nn
 
 from fragile_utils._base import checks
 from fragile_utils.saliency.method import Method
-from fragile_utils.saliency.propagation.operations import (
-    Bends,
-    Elementwise,
-    Linear,
-    Operation,
-    Setting,
-    Weighted,
-    derivative,
-)
+from fragile_utils.saliency.propagation.elementwise import Elementwise
+from fragile_utils.saliency.propagation.kinds import Kind
+from fragile_utils.saliency.propagation.operation import Bends, Linear, Operation, Setting
+from fragile_utils.saliency.propagation.operations import derivative
 from fragile_utils.saliency.propagation.propagate import propagate
 from fragile_utils.saliency.propagation.rule import Rule
-from fragile_utils.saliency.propagation.trace import Kind, Node, Step, Untraceable
+from fragile_utils.saliency.propagation.steps import Node, Step, Untraceable
+from fragile_utils.saliency.propagation.weighted import Weighted
 
 
 @dataclass(frozen=True)

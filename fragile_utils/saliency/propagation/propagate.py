@@ -8,8 +8,8 @@ does to the multipliers m that pass through it. The result has an exact gradient
 from torch import Tensor, nn
 
 from fragile_utils._base import checks
+from fragile_utils.saliency.propagation.passes import multipliers
 from fragile_utils.saliency.propagation.rule import Rule
-from fragile_utils.saliency.propagation.walks import multipliers
 
 
 def propagate(

@@ -44,9 +44,17 @@ class DeepLift(Method):
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
-        reference = self.baseline.image(model, images)
-        multipliers, logits = propagate(model, images, targets, Rescale(), reference, create_graph)
-        return multipliers * ((images if create_graph else images.detach()) - reference), logits
+        return self._explained(model, images, targets, create_graph, True)
+
+    def attributions(self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False) -> Tensor:
+        return self._explained(model, images, targets, create_graph, False)[0]
+
+    def _explained(
+        self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool, logits: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        reference = self.baseline.image_in_a_run(model, images)
+        multipliers, found = propagate(model, images, targets, Rescale(), reference, create_graph, logits)
+        return multipliers * ((images if create_graph else images.detach()) - reference), found
 
 
 # --- The rule --------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from fragile_utils.saliency.propagation.linear import axis_of_cat
 from fragile_utils.saliency.propagation.operation import Operation, Setting
 from fragile_utils.saliency.propagation.rule import Rule
 from fragile_utils.saliency.propagation.steps import Node, Step, Trace
-from fragile_utils.saliency.propagation.weighted import OfTarget, sees_each_place_alone
+from fragile_utils.saliency.propagation.weighted import sees_each_place_alone
 
 DERIVATIVES = Rule()
 IMAGE, TARGETS = 0, -1  # the numbers of what a program is given; the values of its operations are counted from 1
@@ -46,7 +46,7 @@ class Program:
         steps = _pool_first(forward.steps, rule)
         self.score: Program | None = None
         self.rest: Program | None = None
-        self.head = _head(steps, rule)
+        self.head = _head(steps)
         if self.head is not None:
             self.score, self.rest = Program.__new__(Program), Program.__new__(Program)
             targets = Node(forward.end.shape[:1], differentiable=False)
@@ -74,8 +74,7 @@ class Program:
         self.operations: list[Operation] = []
         for step in steps:
             setting = Setting(forward.activations, forward.beta, *_may_overwrite(step, readers, made_by))
-            one_class = targets is not None and targets in step.inputs
-            self.operations.append(OfTarget(step, setting) if one_class else rule.operation(step, setting))
+            self.operations.append(rule.operation(step, setting))
         self.end = numbers[end]
         self.own = all(operation.own for operation in self.operations)
         self._last = {i: number for number, inputs in enumerate(self.inputs, start=1) for i in inputs}
@@ -156,7 +155,7 @@ def _given(before: Step, pools: list[Step]) -> tuple | None:
 # --- The score of one class ------------------------------------------------------------------------------------------
 
 
-def _head(steps: list[Step], rule: Rule) -> int | None:
+def _head(steps: list[Step]) -> int | None:
     """Return the place of the last layer, if what follows it computes each class from that class alone."""
     for place in range(len(steps) - 1, -1, -1):
         step = steps[place]
@@ -169,7 +168,7 @@ def _head(steps: list[Step], rule: Rule) -> int | None:
     chain = steps[place:]
     follow = all(after.inputs == [before.output] for before, after in itertools.pairwise(chain))
     first = step.inputs[0]
-    fits = sees_each_place_alone(step) and rule.is_derivative(step) and first.differentiable and not first.pixels
+    fits = sees_each_place_alone(step) and first.differentiable and not first.pixels
     if not (follow and fits and step.output.shape[1] > 1):
         return None
     classes, rows = step.output.shape[1], step.output.shape[0] + 1

@@ -85,9 +85,10 @@ class Walks:
         """Return the gradient (N, 3, H, W) of the sum of the value of that number times `cotangents`."""
         return self._back({number: cotangents}, {})
 
-    def kept(self, place: int) -> Any:
-        """Return what the operation at this place keeps."""
-        return self._kept[place]
+    def input_of(self, place: int) -> Tensor:
+        """Return the input of the last layer, which is at this place."""
+        kept = self._kept[place]
+        return (kept.of_layer if hasattr(kept, "of_layer") else kept).x
 
     def _hand_down(self, m: Tensor, products: bool) -> Tensor:
         """Carry multipliers from the end to the image, by the rule."""

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import platform
 from collections.abc import Callable
 from importlib import metadata
@@ -38,11 +39,19 @@ def gather() -> dict[str, str]:
     facts = {"fragile_utils": __version__, "python": platform.python_version()}
     facts |= {package: metadata.version(package) for package in ("torch", "torchvision", "captum", "numpy")}
     facts |= {"device": f"{device} ({name})", "threads": str(torch.get_num_threads())}
+    facts["busy"] = describe_load()
     for sample, load in data.SAMPLES.items():
         facts[sample] = attempt(lambda load=load: f"{len(load())} images")
     facts["squeezenet"] = attempt(lambda: f"{sum(p.numel() for p in models.squeezenet().parameters()):,} parameters")
     facts["FRAGILE_DATA"] = attempt(describe_root)
     return facts
+
+
+def describe_load() -> str:
+    """Return how much else computes on this machine, and what OpenMP's threads do while they wait."""
+    cores, settings = os.cpu_count() or 1, ("OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    load = f"{os.getloadavg()[0]:.1f} processes want {cores} cores" if hasattr(os, "getloadavg") else f"{cores} cores"
+    return "; ".join([load, *(f"{name}={os.environ[name]}" for name in settings if name in os.environ)])
 
 
 def describe_root() -> str:

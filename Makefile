@@ -64,8 +64,9 @@ format: $(READY)  ## repair what lint finds
 mutants: $(READY)  ## try wrong versions of the package: does a claim and a test notice each? (an hour or two)
 	$(BIN)/python tests/mutants.py --out book/results/mutants.csv $(ARGS)
 
-bench: $(READY)  ## measure speed and memory
-	@for script in $(wildcard benchmarks/*.py); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+bench: $(READY)  ## measure speed and memory; BASE=<commit> compares with that commit, in turns
+	$(BIN)/python benchmarks/attack_step.py $(if $(BASE),--base $(BASE)) $(ARGS)
+	@test -n "$(BASE)" || $(BIN)/python benchmarks/sweep.py
 
 url:  ## make url URL=https://github.com/OWNER/NAME: move the book to another repository
 	@$(PYTHON) book/_ext/repository_url.py $(URL)

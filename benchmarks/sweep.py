@@ -28,7 +28,7 @@ import torch
 
 from fragile_utils import experiments, models, saliency
 from fragile_utils.experiments.folder import begin
-from fragile_utils.saliency.propagation import operations
+from fragile_utils.saliency.propagation.operation import Operation
 
 METHODS = ("gradient", "deeplift", "deep-taylor")
 NETWORKS = {  # a data set, its top-k, steps of the attack on a CPU and on a GPU
@@ -82,7 +82,7 @@ class Clock:
 def network_timed(clock: Clock) -> Iterator[None]:
     """Within it, the clock runs in the network's own operations."""
     places = [(models.Classifier, "forward"), (models.SoftplusSurrogate, "forward"), (saliency.Gradient, "explain")]
-    kinds = [operations.Operation]
+    kinds = [Operation]
     for kind in kinds:
         kinds += kind.__subclasses__()
         places += [(kind, name) for name in WALKS if name in vars(kind)]

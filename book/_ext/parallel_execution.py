@@ -86,13 +86,13 @@ def cores():
 
 @contextmanager
 def kernels():
-    """How many kernels to run at once; those started meanwhile share the cores between them."""
+    """How many kernels to run at once; those started meanwhile share the cores, and let each other compute."""
     number = min(cores(), MOST_KERNELS)
-    mine = "OMP_NUM_THREADS" not in os.environ
-    if mine:
-        os.environ["OMP_NUM_THREADS"] = str(cores() // number)
+    wanted = {"OMP_NUM_THREADS": str(cores() // number), "GOMP_SPINCOUNT": "10000"}
+    mine = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(mine)
     try:
         yield number
     finally:
-        if mine:
-            del os.environ["OMP_NUM_THREADS"]
+        for name in mine:
+            del os.environ[name]

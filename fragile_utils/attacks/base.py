@@ -110,7 +110,7 @@ class Attack:
     def direction(self, problem: MapProblem, x: Tensor) -> Tensor:
         """Return the sign (N, 3, H, W) of the gradient of D with respect to the images, on the surrogate."""
         x = x.detach().requires_grad_()
-        attributions, _ = problem.guide.explain(problem.surrogate, x, problem.labels, create_graph=True)
+        attributions = problem.guide.attributions(problem.surrogate, x, problem.labels, create_graph=True)
         dissimilarity = self.dissimilarity(saliency.normalize(attributions), problem.reference)
         if not dissimilarity.requires_grad:  # a linear score: its gradient is the same everywhere
             return torch.zeros_like(x)

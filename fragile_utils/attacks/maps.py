@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils import saliency
-from fragile_utils._base import checks, precision
+from fragile_utils._base import checks, once, precision
 from fragile_utils.attacks.algorithm import NO_DIRECTION, climb_where_nothing_forbids
 from fragile_utils.attacks.base import Attack, MapProblem, confidence
 from fragile_utils.attacks.result import MapResult, Outcome
@@ -87,7 +87,7 @@ def run(
     settings = replace(settings, steps=steps, step_size=step_size, beta=surrogate.beta)
     guide = method.guide() if guide is None else guide
 
-    with precision.float32(settings.tf32):
+    with once.run(), precision.float32(settings.tf32):
         before, reference, reasons = _originals(attack, model, images, labels, method)
         with torch.no_grad():
             agrees = surrogate(images).argmax(1) == before.labels

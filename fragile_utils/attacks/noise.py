@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils import saliency
-from fragile_utils._base import precision
+from fragile_utils._base import once, precision
 from fragile_utils._base.seeds import for_each, random_signs
 from fragile_utils.attacks.base import confidence
 from fragile_utils.attacks.objectives import RandomSign
@@ -42,7 +42,7 @@ def matched_noise(result: MapResult, model: nn.Module) -> Outcome:
     check_network(model, originals)
     signs = for_each(random_signs, originals, result.settings.seeds(len(originals)))
     images = _of_size(result.rms, signs, originals)
-    with precision.float32():
+    with once.run(), precision.float32():  # by walks, as the attack measured
         _check_same(model, result)
         attributions, logits = method.explain(model, images, labels)
     maps, noise = saliency.normalize(attributions), RandomSign()

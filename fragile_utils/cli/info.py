@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import platform
 from collections.abc import Callable
 from importlib import metadata
@@ -38,6 +39,7 @@ def gather() -> dict[str, str]:
     facts = {"fragile_utils": __version__, "python": platform.python_version()}
     facts |= {package: metadata.version(package) for package in ("torch", "torchvision", "captum", "numpy")}
     facts |= {"device": f"{device} ({name})", "threads": str(torch.get_num_threads())}
+    facts["busy"] = describe_load()
     for sample, load in data.SAMPLES.items():
         facts[sample] = attempt(lambda load=load: f"{len(load())} images")
     for name in ("squeezenet", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "cifar10"):
@@ -49,6 +51,13 @@ def gather() -> dict[str, str]:
 def describe(model: models.Classifier) -> str:
     """Return how large a network is."""
     return f"{sum(p.numel() for p in model.parameters()):,} parameters, {model.size} x {model.size} pixels"
+
+
+def describe_load() -> str:
+    """Return how much else computes on this machine, and what OpenMP's threads do while they wait."""
+    cores, settings = os.cpu_count() or 1, ("OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    load = f"{os.getloadavg()[0]:.1f} processes want {cores} cores" if hasattr(os, "getloadavg") else f"{cores} cores"
+    return "; ".join([load, *(f"{name}={os.environ[name]}" for name in settings if name in os.environ)])
 
 
 def describe_root() -> str:

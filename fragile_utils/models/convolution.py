@@ -39,6 +39,11 @@ class _FrozenConvolution(torch.autograd.Function):
 
 def convolution_transposed(grad: Tensor, weight: Tensor, size, stride, padding, dilation, groups: int) -> Tensor:
     """Return the transpose of a convolution (without its bias) of images of `size` (H, W), applied to `grad`."""
+    sparse = max(stride) > 1 and max(dilation) == 1 and groups == 1
+    if groups == 1 and weight.shape[-2:] == (1, 1) and (stride, padding) == ((1, 1), (0, 0)):
+        return torch.conv2d(grad, weight.transpose(0, 1))
+    if sparse and weight.shape[1] <= FEW_CHANNELS and grad.device.type == "cpu":
+        return _by_subpixels(grad, weight, size, stride, padding)
     left_over = tuple(  # the rows and columns at the far edge that no window has reached
         size - ((out - 1) * s - 2 * p + d * (k - 1) + 1)
         for size, out, k, s, p, d in zip(
@@ -46,6 +51,27 @@ def convolution_transposed(grad: Tensor, weight: Tensor, size, stride, padding, 
         )
     )
     return F.conv_transpose2d(grad, weight, None, stride, padding, left_over, groups, dilation)
+
+
+FEW_CHANNELS = 4  # of the image: the first layer
+
+
+def _by_subpixels(grad: Tensor, weight: Tensor, size, stride, padding) -> Tensor:
+    """Return the transpose of a convolution with a stride, as a dense convolution to blocks of pixels.
+
+    Pixel s i + a gets sum_j grad[i - j] weight[s j + a]: a convolution of `grad` for each place a in a block.
+    """
+    (s, t), (p, q) = stride, padding
+    (j, k), (o, c) = (-(-n // m) for n, m in zip(weight.shape[-2:], stride, strict=True)), weight.shape[:2]
+    filled = F.pad(weight, (0, k * t - weight.shape[3], 0, j * s - weight.shape[2]))
+    kernels = filled.reshape(o, c, j, s, k, t).permute(1, 3, 5, 0, 2, 4).reshape(c * s * t, o, j, k).flip(2, 3)
+    last = torch.channels_last if grad.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    blocks = torch.conv2d(grad, kernels.contiguous(memory_format=last), None, 1, (j - 1, k - 1))
+    n, _, h, w = blocks.shape
+    image = blocks.view(n, c, s, t, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, c, h * s, w * t)
+    cut = image[:, :, p : p + size[0], q : q + size[1]]
+    short = size[0] - cut.shape[2], size[1] - cut.shape[3]
+    return F.pad(cut, (0, short[1], 0, short[0])) if any(short) else cut
 
 
 def pairs(*options: int | tuple[int, int]) -> tuple[tuple[int, int], ...]:

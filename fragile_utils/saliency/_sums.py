@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils._base import checks, memory
+from fragile_utils._base.once import once
 
 # What a block computes: part(images of its rows, rows, points, create_graph) -> attributions summed over the points
 # (n, 3, H, W), and, from the block of the last point, the logits of the images (n, classes).
@@ -28,8 +29,8 @@ def blocks(rows: int, points: int, at_once: int) -> list[Block]:
     ]
 
 
-def accumulate(part: Part, images: Tensor, blocks: list[Block], create_graph: bool) -> tuple[Tensor, Tensor]:
-    """Return the sum of `part` over all points (N, 3, H, W), and the logits (N, classes).
+def accumulate(part: Part, images: Tensor, blocks: list[Block], create_graph: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the sum of `part` over all points (N, 3, H, W), and the logits (N, classes) if it gives any.
 
     With `create_graph`, both can be differentiated with respect to `images`; one block's graph is held at a time.
     """
@@ -40,20 +41,20 @@ def accumulate(part: Part, images: Tensor, blocks: list[Block], create_graph: bo
     return _Recomputed.apply(images, part, blocks)
 
 
-def _sum(part: Part, images: Tensor, blocks: list[Block]) -> tuple[Tensor, Tensor]:
+def _sum(part: Part, images: Tensor, blocks: list[Block]) -> tuple[Tensor, Tensor | None]:
     total, logits = torch.zeros_like(images), []
     for rows, points in blocks:
         attributions, of_rows = part(images[rows], rows, points, False)
         total[rows] += attributions
         logits += [] if of_rows is None else [of_rows]
-    return total, torch.cat(logits)
+    return total, torch.cat(logits) if logits else None
 
 
 class _Recomputed(torch.autograd.Function):
     """The sum without its graph; the backward pass computes each block once more, with one."""
 
     @staticmethod
-    def forward(ctx, images: Tensor, part: Part, blocks: list[Block]) -> tuple[Tensor, Tensor]:
+    def forward(ctx, images: Tensor, part: Part, blocks: list[Block]) -> tuple[Tensor, Tensor | None]:
         ctx.save_for_backward(images)
         ctx.part, ctx.blocks = part, blocks
         ctx.set_materialize_grads(False)
@@ -93,6 +94,10 @@ def check_chunk(chunk: int | None) -> None:
 
 def in_chunks(
     part: Part, model: nn.Module, images: Tensor, points: int, chunk: int | None, create_graph: bool
-) -> tuple[Tensor, Tensor]:
-    at_once = chunk or memory.images_at_once(model, images, create_graph)
+) -> tuple[Tensor, Tensor | None]:
+    at_once = chunk or once(
+        f"images at once {images.shape[1:]} {images.dtype} {create_graph}",
+        (model,),
+        lambda: memory.images_at_once(model, images, create_graph),
+    )
     return accumulate(part, images, blocks(len(images), points, at_once), create_graph)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fragile_utils import models
 from fragile_utils._base import checks
 from fragile_utils._base.contents import by_content
+from fragile_utils._base.once import once
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,6 +60,12 @@ class Baseline:
         if expanded is None or len(expanded) not in (1, len(images)):
             raise ValueError(f"baseline: expected one for images of shape {tuple(images.shape)}, got {self}")
         return expanded.contiguous()
+
+    def image_in_a_run(self, model: nn.Module, images: Tensor) -> Tensor:
+        """Return the same; in a run (`once.run`), where it is one for all, always the same tensor."""
+        if isinstance(self.value, Tensor) and self.value.ndim == 4:
+            return self.image(model, images)
+        return once(f"baseline {images.shape[1:]} {images.dtype}", (self, model), lambda: self.image(model, images))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Baseline) and by_content(self.value) == by_content(other.value)

@@ -1,5 +1,6 @@
 """DeepLIFT: the method, its rescale rule, and what the rule makes of activations and max pools."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,18 +9,14 @@ from torch import Tensor, nn
 
 from fragile_utils.saliency.baseline import Baseline
 from fragile_utils.saliency.method import Method
-from fragile_utils.saliency.propagation.operations import (
-    Bends,
-    Elementwise,
-    MaxPool,
-    Operation,
-    Setting,
-    derivative,
-    taken,
-)
+from fragile_utils.saliency.propagation.elementwise import Elementwise
+from fragile_utils.saliency.propagation.kinds import Kind
+from fragile_utils.saliency.propagation.operation import Bends, Operation, Setting
+from fragile_utils.saliency.propagation.operations import derivative
+from fragile_utils.saliency.propagation.pooling import MaxPool, taken
 from fragile_utils.saliency.propagation.propagate import propagate
 from fragile_utils.saliency.propagation.rule import Rule
-from fragile_utils.saliency.propagation.trace import Kind, Step, Untraceable
+from fragile_utils.saliency.propagation.steps import Step, Untraceable
 
 
 @dataclass(frozen=True)
@@ -47,9 +44,17 @@ class DeepLift(Method):
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
-        reference = self.baseline.image(model, images)
-        multipliers, logits = propagate(model, images, targets, Rescale(), reference, create_graph)
-        return multipliers * ((images if create_graph else images.detach()) - reference), logits
+        return self._explained(model, images, targets, create_graph, True)
+
+    def attributions(self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False) -> Tensor:
+        return self._explained(model, images, targets, create_graph, False)[0]
+
+    def _explained(
+        self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool, logits: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        reference = self.baseline.image_in_a_run(model, images)
+        multipliers, found = propagate(model, images, targets, Rescale(), reference, create_graph, logits)
+        return multipliers * ((images if create_graph else images.detach()) - reference), found
 
 
 # --- The rule --------------------------------------------------------------------------------------------------------
@@ -138,15 +143,17 @@ class Secant(Operation):
         return value, Between(kept, secant, run)
 
     def transposed(self, m: Tensor, kept: Between) -> list[Tensor | None]:
-        slope = self.activation.slope(kept.of_derivative)
-        return [m.mul_(slope) if self.setting.back else m * slope]
+        return [self.activation.times_slope(m, kept.of_derivative, self.setting.back)]
+
+    def transposed_and_bent(self, r: Tensor, kept: Between, bends: Sequence[Tensor | None]) -> list[Tensor | None]:
+        return self.activation.transposed_and_bent(r, kept.of_derivative, bends)
 
     def propagate(self, m: Tensor, kept: Between, keep: bool) -> tuple[list[Tensor | None], Tensor | None]:
         bend = None
         if keep:
-            half = self.activation.curvature(m, kept.of_derivative) / 2
+            curvature = self.activation.curvature(m, kept.of_derivative)
             bend = (self.activation.slope(kept.of_derivative) - kept.secant).div_(kept.run).mul_(m)
-            bend = torch.where(close(kept.run), half, bend)
+            bend = torch.where(close(kept.run), 0 if curvature is None else curvature.mul_(0.5), bend)
         return [m.mul_(kept.secant) if self.setting.back else m * kept.secant], bend
 
     def differentiate(self, tangents: list[Tensor], kept: Between, propagated: Tensor) -> tuple[Tensor, Bends]:

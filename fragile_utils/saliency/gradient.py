@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fragile_utils.saliency.method import Method, class_scores
-from fragile_utils.saliency.propagation.trace import Untraceable
-from fragile_utils.saliency.propagation.walks import multipliers, stands_in_for_autograd
+from fragile_utils.saliency.propagation.passes import multipliers, stands_in_for_autograd, walks_are_quicker
+from fragile_utils.saliency.propagation.steps import Untraceable
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,24 @@ class Gradient(Method):
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
-        if create_graph and stands_in_for_autograd(model):
+        return self._explained(model, images, targets, create_graph, True)
+
+    def attributions(self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False) -> Tensor:
+        return self._explained(model, images, targets, create_graph, False)[0]
+
+    def _explained(
+        self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool, logits: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return gradients and logits: by walks where they may stand in for autograd, which is slower."""
+        if stands_in_for_autograd(model) if create_graph else walks_are_quicker(model, images):
             with contextlib.suppress(Untraceable):
-                return multipliers(model, images, targets)
+                return multipliers(model, images, targets, create_graph, logits=logits)
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the other kernels have no second derivative
             images = images if create_graph and images.requires_grad else images.detach().requires_grad_()
-            logits = model(images)
-            scores = class_scores(logits, targets)
+            found = model(images)
+            scores = class_scores(found, targets)
             (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=create_graph)
-        return gradient, logits if create_graph else logits.detach()
+        return gradient, found if create_graph else found.detach()
 
 
 @dataclass(frozen=True)

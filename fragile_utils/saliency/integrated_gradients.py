@@ -64,20 +64,25 @@ class IntegratedGradients(Method):
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
-        reference = self.baseline.image(model, images)
+        return self._explained(model, images, targets, create_graph, True)
+
+    def attributions(self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False) -> Tensor:
+        return self._explained(model, images, targets, create_graph, False)[0]
+
+    def _explained(
+        self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool, logits: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        reference = self.baseline.image_in_a_run(model, images)
         places, weights = (torch.tensor(t).to(images).view(-1, 1, 1, 1, 1) for t in PATHS[self.rule](self.steps))
 
         def part(x: Tensor, rows: slice, points: slice, create_graph: bool) -> tuple[Tensor, Tensor | None]:
             x0 = reference[rows] if len(reference) > 1 else reference
             path = as_batch(torch.lerp(x0, x, places[points]), like=x)  # a point of all images, then the next point
             repeated = targets[rows].repeat(len(path) // len(x))
-            gradients, logits = Gradient().explain(model, path, repeated, create_graph)
+            gradients = Gradient().attributions(model, path, repeated, create_graph)
             mean = (gradients.unflatten(0, (-1, len(x))) * weights[points]).sum(0)
-            if points.stop < self.steps:
-                logits = None
-            else:
-                logits = logits[-len(x) :] if self.rule == "riemann_right" else logits_of(model, x, create_graph)
-            return (x - x0) * mean, logits
+            last = logits and points.stop >= self.steps
+            return (x - x0) * mean, logits_of(model, x, create_graph) if last else None
 
         return in_chunks(part, model, images, self.steps, self.chunk, create_graph)
 

@@ -9,21 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils._base import checks
+from fragile_utils._base.once import once
 from fragile_utils.models.surrogate import softplus_and_slope
 from fragile_utils.saliency.deeplift import close
 from fragile_utils.saliency.method import Method
-from fragile_utils.saliency.propagation.operations import (
-    Bends,
-    Elementwise,
-    Linear,
-    Operation,
-    Setting,
-    Weighted,
-    derivative,
-)
+from fragile_utils.saliency.propagation.elementwise import Elementwise
+from fragile_utils.saliency.propagation.kinds import Kind
+from fragile_utils.saliency.propagation.operation import Bends, Linear, Operation, Setting
+from fragile_utils.saliency.propagation.operations import derivative
 from fragile_utils.saliency.propagation.propagate import propagate
 from fragile_utils.saliency.propagation.rule import Rule
-from fragile_utils.saliency.propagation.trace import Kind, Node, Step, Untraceable
+from fragile_utils.saliency.propagation.steps import Node, Step, Untraceable
+from fragile_utils.saliency.propagation.weighted import Weighted
 
 
 @dataclass(frozen=True)
@@ -191,7 +188,12 @@ class DeepTaylorRule(AlphaBetaRule):
 
 
 def _away_from_zero(z: Tensor, epsilon: float) -> Tensor:
-    return torch.where(z >= 0, z + epsilon, z - epsilon)
+    return torch.where(z >= 0, epsilon, -epsilon).to(z.dtype).add_(z)
+
+
+def _times(factor: float, t: Tensor) -> Tensor:
+    """Return t times a factor, in its memory."""
+    return t if factor == 1 else t.mul_(factor)
 
 
 class OnItsPixel(Linear):
@@ -393,10 +395,12 @@ class Part(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """The two parts, or one; and where the inputs are at or above 0, None if everywhere."""
+    """The two parts, or one; where the inputs are at or above 0, None if everywhere; and the weights."""
 
     parts: list[Part]
     positive: Tensor | None
+    weight: Tensor
+    x: Tensor  # the input
 
 
 class RaisedAndLowered(Weighted):
@@ -411,37 +415,41 @@ class RaisedAndLowered(Weighted):
         self.rule = rule
 
     def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Parts]:
-        (x,) = inputs
-        weight, bias = self.step.weights
-        z = self.step.call(x, weight, bias)
+        x, *_ = inputs
+        weight, bias = (self.chosen(t, inputs) for t in self.step.weights)
+        z = self.apply(x, weight, bias)
         positive = None if self.step.inputs[0].positive and not self.step.inputs[0].pixels else x >= 0
-        (up, down), (bias_up, bias_down) = _signs(weight), _signs(bias)
+        (up, down), (bias_up, bias_down) = (
+            [self.chosen(t, inputs) for t in _signs(weights)] for weights in self.step.weights
+        )
         parts = []
         for factor, w, v, b in ((self.rule.alpha, up, down, bias_up), (-self.rule.beta, down, up, bias_down)):
             if factor != 0:
                 away = _away_from_zero(self._sum(x, positive, w, v, b), self.rule.epsilon)
                 parts.append(Part(factor, w, v, away, z / away))
-        return z, Parts(parts, positive)
+        return z, Parts(parts, positive, weight, x)
 
     def propagate(self, m: Tensor, kept: Parts, keep: bool) -> tuple[list[Tensor | None], Tensor | None]:
-        shares = [self._back(part.factor * m * part.ratio, part, kept.positive) for part in kept.parts]
+        shares = [self._back(_times(part.factor, m * part.ratio), part, kept.positive) for part in kept.parts]
         return [sum(shares[1:], shares[0])], m if keep else None
 
     def differentiate(self, tangents: list[Tensor], kept: Parts, propagated: Tensor) -> tuple[Tensor, Bends]:
         tangent = of_x = of_z = None
         for part in kept.parts:
-            t = part.factor * self._sum(tangents[0], kept.positive, part.of_positive, part.of_negative, None)
-            by_z = t * propagated / part.away
+            t = self._sum(tangents[0], kept.positive, part.of_positive, part.of_negative, None)
+            t = _times(part.factor, t)
+            by_z = (t * propagated).div_(part.away)
             by_x = self._back((by_z * part.ratio).neg_(), part, kept.positive)
-            tangent = t * part.ratio if tangent is None else tangent + t * part.ratio
+            t.mul_(part.ratio)
+            tangent = t if tangent is None else tangent.add_(t)
             of_x, of_z = (by_x, by_z) if of_x is None else (of_x + by_x, of_z + by_z)
         return tangent, Bends([of_x], of_value=of_z)
 
     def _sum(self, x: Tensor, positive: Tensor | None, w: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         """Return W x + b, or W x + V x + b with W for the inputs where the image's are `positive`, V for the others."""
         if positive is None:
-            return self.step.call(x, w, bias)
-        return self.step.call(x * positive, w, bias) + self.step.call(x * ~positive, v, None)
+            return self.apply(x, w, bias)
+        return self.apply(x * positive, w, bias) + self.apply(x * ~positive, v, None)
 
     def _back(self, m: Tensor, part: Part, positive: Tensor | None) -> Tensor:
         """Return the transpose of that, applied to `m`."""
@@ -452,18 +460,27 @@ class RaisedAndLowered(Weighted):
 class Boxed(NamedTuple):
     """What the layer that sees the pixels needs for z-box."""
 
-    x: Tensor
+    weight: Tensor
+    below: Tensor  # x - high
     value: Tensor
     away: Tensor  # sum_i z_i, away from zero
-    low: Tensor  # the bounds of the pixels
+    width: Tensor  # low - high
+
+
+class Bounds(NamedTuple):
+    """The bounds of the pixels, black and white, and what the layer makes of them."""
+
     high: Tensor
+    width: Tensor  # low - high
+    terms: Tensor  # W high + W+ (low - high)
 
 
 class Box(Weighted):
     """The layer that sees the pixels by the z-box rule: it hands down relevances.
 
     With z = W x - W+ low - W- high and s = m y / z, y being the value of the layer,
-    R = x W^T s - low W+^T s - high W-^T s.
+    R = x W^T s - low W+^T s - high W-^T s. As W- = W - W+, that is z = W (x - high) - W+ (low - high) and
+    R = (x - high) W^T s - (low - high) W+^T s.
     """
 
     def __init__(self, step: Step, setting: Setting, epsilon: float) -> None:
@@ -473,39 +490,43 @@ class Box(Weighted):
     def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Boxed]:
         (x,) = inputs
         weight, bias = self.step.weights
-        black, white = (_replayed(self.step.inputs[0], value, like=x) for value in (0, 1))
-        low, high = torch.minimum(black, white), torch.maximum(black, white)
-        value = self.step.call(x, weight, bias)
-        terms = self._sum(x, low, high)
-        return value, Boxed(x, value.clone(), _away_from_zero(terms, self.epsilon), low, high)
+        bounds = once("bounds", (self,), lambda: self._bounds(x))
+        value = self.apply(x, weight, None)
+        away = _away_from_zero(value - bounds.terms, self.epsilon)
+        if bias is not None:
+            value = value + bias.view(-1, *[1] * (value.ndim - 2))
+        kept = value.clone()  # a copy: what follows may overwrite it
+        return value, Boxed(weight, x - bounds.high, kept, away, bounds.width)
 
     def propagate(self, m: Tensor, kept: Boxed, keep: bool) -> tuple[list[Tensor | None], Any]:
-        s = m * kept.value / kept.away
-        weight, _ = self.step.weights
-        up, down = _signs(weight)
-        of_x = self.transpose(s, weight)
-        relevance = kept.x * of_x - kept.low * self.transpose(s, up) - kept.high * self.transpose(s, down)
-        return [relevance], (m, of_x) if keep else None
+        s = (m * kept.value).div_(kept.away)
+        of_x = self.transpose(s, kept.weight)
+        up, _ = _signs(kept.weight)
+        return [kept.below * of_x - kept.width * self.transpose(s, up)], (m, of_x) if keep else None
 
     def differentiate(
         self, tangents: list[Tensor], kept: Boxed, propagated: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Bends]:
         (t,), (m, of_x) = tangents, propagated
-        u = self._sum(kept.x * t, kept.low * t, kept.high * t)
-        by_value = u * m / kept.away
-        by_terms = (by_value * kept.value / kept.away).neg_()
-        weight, _ = self.step.weights
-        return u * kept.value / kept.away, Bends([t * of_x + self.transpose(by_terms, weight)], of_value=by_value)
+        u = self._terms(kept.below * t, kept.width * t).div_(kept.away)
+        by_value = u * m
+        by_terms = (by_value * kept.value).div_(kept.away).neg_()
+        return u.mul_(kept.value), Bends([t * of_x + self.transpose(by_terms, kept.weight)], of_value=by_value)
 
-    def _sum(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def _terms(self, below: Tensor, width: Tensor) -> Tensor:
         weight, _ = self.step.weights
-        up, down = _signs(weight)
-        return self.step.call(x, weight, None) - self.step.call(low, up, None) - self.step.call(high, down, None)
+        up, _ = _signs(weight)
+        return self.apply(below, weight, None).sub_(self.apply(width, up, None))
+
+    def _bounds(self, like: Tensor) -> Bounds:
+        black, white = (_replayed(self.step.inputs[0], value, like) for value in (0, 1))
+        low, high = torch.minimum(black, white), torch.maximum(black, white)
+        return Bounds(high, low - high, self._terms(high, high - low))
 
 
 def _signs(x: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """Return the positive and the negative part."""
-    return (None, None) if x is None else (x.clamp(min=0), x.clamp(max=0))
+    """Return the positive and the negative part of weights."""
+    return (None, None) if x is None else once("signs", (x,), lambda: (x.clamp(min=0), x.clamp(max=0)))
 
 
 def _replayed(node: Node, value: float, like: Tensor) -> Tensor:

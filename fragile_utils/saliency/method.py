@@ -60,6 +60,10 @@ class Method:
         """Return the signed attributions (N, 3, H, W) and the logits (N, classes), from one forward pass, unchecked."""
         raise TypeError(f"{type(self).__name__} does not say how it explains: expected it to define explain()")
 
+    def attributions(self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False) -> Tensor:
+        """Return what `explain` does, without the logits: where nobody reads them, they need not be computed."""
+        return self.explain(model, images, targets, create_graph)[0]
+
     def guide(self) -> "Method":
         """Return the method that an attack on this one takes its directions from: itself, or one that is cheaper."""
         return self

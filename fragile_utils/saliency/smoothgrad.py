@@ -75,7 +75,7 @@ class SmoothGrad(Method):
         def part(x: Tensor, rows: slice, points: slice, create_graph: bool) -> tuple[Tensor, Tensor | None]:
             noisy = as_batch(x + (noise[points] if self.shared else noise[points, rows]), like=x)
             repeated = targets[rows].repeat(len(noisy) // len(x))
-            attributions, _ = self.method.explain(model, noisy, repeated, create_graph)
+            attributions = self.method.attributions(model, noisy, repeated, create_graph)
             mean = attributions.unflatten(0, (-1, len(x))).sum(0) / self.samples
             return mean, None if points.stop < self.samples else logits_of(model, x, create_graph)
 

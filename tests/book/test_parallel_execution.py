@@ -69,3 +69,10 @@ def test_a_number_of_threads_that_is_set_stays(extension, monkeypatch):
         assert number >= 1
         assert os.environ["OMP_NUM_THREADS"] == "7"
     assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+def test_threads_that_wait_let_other_kernels_compute(extension, monkeypatch):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    with extension.kernels():
+        assert os.environ["GOMP_SPINCOUNT"] == "10000"
+    assert "GOMP_SPINCOUNT" not in os.environ

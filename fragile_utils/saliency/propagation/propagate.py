@@ -8,8 +8,8 @@ does to the multipliers m that pass through it. The result has an exact gradient
 from torch import Tensor, nn
 
 from fragile_utils._base import checks
+from fragile_utils.saliency.propagation.passes import multipliers
 from fragile_utils.saliency.propagation.rule import Rule
-from fragile_utils.saliency.propagation.walks import multipliers
 
 
 def propagate(
@@ -19,7 +19,8 @@ def propagate(
     rule: Rule,
     reference: Tensor | None = None,
     create_graph: bool = False,
-) -> tuple[Tensor, Tensor]:
+    logits: bool = True,
+) -> tuple[Tensor, Tensor | None]:
     """Carry the score of each image's target class back to its pixels.
 
     Parameters
@@ -35,6 +36,8 @@ def propagate(
         The images against which `deeplift.Rescale` takes differences: one for all, or one for each.
     create_graph : bool
         Whether the result can be differentiated, once, with respect to `images`.
+    logits : bool
+        Whether the logits are wanted; without, they may be spared, and are None.
 
     Returns
     -------
@@ -52,7 +55,7 @@ def propagate(
     else:
         reference = None
     checks.evaluation_mode(model)
-    return multipliers(model, images, targets, create_graph, rule, reference)
+    return multipliers(model, images, targets, create_graph, rule, reference, logits)
 
 
 def _check_reference(reference: Tensor | None, images: Tensor) -> None:

@@ -15,8 +15,9 @@ So all of them are one walk with different rules:
 
 from dataclasses import dataclass
 
-from fragile_utils.saliency.propagation.operations import Operation, Setting, derivative
-from fragile_utils.saliency.propagation.trace import Step
+from fragile_utils.saliency.propagation.operation import Operation, Setting
+from fragile_utils.saliency.propagation.operations import derivative
+from fragile_utils.saliency.propagation.steps import Step
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from fragile_utils import saliency
 from fragile_utils.models import softplus_surrogate
 from fragile_utils.saliency.deeplift import Rescale
 from fragile_utils.saliency.lrp import DeepTaylorRule, EpsilonRule
-from fragile_utils.saliency.propagation import walks
+from fragile_utils.saliency.propagation import passes, programs
 from fragile_utils.saliency.propagation.propagate import propagate
-from fragile_utils.saliency.propagation.trace import Untraceable
+from fragile_utils.saliency.propagation.steps import Untraceable
 
 SIZE, CLASSES = 8, 4
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding=.same.")
@@ -44,7 +44,7 @@ def assert_exact(model, images, targets, vectors):
     surrogate = softplus_surrogate(model, 3.0)
     gradient, product = by_autograd(surrogate, images, targets, vectors)
     assert product.abs().amax() > 1e-9
-    made = walks.Pass(surrogate, images, targets)
+    made = passes.Pass(surrogate, images, targets)
     for got, wanted in ((made.multipliers, gradient), (made.product(vectors), product)):
         assert (got - wanted).norm() <= 1e-9 * wanted.norm()
 
@@ -203,7 +203,7 @@ def test_gradients_by_rules_of_their_own_are_left_to_autograd_or_refused(name):
     images, targets, vectors = batch()
     surrogate = softplus_surrogate(model, 3.0)
     with pytest.raises(Untraceable, match=message):
-        walks.Pass(surrogate, images, targets)
+        passes.Pass(surrogate, images, targets)
     with pytest.raises(ValueError, match=message):
         propagate(surrogate, images, targets, Rescale(), images[:1])
     x = images.clone().requires_grad_()
@@ -276,11 +276,11 @@ def test_no_program_outlives_a_change_of_the_network(name):
     build, change = CHANGES[name]
     model, given = build(), batch()
     surrogate = softplus_surrogate(model, 3.0)
-    before = walks.Pass(surrogate, *given[:2]).multipliers
+    before = passes.Pass(surrogate, *given[:2]).multipliers
     change(model)
     model.requires_grad_(False)
     gradient, product = by_autograd(surrogate, *given)
-    made = walks.Pass(surrogate, *given[:2])
+    made = passes.Pass(surrogate, *given[:2])
     assert (gradient - before).norm() > 1e-3 * gradient.norm()
     assert (made.multipliers - gradient).norm() <= 1e-9 * gradient.norm()
     assert (made.product(given[2]) - product).norm() <= 1e-9 * product.norm()
@@ -289,15 +289,15 @@ def test_no_program_outlives_a_change_of_the_network(name):
 def test_threads_on_one_network_do_not_meet():
     model, (images, targets, vectors) = Tiny().double().eval().requires_grad_(False), batch(4, size=16)
     surrogate = softplus_surrogate(model, 3.0)
-    wanted = walks.Pass(softplus_surrogate(copy.deepcopy(model), 3.0), images, targets).product(vectors)
+    wanted = passes.Pass(softplus_surrogate(copy.deepcopy(model), 3.0), images, targets).product(vectors)
     errors = []
 
     def work(count):
         try:
             for _ in range(5):
-                got = walks.Pass(surrogate, images[:count], targets[:count]).product(vectors[:count])
+                got = passes.Pass(surrogate, images[:count], targets[:count]).product(vectors[:count])
                 torch.testing.assert_close(got, wanted[:count])
-                walks._networks.pop(model, None)  # each traces anew
+                programs._networks.pop(model, None)  # each traces anew
         except Exception as error:
             errors.append(error)
 

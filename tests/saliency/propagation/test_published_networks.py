@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fragile_utils.models import softplus_surrogate
-from fragile_utils.saliency.propagation import walks
+from fragile_utils.saliency.propagation import passes
 
 NETWORKS = {  # and the side of the images
     "alexnet": 64,
@@ -57,7 +57,7 @@ def test_gradients_and_products_are_those_of_torch_func(name):
     generator = torch.Generator().manual_seed(1)
     images, vectors = torch.rand(2, 2, 3, NETWORKS[name], NETWORKS[name], generator=generator, dtype=torch.float64)
     targets = torch.tensor([1, 4])
-    made = walks.Pass(surrogate, images, targets)
+    made = passes.Pass(surrogate, images, targets)
 
     def score(x: torch.Tensor) -> torch.Tensor:
         return surrogate(x).gather(1, targets[:, None]).sum()

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from fragile_utils.models import softplus_surrogate
-from fragile_utils.saliency.propagation import walks
-from fragile_utils.saliency.propagation.trace import Untraceable
+from fragile_utils.saliency.propagation import passes
+from fragile_utils.saliency.propagation.steps import Untraceable
 
 CHANNELS, SIZE = 4, 6
 
@@ -118,7 +118,7 @@ def check(steps, residual, seed, channels_last):
     if gradient.requires_grad:
         (product,) = torch.autograd.grad(gradient, x, vectors, materialize_grads=True)
     try:
-        made = walks.Pass(surrogate, images, targets)
+        made = passes.Pass(surrogate, images, targets)
         ours = made.multipliers, made.product(vectors)
     except Untraceable:
         return "refused"

@@ -12,7 +12,8 @@ from torch import nn
 from fragile_utils.models.surrogate import softplus_surrogate
 from fragile_utils.saliency.deeplift import Rescale
 from fragile_utils.saliency.lrp import EpsilonRule
-from fragile_utils.saliency.propagation.trace import Kind, trace
+from fragile_utils.saliency.propagation.kinds import Kind
+from fragile_utils.saliency.propagation.trace import trace
 
 
 def test_a_trace_names_the_layers_and_knows_their_kinds():

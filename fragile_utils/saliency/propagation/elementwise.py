@@ -1,0 +1,124 @@
+"""Elementwise steps: activations, with their first and second derivatives."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fragile_utils.models.surrogate import softplus_and_slope
+from fragile_utils.saliency.propagation.operation import NO_BENDS, Bends, Operation, Setting, within_step
+from fragile_utils.saliency.propagation.steps import Step
+
+
+class Elementwise(Operation):
+    """An activation f: it hands down f'(z) m, and f''(z) m bends."""
+
+    def slope(self, kept: Any) -> Tensor:
+        """Return f'(z)."""
+        raise NotImplementedError
+
+    def curvature(self, m: Tensor, kept: Any) -> Tensor | None:
+        """Return f''(z) m, None if it is zero everywhere."""
+        raise NotImplementedError
+
+    def times_slope(self, m: Tensor, kept: Any, in_place: bool) -> Tensor:
+        """Return f'(z) m."""
+        slope = self.slope(kept)
+        return m.mul_(slope) if in_place else m * slope
+
+    def transposed(self, m: Tensor, kept: Any) -> list[Tensor | None]:
+        return [self.times_slope(m, kept, self.setting.back)]
+
+    def propagate(self, m: Tensor, kept: Any, keep: bool) -> tuple[list[Tensor | None], Tensor | None]:
+        curvature = self.curvature(m, kept) if keep else None
+        return self.transposed(m, kept), curvature
+
+    def differentiate(self, tangents: list[Tensor], kept: Any, propagated: Tensor | None) -> tuple[Tensor, Bends]:
+        (t,) = tangents
+        bends = NO_BENDS if propagated is None else Bends([propagated * t])
+        return self.times_slope(t, kept, self.setting.over), bends
+
+    def transposed_and_bent(self, r: Tensor, kept: Any, bends: Sequence[Tensor | None]) -> list[Tensor | None]:
+        return [bends[0].addcmul_(r, self.slope(kept))] if bends else self.transposed(r, kept)
+
+
+class Positive(NamedTuple):
+    """The value of ReLU: where it is above 0, its derivative is 1."""
+
+    value: Tensor
+
+
+class Relu(Elementwise):
+    """ReLU itself, of the network."""
+
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Positive]:
+        (z,) = inputs
+        value = z.clamp_(min=0) if self.setting.over else z.clamp(min=0)
+        return value, Positive(value)
+
+    def slope(self, kept: Positive) -> Tensor:
+        return (kept.value > 0).to(kept.value.dtype)
+
+    def times_slope(self, m: Tensor, kept: Positive, in_place: bool) -> Tensor:
+        if in_place:
+            return torch.ops.aten.threshold_backward.grad_input(m, kept.value, 0, grad_input=m)
+        return torch.ops.aten.threshold_backward(m, kept.value, 0)
+
+    def curvature(self, m: Tensor, kept: Positive) -> None:
+        return None
+
+
+class Slope(NamedTuple):
+    """The derivative of an activation."""
+
+    slope: Tensor
+
+
+class Softplus(Elementwise):
+    """ReLU, smoothed by the surrogate."""
+
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Slope]:
+        value, slope = softplus_and_slope(*inputs, self.setting.beta, in_place=self.setting.over)
+        return value, Slope(slope)
+
+    def slope(self, kept: Slope) -> Tensor:
+        return kept.slope
+
+    def curvature(self, m: Tensor, kept: Slope) -> Tensor:
+        curvature = torch.ops.aten.sigmoid_backward(m, kept.slope)  # m s (1 - s), in one pass
+        return curvature if self.setting.beta == 1 else curvature.mul_(self.setting.beta)
+
+
+def relu(step: Step, setting: Setting) -> Elementwise:
+    """Return the operation of ReLU, or of the softplus in its place."""
+    return Relu(step, setting) if math.isinf(setting.beta) else Softplus(step, setting)
+
+
+class SlopeGraph(NamedTuple):
+    """The derivative of an activation, with the graph that leads to it."""
+
+    slope: Tensor
+    z: Tensor
+
+
+class ElementwiseByAutograd(Elementwise):
+    """Any other activation: autograd differentiates it, within the step."""
+
+    own = False
+
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, SlopeGraph]:
+        value, (z,) = within_step(self.step, self.setting._replace(over=False), inputs)
+        with torch.enable_grad():
+            (slope,) = torch.autograd.grad(value.sum(), z, create_graph=True)
+        return value.detach(), SlopeGraph(slope, z)
+
+    def slope(self, kept: SlopeGraph) -> Tensor:
+        return kept.slope.detach()
+
+    def curvature(self, m: Tensor, kept: SlopeGraph) -> Tensor | None:
+        if not kept.slope.requires_grad:  # piecewise linear
+            return None
+        (curvature,) = torch.autograd.grad(kept.slope, kept.z, m, retain_graph=True, materialize_grads=True)
+        return curvature

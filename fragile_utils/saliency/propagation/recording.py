@@ -1,0 +1,275 @@
+"""Recording: what the functions of PyTorch compute of a value is computed, and written down as steps.
+
+While a model runs on a `Traced` image, each function that touches the image comes to the `Recorder`.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from fragile_utils.models.convolution import pairs
+from fragile_utils.saliency.propagation.kinds import (
+    ADD,
+    CAT,
+    DETACH,
+    DROPOUT,
+    EQUIVALENT,
+    IN_PLACE,
+    KEEP_POSITIVE,
+    KINDS,
+    MAX_POOL,
+    MULTIPLY,
+    NEW,
+    POSITIVE,
+    RANDOM,
+    SEVERAL_VIEWS,
+    SHAPE_ONLY,
+    SUBTRACT,
+    VIEWS,
+    Kind,
+)
+from fragile_utils.saliency.propagation.steps import Node, Step, Untraceable, name_of
+
+
+class Traced(Tensor):
+    """Stands for a value while the model runs. It has a shape but no memory: nothing can use it without being seen."""
+
+    @staticmethod
+    def __new__(cls, value: Tensor, node: Node, recorder: "Recorder") -> "Traced":
+        traced = Tensor._make_wrapper_subclass(
+            cls, value.shape, strides=value.stride(), dtype=value.dtype, device=value.device
+        )
+        traced.node, traced.recorder = node, recorder
+        return traced
+
+    def __repr__(self) -> str:
+        return f"<a value of shape {tuple(self.shape)} inside the model>"
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in SHAPE_ONLY:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        return next(_traced((args, kwargs))).recorder.record(func, args, kwargs)
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        recorder = next(_traced((args, kwargs or {}))).recorder
+        recorder.refused = recorder.refusal(func, "is called where it cannot be traced (TorchScript, for instance)")
+        raise recorder.refused
+
+
+class Recorder:
+    """Computes what the model asks for, and writes it down."""
+
+    def __init__(self, model: nn.Module, activations: AbstractContextManager) -> None:
+        self.activations = activations
+        self.names = {id(module): name or type(module).__name__ for name, module in model.named_modules()}
+        self.own = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+        self.values: dict[Node, Tensor] = {}
+        self.steps: list[Step] = []
+        self.live = True
+        self.refused: ValueError | None = None
+        self.outermost = sys._getframe(1).f_code  # of whoever records, beyond which no module is asked for its name
+
+    def known(self, value: Tensor, node: Node) -> Node:
+        self.values[node] = value
+        return node
+
+    def layer(self) -> str:
+        """Return the name of the module that is running: the innermost whose method is on the stack."""
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_code is not self.outermost:
+            if (name := self.names.get(id(frame.f_locals.get("self")))) is not None:
+                return name
+            frame = frame.f_back
+        return "model"
+
+    def refusal(self, function: Callable, why: str) -> ValueError:
+        return Untraceable(f"{self.layer()}: {name_of(function)} {why}")
+
+    def record(self, function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Compute a function of values that stand for others, write it down, and return what stands for the result."""
+        kwargs = dict(kwargs)
+        args = (kwargs.pop("input"), *args) if "input" in kwargs else args
+        in_place = kwargs.pop("inplace", False) or function in IN_PLACE or _works_in_place(function)
+        function = IN_PLACE.get(function, function)
+        traced = list(_traced((args, kwargs)))
+        if function in DROPOUT and not kwargs.get("training", True):
+            return traced[0]
+        if in_place and (not args or args[0] is not traced[0] or traced[0].node.shared):
+            raise self.refusal(function, "works in place on memory that is in use elsewhere; use its out-of-place form")
+        self._check(function, args, kwargs)
+        if function in NEW:
+            args, kwargs = _replace((args, kwargs), lambda leaf: self.values[leaf.node])
+            return function(*args, **kwargs)
+        args, kwargs = self._with_numbers_as_padding(function, args, kwargs)
+        if function in (F.conv2d, torch.conv2d) and args[0] is not traced[0]:  # padded by a step of its own
+            traced = list(_traced((args, kwargs)))
+        kind = self._kind(function, args, kwargs, traced)
+        nodes = list(dict.fromkeys(leaf.node for leaf in traced))
+        call, weights, options = _prepare(kind, function, args, kwargs, in_place)
+        others = [t for t in _tensors((args, kwargs)) if not isinstance(t, Traced)]
+        self.live = self.live and all(id(t) in self.own for t in others)
+        given: Any = _replace((args, kwargs), lambda leaf: leaf.node)
+        with torch.no_grad(), self.activations, sdpa_kernel(SDPBackend.MATH):
+            value = call(*(self.values[node] for node in nodes), *weights)
+            if kind is Kind.MAX_POOL:
+                value, _ = value
+
+        def made(value: Any, call: Callable) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            if value.is_complex():
+                raise self.refusal(function, "gives complex numbers, which cannot be traced")
+            output = Node(value.shape, dtype=value.dtype)
+            step = Step(kind, function, self.layer(), nodes, output, call, weights, options, bool(others), given)
+            self._describe(step, value, traced, others, kwargs)
+            self.steps.append(step)
+            return Traced(value, self.known(value, step.output), self)
+
+        if isinstance(value, (tuple, list)):
+            given = None
+            return tuple(made(part, _item_of(call, i)) for i, part in enumerate(value))
+        if not isinstance(value, Tensor):
+            raise self.refusal(function, "asks for values, which differ from image to image")
+        result = made(value, call)
+        if in_place:  # whoever holds this tensor sees its new value
+            traced[0].node = result.node
+            return traced[0]
+        return result
+
+    def _check(self, function: Callable, args: tuple, kwargs: dict[str, Any]) -> None:
+        if function in RANDOM or function in DROPOUT:
+            raise self.refusal(function, "draws random numbers in evaluation mode")
+        if kwargs.get("out") is not None or function is Tensor.__setitem__:
+            raise self.refusal(function, "writes into memory that is in use elsewhere; use its out-of-place form")
+        if function is F.batch_norm and kwargs.get("training"):
+            raise self.refusal(function, "uses the statistics of the batch: expected running statistics")
+
+    def _with_numbers_as_padding(self, function: Callable, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """Replace padding="same" or "valid" of a convolution by numbers, uneven ones by a step of their own."""
+        if function not in (F.conv2d, torch.conv2d):
+            return args, kwargs
+        names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+        given = dict(zip(names, args, strict=False)) | kwargs
+        padding = given.get("padding", 0)
+        if not isinstance(padding, str):
+            return args, kwargs
+        given["padding"] = 0
+        if padding == "same":
+            (dilation,) = pairs(given.get("dilation", 1))
+            total = [d * (k - 1) for d, k in zip(dilation, given["weight"].shape[-2:], strict=True)]
+            given["padding"] = tuple(t // 2 for t in total)
+            if any(t % 2 for t in total):
+                extra = [t % 2 for t in reversed(total)]
+                given["input"] = F.pad(given["input"], (0, extra[0], 0, extra[1]))
+        return tuple(given.pop(name) for name in ("input", "weight")), given
+
+    def _describe(self, step: Step, value: Tensor, traced: list, others: list[Tensor], kwargs: dict[str, Any]) -> None:
+        """Note what is known of the output of a step."""
+        output, nodes, kind, function = step.output, step.inputs, step.kind, step.function
+        output.step = step
+        output.differentiable = kind is not Kind.DETACHED and value.is_floating_point()
+        output.pixels = kind in (Kind.REARRANGE, Kind.CONSTANT) and all(node.pixels for node in nodes)
+        kept = function in KEEP_POSITIVE and kind is not Kind.CONSTANT and "alpha" not in kwargs
+        output.positive = function in POSITIVE or (kept and not others and all(node.positive for node in nodes))
+        if function in VIEWS | SEVERAL_VIEWS | DETACH or (
+            kind is Kind.GENERAL and any(_same_memory(value, self.values[node]) for node in nodes)
+        ):
+            output.shared = True
+            for node in nodes:
+                node.shared = True
+
+    def _kind(self, function: Callable, args: tuple, kwargs: dict[str, Any], traced: list[Traced]) -> Kind:
+        """Return the kind of step that this call is."""
+        if not torch.is_grad_enabled() or function in DETACH or not any(leaf.node.differentiable for leaf in traced):
+            return Kind.DETACHED
+        if function not in KINDS or not all(leaf.node.differentiable for leaf in traced):
+            return Kind.GENERAL
+        if function in ADD | SUBTRACT and len(traced) == 2:
+            return Kind.COMBINE
+        first = (args and args[0] is traced[0]) or function in ADD | SUBTRACT | MULTIPLY
+        odd = kwargs.get("rounding_mode") is not None or kwargs.get("return_indices")
+        if function is F.pad and kwargs.get("mode", "constant") != "constant":
+            return Kind.COMBINE  # copies of values
+        if function is F.pad and kwargs.get("value"):
+            odd = True
+        if function in MAX_POOL and traced[0].ndim != 4:
+            odd = True
+        if odd or (function not in CAT and (len(traced) > 1 or not first)):
+            return Kind.GENERAL
+        return KINDS[function]
+
+
+def _works_in_place(function: Callable) -> bool:
+    name = getattr(function, "__name__", "")
+    return (name.endswith("_") and not name.endswith("__")) or (name.startswith("__i") and name in _IN_PLACE_OPERATORS)
+
+
+_IN_PLACE_OPERATORS = {
+    f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "pow", "and", "or", "xor")
+}
+
+
+def _same_memory(a: Tensor, b: Tensor) -> bool:
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+
+
+def _item_of(call: Callable, i: int) -> Callable:
+    return lambda *values: call(*values)[i]
+
+
+def _prepare(
+    kind: Kind, function: Callable, args: tuple, kwargs: dict[str, Any], in_place: bool
+) -> tuple[Callable, tuple, dict]:
+    """Return the call as a function of the values in it alone, and of the weights if it has any; these; its options."""
+    if kind is Kind.WEIGHTED:
+        names = ("weight", "bias", "stride", "padding", "dilation", "groups")
+        options = dict(zip(names, args[1:], strict=False)) | kwargs
+        weights = (options.pop("weight"), options.pop("bias", None))
+        layer = F.linear if function is F.linear else torch.conv2d
+        return lambda x, weight, bias: layer(x, weight, bias, **options), weights, options
+    if kind is Kind.MAX_POOL:
+        function = F.adaptive_max_pool2d if function is F.adaptive_max_pool2d else F.max_pool2d
+        kwargs = kwargs | {"return_indices": True}
+    if function not in (Tensor.view,) or not any(isinstance(arg, torch.dtype) for arg in (*args, *kwargs.values())):
+        function = EQUIVALENT.get(function, function)
+    call = _replace((args, kwargs), lambda leaf: leaf.node)
+    nodes = list(dict.fromkeys(leaf.node for leaf in _traced((args, kwargs))))
+    copy = in_place and _works_in_place(function)
+
+    def closed(*values: Tensor) -> Any:
+        given = dict(zip(nodes, values, strict=True))
+        args, kwargs = _replace(call, given.get, Node)
+        return function(args[0].clone(), *args[1:], **kwargs) if copy else function(*args, **kwargs)
+
+    return closed, (), {}
+
+
+def _replace(tree: Any, by: Callable, kind: type = Traced) -> Any:
+    """Return nested tuples, lists and dicts with each instance of `kind` in them replaced."""
+    if isinstance(tree, kind):
+        return by(tree)
+    if isinstance(tree, dict):
+        return {key: _replace(value, by, kind) for key, value in tree.items()}
+    return type(tree)(_replace(value, by, kind) for value in tree) if type(tree) in (tuple, list) else tree
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, (tuple, list, dict)):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from _tensors(value)
+
+
+def _traced(tree: Any) -> Iterator[Traced]:
+    return (leaf for leaf in _tensors(tree) if isinstance(leaf, Traced))

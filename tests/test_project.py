@@ -358,6 +358,22 @@ def test_the_cache_is_named_after_the_contents_of_the_package(fragile_book, tmp_
     assert len({first, second, third}) == 3
 
 
+def test_a_folder_that_takes_no_part_changes_no_name(fragile_book, tmp_path):
+    package, cache = tmp_path / "package", tmp_path / "cache"
+    (package / "laboratory" / "page").mkdir(parents=True)
+    (package / "laboratory" / "page" / "page.css").write_text("1")
+    (package / "laboratory" / "pages.py").write_text("1")
+
+    def name():
+        return fragile_book.cache_folder(cache, package, without="laboratory/page")
+
+    first = name()
+    (package / "laboratory" / "page" / "page.css").write_text("2")
+    assert name() == first
+    (package / "laboratory" / "pages.py").write_text("2")
+    assert name() != first
+
+
 def test_the_caches_of_other_versions_are_removed(fragile_book, tmp_path):
     package, cache = tmp_path / "package", tmp_path / "cache"
     package.mkdir()

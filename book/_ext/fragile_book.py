@@ -4,7 +4,8 @@
   stands only on pages that Colab can open.
 - MathJax is copied out of the pip package sphinx-mathjax-offline into the site, so that no page asks another host.
 - The cache of executed notebooks is named after the contents of fragile_utils/, so that a change in the package
-  executes the chapters again. (The stock cache looks at the notebooks alone.)
+  executes the chapters again. (The stock cache looks at the notebooks alone.) The page of the laboratory, which is in
+  the package as well, takes no part in that: no chapter reads it.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ import repository_url
 from sphinx.errors import ExtensionError
 
 PACKAGE = repository_url.ROOT / "fragile_utils"
+PAGE = PurePosixPath("laboratory/page")  # in the package
 MATHJAX = PurePosixPath("vendor/mathjax")  # in the built site
 MATHJAX_SOURCE = PurePosixPath("sphinx-mathjax-offline/static/mathjax")  # in site-packages
 MATHJAX_SCRIPT = "tex-chtml-full.js"  # with every TeX extension inside; the smaller ones fetch some on demand
@@ -38,23 +40,27 @@ def configure(app, config):
         navbar_persistent=[],  # no second search field above the page: the sidebar has one
     )
     config.mathjax_path = f"../{MATHJAX / MATHJAX_SCRIPT}"  # Sphinx resolves it from _static/
-    config.nb_execution_cache_path = str(cache_folder(Path(app.outdir).parent / ".jupyter_cache"))
+    config.nb_execution_cache_path = str(cache_folder(Path(app.outdir).parent / ".jupyter_cache", without=PAGE))
 
 
-def cache_folder(parent, package=PACKAGE):
-    """The folder in `parent` for notebooks executed with this `package`; those of other versions are removed."""
-    folder = parent / f"package-{package_hash(package)}"
+def cache_folder(parent, package=PACKAGE, without=None):
+    """The folder in `parent` for what is made with this `package`; those of other versions are removed."""
+    folder = parent / f"package-{package_hash(package, without)}"
     for other in parent.glob("package-*"):
         if other != folder:
             shutil.rmtree(other)
     return folder
 
 
-def package_hash(package=PACKAGE):
-    """The first 16 hexadecimal digits of SHA-256 over names and contents, without what Python leaves behind."""
+def package_hash(package=PACKAGE, without=None):
+    """The first 16 hexadecimal digits of SHA-256 over names and contents, without what Python leaves behind.
+
+    A folder `without`, seen from the package, takes no part.
+    """
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
+        left_out = without is not None and path.is_relative_to(package / without)
+        if path.is_file() and "__pycache__" not in path.parts and not left_out:
             contents = path.read_bytes()
             digest.update(f"{path.relative_to(package).as_posix()}\0{len(contents)}\0".encode())
             digest.update(contents)

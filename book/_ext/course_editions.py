@@ -9,7 +9,6 @@ Hidden tests draw their numbers from the instructor's seed. The repository is pu
 
 import argparse
 import ast
-import hashlib
 import io
 import json
 import re
@@ -19,7 +18,7 @@ import zipfile
 from pathlib import Path
 
 import repository_url
-from exercise_blocks import ROOT, SOURCES, asked, card, label_of, part_of, titled_hints
+from exercise_blocks import ROOT, SOURCES, asked, card, identity, label_of, part_of, read, titled_hints
 
 from fragile_utils._base.files import write_bytes
 from fragile_utils.course import load
@@ -196,16 +195,8 @@ def answers(exercise):
 # --- Notebooks and archives ------------------------------------------------------------------------------------------
 
 
-def read(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def as_text(notebook):
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-
-
-def identity(name):
-    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def text_cell(source, name):

@@ -26,7 +26,7 @@ def carry(root=ROOT):
     wanted = {root / PUBLIC / f"{label.replace('-', '_')}.py": module(e) for label, e in exercises.items() if e.public}
     wanted[root / PUBLIC / "__init__.py"] = OF_PUBLIC
     for path in sorted(root.glob("chapters/*.ipynb")):
-        notebook = json.loads(path.read_text(encoding="utf-8"))
+        notebook = read(path)
         cells = placed(notebook["cells"], exercises)
         if cells != notebook["cells"]:
             wanted[path] = as_text(notebook | {"cells": cells})
@@ -145,12 +145,20 @@ def code(exercise, part, source, name=None):
 
 
 def cell(exercise, part, name=None):
-    identity = hashlib.sha256(f"{exercise.label} {name or part}".encode()).hexdigest()[:8]
-    return {"id": identity, "metadata": {MARK: [exercise.label, part]}}
+    return {"id": identity(f"{exercise.label} {name or part}"), "metadata": {MARK: [exercise.label, part]}}
+
+
+def identity(name):
+    """The id of a cell: the same for the same name."""
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def lines(source):
     return source.splitlines(keepends=True)
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def as_text(notebook):

@@ -61,8 +61,8 @@ def test_what_hangs_is_stopped_and_the_others_are_graded(tmp_path):
     leaves = "def spearman(before, after):\n    import os\n    os._exit(3)"
     calls = [f'grade("ex-{name}")' for name in ("topk-intersection", "spearman", "mass-centre", "nothing")]
     path = write(tmp_path / "a.ipynb", [hangs, leaves, "import torch", HELPER, RIGHT, *calls])
-    first, second, third, fourth = notebook.grade_notebook(path, timeout=3)
-    assert first.note == "it did not end within 3 seconds"
+    first, second, third, fourth = notebook.grade_notebook(path, timeout=20)
+    assert first.note == "it did not end within 20 seconds"
     assert second.note == "it ended the process that graded it"
     assert third.passed
     assert fourth.note == "there is no exercise of this name"

@@ -14,16 +14,23 @@ export const hasCamera = () => Boolean(navigator.mediaDevices?.getUserMedia);
 export async function takePhotograph() {
   const dialogue = /** @type {HTMLDialogElement} */ (byId('camera'));
   const video = /** @type {HTMLVideoElement} */ (byId('viewfinder'));
+  const take = /** @type {HTMLButtonElement} */ (byId('take'));
   const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment' }, audio: false });
   try {
-    video.srcObject = stream;
-    dialogue.showModal();
-    await video.play();
-    return await new Promise((resolve) => {
-      byId('take').onclick = () => resolve(pixelsOf(video, video.videoWidth, video.videoHeight));
+    take.disabled = true; // until there is a picture to take
+    const answer = new Promise((resolve) => {
+      take.onclick = () => resolve(pixelsOf(video, video.videoWidth, video.videoHeight));
       byId('leave-camera').onclick = () => resolve(null);
       dialogue.onclose = () => resolve(null); // the Escape key
     });
+    video.srcObject = stream;
+    dialogue.showModal();
+    const playing = video.play().then(() => {
+      take.disabled = false;
+      take.focus();
+      return answer;
+    });
+    return await Promise.race([answer, playing]);
   } finally {
     for (const track of stream.getTracks()) track.stop();
     video.srcObject = null;

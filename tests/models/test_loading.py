@@ -13,7 +13,7 @@ from torch import nn
 from fragile_utils import models, saliency
 from fragile_utils._base.code import Code
 from fragile_utils.models import files, loading
-from fragile_utils.saliency.propagation import walks
+from fragile_utils.saliency.propagation import passes
 
 SOURCE = """
 import torch
@@ -164,8 +164,8 @@ def test_an_exported_program_is_the_network_that_was_exported(place, images, dyn
     targets = plain(images).argmax(1)
     for method in (saliency.Gradient(), saliency.DeepLift(), saliency.LRP("zplus")):
         torch.testing.assert_close(method(model, images, targets), method(plain, images, targets))
-    passes = [walks.Pass(models.softplus_surrogate(net, 3.0), images, targets) for net in (model, plain)]
-    of_program, of_network = (made.product(images - 0.5) for made in passes)
+    both = [passes.Pass(models.softplus_surrogate(net, 3.0), images, targets) for net in (model, plain)]
+    of_program, of_network = (made.product(images - 0.5) for made in both)
     assert of_network.norm() > 1e-3
     assert (of_program - of_network).norm() < 1e-4 * of_network.norm()
     models.check_network(model, images)

@@ -12,7 +12,7 @@ from fragile_utils import models, saliency
 from fragile_utils.models import stored, training
 from fragile_utils.models.resnet import ResNet
 from fragile_utils.models.vit import HEAD, Attention, ViT
-from fragile_utils.saliency.propagation import walks
+from fragile_utils.saliency.propagation import passes
 
 SMALL = {"resnet": ResNet(4, 2), "softplus resnet": ResNet(4, 1, "softplus", 3.0), "vit": ViT(32, 2)}
 over_layouts = pytest.mark.parametrize("layout", SMALL.values(), ids=SMALL)
@@ -143,10 +143,10 @@ def test_gradients_and_products_are_those_of_torch_func_in_any_batch_and_layout(
     product, gradient = torch.func.grad(along, has_aux=True)(images)
     assert product.any()
     for x in (images, images.contiguous(memory_format=torch.channels_last)):
-        made = walks.Pass(model, x, targets)
+        made = passes.Pass(model, x, targets)
         assert (made.multipliers - gradient).norm() <= 1e-9 * gradient.norm()
         assert (made.product(vectors) - product).norm() <= 1e-9 * product.norm()
-    made = walks.Pass(model, images[2:], targets[2:])  # one image, after three
+    made = passes.Pass(model, images[2:], targets[2:])  # one image, after three
     assert (made.product(vectors[2:]) - product[2:]).norm() <= 1e-9 * product[2:].norm()
 
 

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fragile_utils import attacks, models, saliency
 from fragile_utils.models.adapter import LUMA
-from fragile_utils.saliency.propagation import walks
+from fragile_utils.saliency.propagation import passes
 
 SIZE = 16
 CLASSES = 5
@@ -119,7 +119,7 @@ def test_second_derivatives_are_those_of_the_expected_logits(case):
     with models.surrogate.Smooth(3.0):
         gradient = torch.func.grad(score)(images)
         product = torch.func.grad(lambda x: (torch.func.grad(score)(x) * vectors).sum())(images)
-    passed = walks.Pass(surrogate, images, targets)
+    passed = passes.Pass(surrogate, images, targets)
     by_name = (passed.multipliers, passed.product(vectors))
     x = images.clone().requires_grad_()
     (g,) = torch.autograd.grad(surrogate(x).gather(1, targets[:, None]).sum(), x, create_graph=True)

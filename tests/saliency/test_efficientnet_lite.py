@@ -18,7 +18,7 @@ from torch import nn
 from fragile_utils import data, models, saliency
 from fragile_utils.models.efficientnet import SameConv2d
 from fragile_utils.saliency import LRP, DeepLift, DeepTaylor, GradCAM, Gradient, InputXGradient, IntegratedGradients
-from fragile_utils.saliency.propagation import walks
+from fragile_utils.saliency.propagation import passes
 
 SIDE = 40  # on which some borders are even and some are not
 
@@ -166,13 +166,13 @@ def test_gradient_and_products_are_those_of_torch_func_in_any_batch_and_layout(c
         return (gradient * vectors).sum(), gradient
 
     product, gradient = torch.func.grad(along, has_aux=True)(images)
-    whole = walks.Pass(surrogate, images, targets)
-    last = walks.Pass(surrogate, images.contiguous(memory_format=torch.channels_last), targets)
+    whole = passes.Pass(surrogate, images, targets)
+    last = passes.Pass(surrogate, images.contiguous(memory_format=torch.channels_last), targets)
     for made in (whole, last):
         assert relative_error(made.multipliers, gradient) < 1e-9
         assert relative_error(made.product(vectors), product) < 1e-9
     for i in range(2):  # one image, after two
-        made = walks.Pass(surrogate, images[i : i + 1], targets[i : i + 1])
+        made = passes.Pass(surrogate, images[i : i + 1], targets[i : i + 1])
         assert relative_error(made.product(vectors[i : i + 1]), product[i : i + 1]) < 1e-9
 
 

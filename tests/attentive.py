@@ -71,7 +71,7 @@ def first_norm(block: nn.Module) -> nn.Module:
 
 
 def matrices(model: Classifier, x: Tensor) -> list[Tensor]:
-    """Return the attention matrices (N, heads, T, T), computed from each block's tokens as its library would show them."""
+    """Return the attention matrices (N, heads, T, T), from each block's tokens, as its library has them."""
     blocks, entering = layers(model), []
     hooks = [first_norm(block).register_forward_hook(lambda _, __, output: entering.append(output)) for block in blocks]
     with torch.no_grad():

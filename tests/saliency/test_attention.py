@@ -171,7 +171,9 @@ def test_networks_of_convolutions_and_tokens_off_the_grid_are_refused():
     x, targets = attentive.images(2)
     with pytest.raises(ValueError, match=r"expected a network with attention, softmax\(Q K\^T\) V, got Sequential"):
         saliency.Rollout()(cifar(), x[..., :16, :16], targets)
-    with pytest.raises(ValueError, match="expected tokens on a grid of the shape of the images, 32 x 32, .* 14 tokens"):
+    with pytest.raises(
+        ValueError, match=r"expected tokens on a grid of the shape of the images, 32 x 32, .* 14 tokens"
+    ):
         saliency.Rollout()(built(einsum, tokens=14), x, targets)
     with pytest.raises(ValueError, match=r"expected normalised tokens \(2, 16, channels\) .* got none"):
         saliency.TokenGradCAM()(built(einsum), x, targets)

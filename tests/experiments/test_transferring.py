@@ -140,5 +140,5 @@ def test_what_makes_no_sense_is_refused(case):
     for change, message in wrong:
         with pytest.raises(ValueError, match=message):
             transfer(**{"networks": networks, "methods": METHODS, "batch": batch} | OPTIONS | change)
-    with pytest.raises(ValueError, match="measure: expected one of topk_intersection, .*, got 'x'"):
+    with pytest.raises(ValueError, match=r"measure: expected one of topk_intersection, .*, got 'x'"):
         transfer_summary(pd.DataFrame(), "x")

@@ -11,7 +11,12 @@ from fragile_utils.models import Classifier
 from fragile_utils.models.vit import HEAD, ViT
 
 MEAN, STD, SIZE, CLASSES = (0.48, 0.45, 0.41), (0.25, 0.24, 0.26), 32, 5
-METHODS = ("rollout", "attention-gradient", "grad-cam-tokens")  # by name, those that explain by attention
+METHODS = (
+    "rollout",
+    "attention-relevance",
+    "attention-gradient",
+    "grad-cam-tokens",
+)  # by name, those that explain by attention
 
 
 def _sharp(network: nn.Module, seed: int) -> Classifier:

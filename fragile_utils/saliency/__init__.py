@@ -8,6 +8,7 @@ respect to the image (``create_graph=True``), which is what an attack on an expl
 from collections.abc import Callable
 
 from fragile_utils.saliency.attention_gradient import AttentionGradient
+from fragile_utils.saliency.attention_relevance import AttentionRelevance
 from fragile_utils.saliency.baseline import Baseline
 from fragile_utils.saliency.captum import Captum
 from fragile_utils.saliency.deeplift import DeepLift
@@ -25,6 +26,7 @@ __all__ = [
     "LRP",
     "METHODS",
     "AttentionGradient",
+    "AttentionRelevance",
     "Baseline",
     "Captum",
     "DeepLift",
@@ -56,6 +58,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "smoothgrad": SmoothGrad,
     "grad-cam": GradCAM,
     "rollout": Rollout,
+    "attention-relevance": AttentionRelevance,
     "attention-gradient": AttentionGradient,
     "grad-cam-tokens": TokenGradCAM,
     "guided-by-probability": guided_by_probability,

@@ -101,11 +101,12 @@ class Attended:
         return (attributions, self.logits) if create_graph else (attributions.detach(), self.logits.detach())
 
 
-def attend(model: nn.Module, images: Tensor, create_graph: bool) -> Attended:
+def attend(model: nn.Module, images: Tensor, create_graph: bool, mode: "WrittenOut | None" = None) -> Attended:
     """Run a network on `images` (N, 3, H, W), and return its attention.
 
     With `create_graph`, all of it can be differentiated with respect to the images; else only with respect to the
-    matrices and the tokens. It is to be called, and used, where gradients are enabled.
+    matrices and the tokens. It is to be called, and used, where gradients are enabled. A `mode` of the caller's own
+    sees what the network calls.
 
     Raises
     ------
@@ -114,7 +115,7 @@ def attend(model: nn.Module, images: Tensor, create_graph: bool) -> Attended:
         tokens that are no grid of patches.
     """
     images = images if create_graph and images.requires_grad else images.detach()
-    with WrittenOut() as mode:
+    with mode or WrittenOut() as mode:
         logits = checks.logits_shape(model(images), len(images))
     if not mode.matrices:
         raise ValueError(f"model: expected a network with attention, softmax(Q K^T) V, got {_kind(model)} without it")
@@ -180,11 +181,15 @@ class WrittenOut(TorchFunctionMode):
         if func in PRODUCTS or func is torch.einsum:
             self._keep(func, args)
         result = func(*args, **kwargs)
+        self.called(func, args, kwargs, result)
+        return result
+
+    def called(self, func: Callable, args: tuple, kwargs: dict[str, Any], result: Any) -> None:
+        """See a function that the network called, and what it returned."""
         if func in SOFTMAX and result.ndim > 2 and _axis(args, kwargs) in (-1, result.ndim - 1):
             self._noted.append(_in_graph(result))
         elif func in NORMS and result.ndim == 3:
             self._normalised = _in_graph(result)
-        return result
 
     def _from_inside(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """Return what PyTorch's function of several heads does, and see all that it calls."""

@@ -160,7 +160,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("way", "message"), REFUSED.values(), ids=REFUSED)
-@pytest.mark.parametrize("name", ["rollout", "attention-gradient", "grad-cam-tokens"])
+@pytest.mark.parametrize("name", attentive.METHODS)
 def test_other_networks_are_refused_by_name(name, way, message):
     x, targets = attentive.images(2)
     with pytest.raises(ValueError, match=f"model: .*{message}"):

@@ -27,6 +27,7 @@ from fragile_utils.experiments.running import InProcess, run
 from fragile_utils.experiments.subject import Subject
 from fragile_utils.experiments.sweep import MAX_CELLS, Sweep
 from fragile_utils.experiments.tables import CELL, MEASURES, results, status, summary
+from fragile_utils.experiments.transferring import transfer, transfer_summary
 
 __all__ = [
     "CELL",
@@ -55,4 +56,6 @@ __all__ = [
     "run",
     "status",
     "summary",
+    "transfer",
+    "transfer_summary",
 ]

@@ -7,6 +7,8 @@ respect to the image (``create_graph=True``), which is what an attack on an expl
 
 from collections.abc import Callable
 
+from fragile_utils.saliency.attention_gradient import AttentionGradient
+from fragile_utils.saliency.attention_relevance import AttentionRelevance
 from fragile_utils.saliency.baseline import Baseline
 from fragile_utils.saliency.captum import Captum
 from fragile_utils.saliency.deeplift import DeepLift
@@ -16,11 +18,15 @@ from fragile_utils.saliency.guided import Guided, OfProbability, guided_by_proba
 from fragile_utils.saliency.integrated_gradients import IntegratedGradients
 from fragile_utils.saliency.lrp import LRP, DeepTaylor
 from fragile_utils.saliency.method import Method, class_scores, normalize
+from fragile_utils.saliency.rollout import Rollout
 from fragile_utils.saliency.smoothgrad import SmoothGrad
+from fragile_utils.saliency.token_grad_cam import TokenGradCAM
 
 __all__ = [
     "LRP",
     "METHODS",
+    "AttentionGradient",
+    "AttentionRelevance",
     "Baseline",
     "Captum",
     "DeepLift",
@@ -32,7 +38,9 @@ __all__ = [
     "IntegratedGradients",
     "Method",
     "OfProbability",
+    "Rollout",
     "SmoothGrad",
+    "TokenGradCAM",
     "class_scores",
     "guided_by_probability",
     "normalize",
@@ -49,5 +57,9 @@ METHODS: dict[str, Callable[..., Method]] = {
     "deep-taylor": DeepTaylor,
     "smoothgrad": SmoothGrad,
     "grad-cam": GradCAM,
+    "rollout": Rollout,
+    "attention-relevance": AttentionRelevance,
+    "attention-gradient": AttentionGradient,
+    "grad-cam-tokens": TokenGradCAM,
     "guided-by-probability": guided_by_probability,
 }

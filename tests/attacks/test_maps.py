@@ -1,5 +1,6 @@
 """The attack's contract, on a small network in seconds and on SqueezeNet against the paper's figures."""
 
+import attentive
 import numpy as np
 import pytest
 import torch
@@ -187,11 +188,18 @@ def test_directions_can_come_from_another_method(tiny, tiny_batch):
 def test_every_method_can_be_attacked_in_every_way(which, name, tiny, tiny_batch):
     options = {"baseline": 0.5} if name == "deeplift" else {"samples": 3} if name == "smoothgrad" else {}
     layered = torch.nn.Sequential(tiny.first, torch.nn.ReLU(), tiny.second, torch.nn.Flatten(), torch.nn.Linear(392, 5))
-    model = (layered if name == "grad-cam" else tiny).eval().requires_grad_(False)
-    images = tiny_batch[0]
+    model, images = (layered if name == "grad-cam" else tiny).eval().requires_grad_(False), tiny_batch[0]
+    attack = ATTACKS[which]
+    if name in attentive.METHODS:
+        model, images = attentive.ours().float(), attentive.images(3)[0].float()
+        attack = (
+            attacks.Targeted(regions.rectangle(32, 32, top=0, left=0, bottom=9, right=9))
+            if which == "targeted"
+            else attack
+        )
     method = saliency.METHODS[name](**options)
     result = attacks.run(
-        ATTACKS[which], model, images, data.predict(model, images), method, eps=0.05, steps=8, step_size=0.01, beta=8.0
+        attack, model, images, data.predict(model, images), method, eps=0.05, steps=8, step_size=0.01, beta=8.0
     )
     assert result.success.any()
     assert (result.dissimilarity >= result.dissimilarity_before).all()

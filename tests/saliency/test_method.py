@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 
+import attentive
 import pytest
 import torch
 import torch.nn.functional as F
@@ -83,10 +84,12 @@ def test_methods_by_name_can_be_attacked(name, squeezenet, correct):
         method = dataclasses.replace(method, steps=3)
     if name == "smoothgrad":
         method = dataclasses.replace(method, samples=3)
-    images = F.interpolate(correct.images[:2], 99)
-    labels = squeezenet(images).argmax(1)
+    model, images = squeezenet, F.interpolate(correct.images[:2], 99)
+    if name in attentive.METHODS:
+        model, images = attentive.ours().float(), F.interpolate(correct.images[:2], attentive.SIZE)
+    labels = model(images).argmax(1)
     attack = attacks.TopK(k=300)
-    result = attacks.run(attack, squeezenet, images, labels, method, eps=8 / 255, steps=4, step_size=2 / 255)
+    result = attacks.run(attack, model, images, labels, method, eps=8 / 255, steps=4, step_size=2 / 255)
     assert result.success.any()
     assert metrics.topk_intersection(result.maps_before, result.maps, 300)[result.success].max() < 0.9
     assert hash(method) == hash(METHODS[name]() if name not in ("integrated-gradients", "smoothgrad") else method)

@@ -1,0 +1,269 @@
+"""The attention of a network, whatever it is made of: its matrices softmax(Q K^T), and the tokens that they mix.
+
+While `attend` runs a network, attention is computed as it is written, softmax(Q K^T) V, also where a module or a fused
+function would do it in one piece: these can be differentiated only once, and show no matrix. A matrix is what a network
+multiplies values with after a softmax over the last axis. No name of a layer matters.
+"""
+
+import math
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from fragile_utils._base import checks
+from fragile_utils._base.once import once
+from fragile_utils.models.adapter import SOFTMAX
+from fragile_utils.saliency.method import class_scores
+
+_aten = torch.ops.aten
+PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, _aten.matmul.default}
+PRODUCTS |= {_aten.bmm.default}
+FUSED = {F.scaled_dot_product_attention, _aten.scaled_dot_product_attention.default}
+NORMS = {F.layer_norm, torch.layer_norm, _aten.layer_norm.default, F.rms_norm, torch.rms_norm}
+
+
+@dataclass(frozen=True)
+class Attended:
+    """What a forward pass shows of the attention of a network, all of it part of one graph.
+
+    Attributes
+    ----------
+    images : Tensor (N, 3, H, W)
+    logits : Tensor (N, classes)
+    matrices : sequence of Tensor
+        One for each layer, in the order of the network, as the network has it: (N, heads, T, T), (N, T, T) or
+        (N heads, T, T); rows sum to 1. `by_head` brings it to the first of these.
+    entering : Tensor (N, T, C) or None
+        The normalised tokens that enter the last of them, if the network normalises any.
+    grid : tuple of 2 ints
+        Rows and columns of the tokens that stand for patches of the image: the last of the T tokens, row by row.
+    """
+
+    images: Tensor
+    logits: Tensor
+    matrices: Sequence[Tensor]
+    entering: Tensor | None
+    grid: tuple[int, int]
+
+    @property
+    def tokens(self) -> int:
+        """T, the number of tokens."""
+        return self.matrices[0].shape[-1]
+
+    def by_head(self, values: Tensor) -> Tensor:
+        """Return a matrix of the network, or a gradient of one, as (N, heads, T, T)."""
+        return values.reshape(len(self.images), -1, *values.shape[-2:])
+
+    def gradients(self, targets: Tensor, create_graph: bool) -> list[Tensor]:
+        """Return the gradients (N, heads, T, T) of the scores of `targets` (N,) with respect to each matrix."""
+        scores = class_scores(self.logits, targets).sum()
+        found = torch.autograd.grad(
+            scores, self.matrices, create_graph=create_graph, retain_graph=True, materialize_grads=True
+        )
+        return [self.by_head(gradient) for gradient in found]
+
+    def read(self, model: nn.Module, targets: Tensor) -> Tensor:
+        """Return the share (T,) that each token has in what the score is computed from, after the last attention.
+
+        A class token has all of it; where the tokens of the image are averaged, each has the same. It is found from the
+        rows of the last matrix that the score depends on, once for a network in a run.
+        """
+
+        def found() -> Tensor:
+            scores = class_scores(self.logits, targets).sum()
+            (gradient,) = torch.autograd.grad(scores, self.matrices[-1], retain_graph=True, materialize_grads=True)
+            rows = (self.by_head(gradient) != 0).flatten(0, 1).any(dim=0).any(dim=1)
+            if not rows.any():
+                raise ValueError("model: expected scores that depend on its last attention, got others")
+            return rows.to(self.logits.dtype) / rows.sum()
+
+        return once("tokens read", (model,), found)
+
+    def as_attributions(self, weights: Tensor) -> Tensor:
+        """Return weights (N, T) of the tokens as attributions (N, 3, H, W): enlarged bilinearly, a third a channel.
+
+        Tokens that stand for no patch, such as the class token, are left out.
+        """
+        rows, columns = self.grid
+        maps = weights[:, -rows * columns :].reshape(-1, 1, rows, columns)
+        maps = F.interpolate(maps, self.images.shape[-2:], mode="bilinear", align_corners=False)
+        return maps.expand_as(self.images) / 3
+
+    def answer(self, weights: Tensor, create_graph: bool) -> tuple[Tensor, Tensor]:
+        """Return what `Method.explain` does, of weights (N, T) of the tokens."""
+        attributions = self.as_attributions(weights)
+        return (attributions, self.logits) if create_graph else (attributions.detach(), self.logits.detach())
+
+
+def attend(model: nn.Module, images: Tensor, create_graph: bool, mode: "WrittenOut | None" = None) -> Attended:
+    """Run a network on `images` (N, 3, H, W), and return its attention.
+
+    With `create_graph`, all of it can be differentiated with respect to the images; else only with respect to the
+    matrices and the tokens. It is to be called, and used, where gradients are enabled. A `mode` of the caller's own
+    sees what the network calls.
+
+    Raises
+    ------
+    ValueError
+        If the network has no attention, or attention of another kind: within windows, from a pooled set of tokens, of
+        tokens that are no grid of patches.
+    """
+    images = images if create_graph and images.requires_grad else images.detach()
+    with mode or WrittenOut() as mode:
+        logits = checks.logits_shape(model(images), len(images))
+    if not mode.matrices:
+        raise ValueError(f"model: expected a network with attention, softmax(Q K^T) V, got {_kind(model)} without it")
+    sizes = {tuple(matrix.shape[-2:]) for matrix in mode.matrices}
+    tokens = mode.matrices[0].shape[-1]
+    if sizes != {(tokens, tokens)} or set(mode.counts) != {len(images)}:
+        got = ", ".join(dict.fromkeys(str(tuple(matrix.shape)) for matrix in mode.matrices))
+        expected = f"attention of all tokens of an image on each other, (N, heads, T, T) with N = {len(images)}"
+        raise ValueError(f"model: expected {expected}, got matrices of shape {got}")
+    return Attended(images, logits, mode.matrices, mode.entering, grid_of(tokens, *images.shape[-2:]))
+
+
+def grid_of(tokens: int, height: int, width: int) -> tuple[int, int]:
+    """Return rows and columns of the patches that T tokens of an image stand for: the largest grid of its shape.
+
+    The tokens that are over, such as a class token, are to be fewer than the grid has rows, and columns.
+
+    Raises
+    ------
+    ValueError
+        If there is no such grid.
+    """
+    common = math.gcd(height, width)
+    times = math.isqrt(tokens // ((height // common) * (width // common)))
+    rows, columns = times * height // common, times * width // common
+    if not times or tokens - rows * columns >= min(rows, columns):
+        raise ValueError(
+            f"model: expected tokens on a grid of the shape of the images, {height} x {width}, and a few others, got "
+            f"{tokens} tokens"
+        )
+    return rows, columns
+
+
+class WrittenOut(TorchFunctionMode):
+    """While it is active, attention is computed as softmax(Q K^T) V, and its matrices are kept.
+
+    Attributes
+    ----------
+    matrices : list of Tensor
+        Each softmax over the last axis that was multiplied with something.
+    counts : list of int
+        Of how many images each is.
+    entering : Tensor or None
+        The last normalised tokens (N, T, C) before the last matrix.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrices: list[Tensor] = []
+        self.counts: list[int] = []
+        self.entering: Tensor | None = None
+        self._noted: list[Tensor] = []  # of softmax, in case it turns out to be one of these
+        self._normalised: Tensor | None = None
+        self._heads = 1  # that share the first axis with the images, as in torch.nn.MultiheadAttention
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is F.multi_head_attention_forward:
+            return self._from_inside(*args, **kwargs)
+        if func in FUSED:
+            with self:
+                return attention(*args, **kwargs)
+        if func in PRODUCTS or func is torch.einsum:
+            self._keep(func, args)
+        result = func(*args, **kwargs)
+        self.called(func, args, kwargs, result)
+        return result
+
+    def called(self, func: Callable, args: tuple, kwargs: dict[str, Any], result: Any) -> None:
+        """See a function that the network called, and what it returned."""
+        if func in SOFTMAX and result.ndim > 2 and _axis(args, kwargs) in (-1, result.ndim - 1):
+            self._noted.append(_in_graph(result))
+        elif func in NORMS and result.ndim == 3:
+            self._normalised = _in_graph(result)
+
+    def _from_inside(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        """Return what PyTorch's function of several heads does, and see all that it calls."""
+        self._heads = args[4]
+        try:
+            with self:
+                return _SEEN_FROM_INSIDE(*args, **kwargs)
+        finally:
+            self._heads = 1
+
+    def _keep(self, func: Callable, args: tuple) -> None:
+        """Keep the first factor of a product, if it is the result of a softmax, and what is summed over its columns."""
+        matrix = args[0]
+        if func is torch.einsum:
+            matrix = args[1][0] if isinstance(args[1], (tuple, list)) else args[1]
+        if not any(matrix is noted for noted in self._noted):
+            return
+        if func is torch.einsum and not _weighs(args[0]):
+            raise ValueError(f"model: expected attention as an einsum '...ij,...jd->...id' of two, got {args[0]!r}")
+        self._noted.clear()
+        self.matrices.append(matrix)
+        self.counts.append(len(matrix) // self._heads if matrix.ndim == 3 else len(matrix))
+        self.entering = self._normalised
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Return softmax(Q K^T) V, arguments as for `torch.nn.functional.scaled_dot_product_attention`."""
+    if dropout_p:
+        raise ValueError(f"model: expected attention without dropout in evaluation mode, got dropout {dropout_p:g}")
+    if enable_gqa:
+        key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], dim=-3) for x in (key, value))
+    scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+    return torch.softmax(scores, dim=-1) @ value
+
+
+# PyTorch's function, which would ask the active mode to take it over whenever it is called, without that question.
+_whole = F.multi_head_attention_forward
+_SEEN_FROM_INSIDE = types.FunctionType(
+    _whole.__code__, _whole.__globals__ | {"has_torch_function": lambda _: False}, _whole.__name__, _whole.__defaults__
+)
+
+
+def _in_graph(value: Tensor) -> Tensor:
+    """Return a tensor with respect to which can be differentiated what follows from it."""
+    return value if value.requires_grad else value.requires_grad_()
+
+
+def _axis(args: tuple, kwargs: dict[str, Any]) -> int | None:
+    return args[1] if len(args) > 1 else kwargs.get("dim")
+
+
+def _weighs(equation: Any) -> bool:
+    """Return whether an equation of einsum sums over the last axis of its first factor, and keeps that before it."""
+    if not isinstance(equation, str) or equation.count(",") != 1 or "->" not in equation:
+        return False
+    factors, result = equation.replace(" ", "").split("->")
+    first, _ = factors.split(",")
+    return len(first) > 2 and first[-1] not in result and all(letter in result for letter in first[:-1])
+
+
+def _kind(model: nn.Module) -> str:
+    inside = getattr(model, "model", model)
+    return type(getattr(inside, "network", inside)).__name__

@@ -1,0 +1,192 @@
+"""Attention of networks of several makes: which matrices are found, which tokens are read, and what is refused."""
+
+import attentive
+import pytest
+import torch
+import torch.nn.functional as F
+from attentive import MAKES
+from references import cifar
+from torch import nn
+
+from fragile_utils import saliency
+from fragile_utils.models import softplus_surrogate
+from fragile_utils.saliency.attention import attend, attention, grid_of
+
+over_makes = pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
+
+
+def seen(model, x, create_graph=False):
+    with torch.enable_grad():
+        return attend(model, x, create_graph)
+
+
+@over_makes
+def test_the_matrices_are_those_that_the_library_shows(make):
+    model, (x, _) = make(), attentive.images(3)
+    found = seen(model, x)
+    expected = attentive.matrices(model, x)
+    assert len(found.matrices) == len(expected) == 2
+    for got, want in zip(found.matrices, expected, strict=True):
+        torch.testing.assert_close(found.by_head(got), want)
+        assert want.std(dim=-1).mean() > 0.3 / want.shape[-1]  # no mean over all tokens
+    torch.testing.assert_close(found.logits, model(x))
+
+
+@over_makes
+def test_the_tokens_that_enter_the_last_attention(make):
+    model, (x, _) = make(), attentive.images(2)
+    kept = []
+    hook = attentive.first_norm(attentive.layers(model)[-1]).register_forward_hook(lambda *args: kept.append(args[2]))
+    model(x)
+    hook.remove()
+    torch.testing.assert_close(seen(model, x).entering, kept[0])
+
+
+def test_what_is_read_is_the_class_token_or_all_patches_alike():
+    x, targets = attentive.images(2)
+    for name, make in MAKES.items():
+        model = make()
+        found = seen(model, x)
+        shares = found.read(model, targets)
+        expected = torch.zeros_like(shares)
+        if name == "timm, averaged":
+            expected += 1 / 16
+        else:
+            expected[0] = 1
+        torch.testing.assert_close(shares, expected)
+        assert found.grid == ((8, 8) if name == "ours" else (4, 4))
+        assert found.tokens == len(expected) == {"ours": 65, "timm, registers": 19, "timm, averaged": 16}.get(name, 17)
+
+
+def test_tokens_past_which_the_class_token_goes_are_left_out():
+    """A network with a class token that averages the patches all the same."""
+    model, (x, targets) = attentive.timms(global_pool="avg"), attentive.images(2)
+    shares = seen(model, x).read(model, targets)
+    torch.testing.assert_close(shares, torch.tensor([0.0] + [1 / 16] * 16, dtype=torch.float64))
+
+
+def test_a_surrogate_shows_the_attention_of_its_network():
+    model, (x, _) = attentive.ours(), attentive.images(2)
+    for a, b in zip(seen(model, x).matrices, seen(softplus_surrogate(model), x).matrices, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("options", [{}, {"scale": 0.3}, {"is_causal": True}, {"enable_gqa": True}], ids=str)
+def test_attention_written_out_equals_pytorchs(options):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 4, 6, 3, generator=generator, dtype=torch.float64) for _ in range(3))
+    k, v = (k[:, :2], v[:, :2]) if options.get("enable_gqa") else (k, v)
+    torch.testing.assert_close(attention(q, k, v, **options), F.scaled_dot_product_attention(q, k, v, **options))
+    if options:
+        return
+    for mask in (torch.randn(6, 6, generator=generator, dtype=torch.float64), torch.eye(6, dtype=torch.bool)):
+        torch.testing.assert_close(attention(q, k, v, mask), F.scaled_dot_product_attention(q, k, v, mask))
+    with pytest.raises(ValueError, match=r"expected attention without dropout in evaluation mode, got dropout 0.1"):
+        attention(q, k, v, dropout_p=0.1)
+
+
+class Attending(nn.Module):
+    """Attention in one layer on tokens of 8 x 8 pixels, as `attend(tokens)` does it."""
+
+    def __init__(self, attend, tokens=None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.attend, self.tokens = attend, tokens
+        self.module = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.embed, self.last = nn.Conv2d(3, 6, 8, 8), nn.Linear(6, attentive.CLASSES)
+
+    def forward(self, x):
+        tokens = self.embed(x).flatten(2).transpose(1, 2)[:, : self.tokens]
+        return self.last((tokens + self.attend(self, tokens)).mean(1))
+
+
+def built(attend, tokens=None):
+    return Attending(attend, tokens).double().eval().requires_grad_(False)
+
+
+def einsum(_, tokens):
+    weights = torch.einsum("nic,njc->nij", tokens, tokens.sin()).softmax(-1)
+    return torch.einsum("nij,njc->nic", weights, tokens.cos())
+
+
+SPELLINGS = {
+    "einsum": einsum,
+    "operators": lambda _, tokens: (tokens @ tokens.sin().mT).softmax(dim=2) @ tokens.cos(),
+    "batched": lambda _, tokens: torch.bmm(F.softmax(torch.bmm(tokens, tokens.sin().mT), -1), tokens.cos()),
+    "fused": lambda _, tokens: F.scaled_dot_product_attention(tokens, tokens.sin(), tokens.cos(), scale=1.0),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
+def test_a_single_head_in_any_spelling(spelling):
+    x, _ = attentive.images(2)
+    got, want = (seen(built(way), x) for way in (spelling, einsum))
+    assert len(got.matrices) == 1
+    torch.testing.assert_close(got.by_head(got.matrices[0]), want.by_head(want.matrices[0]))
+    torch.testing.assert_close(got.logits, want.logits)
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_heads_of_pytorchs_module_are_told_from_images(need_weights):
+    model = built(lambda self, tokens: self.module(tokens, tokens, tokens, need_weights=need_weights)[0])
+    x, _ = attentive.images(3)
+    tokens = model.embed(x).flatten(2).transpose(1, 2)
+    _, expected = model.module(tokens, tokens, tokens, average_attn_weights=False)
+    found = seen(model, x)
+    torch.testing.assert_close(found.by_head(found.matrices[0]), expected)
+    torch.testing.assert_close(found.logits, model(x))
+
+
+def windows(_, tokens):
+    halves = tokens.unflatten(1, (2, -1)).flatten(0, 1)
+    return F.scaled_dot_product_attention(halves, halves, halves).unflatten(0, (-1, 2)).flatten(1, 2)
+
+
+def pooled(_, tokens):
+    return F.scaled_dot_product_attention(tokens.mean(1, keepdim=True), tokens, tokens)
+
+
+def transposed(_, tokens):
+    return torch.einsum("nij,nic->njc", torch.softmax(tokens @ tokens.mT, -1), tokens)
+
+
+REFUSED = {
+    "no attention": (lambda _, tokens: tokens.tanh(), r"a network with attention, .* got Attending without it"),
+    "windows": (windows, r"all tokens of an image on each other, \(N, heads, T, T\) with N = 2, got .*\(4, 8, 8\)"),
+    "pooled": (pooled, r"all tokens of an image on each other.*got matrices of shape \(2, 1, 16\)"),
+    "einsum": (transposed, r"expected attention as an einsum .* got 'nij,nic->njc'"),
+    "softmax of no attention": (lambda _, tokens: tokens.softmax(-1), "expected a network with attention"),
+}
+
+
+@pytest.mark.parametrize(("way", "message"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("name", attentive.METHODS)
+def test_other_networks_are_refused_by_name(name, way, message):
+    x, targets = attentive.images(2)
+    with pytest.raises(ValueError, match=f"model: .*{message}"):
+        saliency.METHODS[name]()(built(way), x, targets)
+
+
+def test_networks_of_convolutions_and_tokens_off_the_grid_are_refused():
+    x, targets = attentive.images(2)
+    with pytest.raises(ValueError, match=r"expected a network with attention, softmax\(Q K\^T\) V, got Sequential"):
+        saliency.Rollout()(cifar(), x[..., :16, :16], targets)
+    with pytest.raises(
+        ValueError, match=r"expected tokens on a grid of the shape of the images, 32 x 32, .* 14 tokens"
+    ):
+        saliency.Rollout()(built(einsum, tokens=14), x, targets)
+    with pytest.raises(ValueError, match=r"expected normalised tokens \(2, 16, channels\) .* got none"):
+        saliency.TokenGradCAM()(built(einsum), x, targets)
+    model = attentive.torchvisions()
+    model.network.heads.head.weight.zero_()
+    with pytest.raises(ValueError, match="expected scores that depend on its last attention"):
+        saliency.Rollout()(model, x, targets)
+
+
+def test_the_grid_has_the_shape_of_the_images():
+    assert grid_of(197, 224, 224) == (14, 14)
+    assert grid_of(201, 224, 224) == (14, 14)
+    assert grid_of(14 * 20 + 1, 224, 320) == (14, 20)
+    for tokens, height, width in ((19, 60, 100), (196, 224, 225), (225 - 1, 224, 224)):
+        with pytest.raises(ValueError, match=f"got {tokens} tokens"):
+            grid_of(tokens, height, width)

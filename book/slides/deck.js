@@ -12,9 +12,8 @@ function fit(slide) {
 }
 
 async function show() {
-  const deck = document.querySelector('.deck');
-  deck.classList.add('reveal');
-  const reveal = new Reveal(deck, {
+  document.querySelector('.deck').classList.add('reveal');
+  await Reveal.initialize({
     plugins: [RevealNotes],
     width: 1280,
     height: 720,
@@ -24,10 +23,9 @@ async function show() {
     transition: 'none',
     scrollActivationWidth: null,
   });
-  await reveal.initialize();
-  reveal.on('slidechanged', (event) => fit(event.currentSlide));
+  Reveal.on('slidechanged', (event) => fit(event.currentSlide));
   await window.MathJax?.startup?.promise;
-  fit(reveal.getCurrentSlide());
+  fit(Reveal.getCurrentSlide());
 }
 
 if (window.matchMedia('(min-width: 700px)').matches) {

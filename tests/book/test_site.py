@@ -26,7 +26,9 @@ if not (SITE / "searchindex.js").exists():
 
 # The search index lists the documents of the last build; the folder may hold pages of earlier ones besides.
 DOCUMENTS = json.loads(re.search(r'"docnames": (\[.*?\])', (SITE / "searchindex.js").read_text(encoding="utf-8"))[1])
-PAGES = ["index.html", "genindex.html", "search.html", "laboratory/index.html", *(f"{name}.html" for name in DOCUMENTS)]
+SLIDES = [f"slides/{path.name}" for path in sorted((SITE / "slides").glob("*.html"))]
+PAGES = ["index.html", "genindex.html", "search.html", "laboratory/index.html", *SLIDES]
+PAGES += [f"{name}.html" for name in DOCUMENTS]
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 
 LOADED = {"src", "srcset", "poster", "data"}  # attributes whose URL the browser fetches by itself

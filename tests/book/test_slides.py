@@ -77,7 +77,8 @@ def test_what_is_said_is_in_the_notes(made):
 
 
 def test_links_lead_to_the_pages_of_the_book(made):
-    assert re.findall(r'href="([^"]+)"', made[0])[:3] == [
+    assert re.findall(r'href="([^"]+)"', made[0]) == [
+        "../chapters/03_t.html",
         "../chapters/02_b.html#x",
         "../chapters/03_t.html#s",
         "../book/g.html",

@@ -19,7 +19,7 @@ export GOMP_SPINCOUNT ?= 10000
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help book single pdf exercises course test test-all lint format mutants bench url clean
+.PHONY: help book single pdf exercises course slides test test-all lint format mutants bench url clean
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ pdf: single  ## the same page printed to _build/book.pdf, by chromium
 
 exercises: $(READY)  ## carry the sources in book/exercises to the chapters and to what `grade` runs
 	$(BIN)/python book/_ext/exercise_blocks.py
+
+slides: $(READY)  ## slides for each part, from the pages that `make book` built, which makes them too
+	$(BIN)/python book/_ext/slides.py
 
 course: $(READY)  ## make course SEED=1: archives for students and instructors, in _build/course
 	$(BIN)/python book/_ext/course_editions.py $(if $(SEED),--seed $(SEED))

@@ -89,6 +89,13 @@ def test_the_repository_is_named_where_a_reader_needs_it(path):
     assert repositories(path) == {OWNER_AND_NAME}
 
 
+@each(carriers())
+def test_a_clone_gets_the_folder_that_the_text_goes_to(path):
+    """Whatever the repository is called."""
+    cloned = re.findall(rf"git clone {re.escape(ADDRESS)}(.*)", path.read_text(encoding="utf-8"))
+    assert all(rest.startswith(" book") for rest in cloned)
+
+
 @pytest.fixture
 def copy(tmp_path):
     """A copy of the files that name the repository."""
@@ -116,6 +123,7 @@ def test_make_url_carries_a_new_address_everywhere(copy, repository_url):
     assert set().union(*map(repositories, carriers(copy))) == {"some-one/book2"}
     assert "https://some-one.github.io/book2/" in text("README.md", copy)
     assert repository_url.carry(root=copy) == []
+    assert [path for path in carriers(copy) if OWNER_AND_NAME.split("/")[0] in path.read_text(encoding="utf-8")] == []
 
 
 def test_make_url_follows_pyproject(copy, repository_url):

@@ -2,9 +2,11 @@
 
 - student.zip: the chapters with empty cells. No solution, no hidden test, no wrong answer.
 - instructor.zip: for each chapter the master notebook of Otter Assign, which makes a student's notebook and an
-  autograder for Gradescope; the sources, for `fragile grade --sources`; all answers, with rubrics, on one page.
+  autograder for Gradescope; the sources, for `fragile grade --sources`; all answers, with rubrics, on one page; the
+  bank of examination questions, with answers and points; projects, with rubrics.
 
-Hidden tests draw their numbers from the instructor's seed. The repository is public, and the seed is not in it.
+Hidden tests and examination questions draw their numbers from the instructor's seed. The repository is public, and the
+seed is not in it.
 """
 
 import argparse
@@ -18,11 +20,14 @@ import zipfile
 from pathlib import Path
 
 import repository_url
+from chapter_card import as_markdown as with_card
 from exercise_blocks import ROOT, SOURCES, asked, card, identity, label_of, part_of, read, titled_hints
+from reading_time import measure
 
 from fragile_utils._base.files import write_bytes
 from fragile_utils.course import load
 
+COURSE = Path("course")  # what is the instructor's alone: examination questions and projects
 EMPTY = "# Your answer\n"
 TAKE_AWAY = "## What you should take away"
 FENCES = re.compile(r"^(`{3,})\{solution\}.*?^\1\n?", flags=re.MULTILINE | re.DOTALL)
@@ -41,6 +46,8 @@ def build(out, seed, root=ROOT):
         if any(exercise.stub for exercise in mine):
             instructor[f"otter/{path.name}"] = as_text(otter_notebook(path, mine, seed))
     instructor["answers.md"] = "\n\n".join(map(answers, exercises.values())) + "\n"
+    instructor |= examination(seed)
+    instructor |= {f"projects/{path.name}": path.read_text(encoding="utf-8") for path in projects(root)}
     instructor["README.md"] = FOR_INSTRUCTORS.format(seed=seed)
     student["README.md"] = FOR_STUDENTS
     archives = {out / "student.zip": student, out / "instructor.zip": instructor}
@@ -53,12 +60,29 @@ def of_chapter(path, exercises):
     return [exercise for exercise in exercises.values() if exercise.chapter == int(path.name[:2])]
 
 
+def examination(seed):
+    """The bank of questions with the numbers of a seed: what students are given, and what they are graded by."""
+    if str(ROOT / COURSE) not in sys.path:
+        sys.path.append(str(ROOT / COURSE))
+    import bank
+
+    return {
+        "examination/questions.md": bank.as_markdown(seed, answers=False),
+        "examination/answers.md": bank.as_markdown(seed, answers=True),
+    }
+
+
+def projects(root=ROOT):
+    return sorted((root / COURSE / "projects").glob("*.md"))
+
+
 # --- The student's edition -------------------------------------------------------------------------------------------
 
 
 def student_notebook(notebook, path, exercises):
     """A chapter without solutions: each exercise with an empty cell, and where it tests itself, with `grade`."""
     cells, shown, inside = [], set(), False
+    minutes = measure(notebook)
     for cell in notebook["cells"]:
         label = label_of(cell)
         if label is not None:
@@ -66,7 +90,7 @@ def student_notebook(notebook, path, exercises):
                 cells += student_block(exercises[label])
                 shown.add(label)
         elif cell["cell_type"] == "markdown":
-            kept, removed, inside = without_solutions("".join(cell["source"]), inside)
+            kept, removed, inside = without_solutions(with_card("".join(cell["source"]), minutes), inside)
             if kept.strip():
                 cells.append(cell | {"source": kept.strip("\n").splitlines(keepends=True)})
             cells += [code_cell(EMPTY, f"{cell['id']} {i}") for i in range(removed)]
@@ -256,6 +280,9 @@ With Gradescope
 : upload the zip file of `dist/autograder` as the autograder of a programming assignment.
 
 `answers.md` has the solutions, the mistakes that people make and what the tests say of them, and rubrics.
+
+`examination/` has a bank of questions for a written examination, with points, and what to grade them by. Choose among
+them; another seed draws other numbers. `projects/` has six projects with rubrics.
 """
 
 

@@ -84,6 +84,25 @@ def test_a_student_gets_no_answer(archives):
             assert answer not in everything
 
 
+def test_an_instructor_gets_the_examination_and_the_projects_and_a_student_nothing_of_them(archives, editions):
+    student, instructor = archives
+    for folder, count in (("examination", 2), ("projects", 6)):
+        assert sum(name.startswith(f"instructor/{folder}/") for name in instructor) == count
+        assert not any(folder in name for name in student)
+    assert str(SEED) in instructor["instructor/examination/questions.md"]
+    everything = "\n".join(student.values())
+    for line in instructor["instructor/examination/answers.md"].splitlines():
+        if line.startswith("- **") and len(line) > 40:
+            assert line.split("** ", 1)[1] not in everything
+            assert line not in instructor["instructor/examination/questions.md"]
+
+
+def test_a_student_reads_the_card_of_a_chapter_with_its_measured_minutes(archives):
+    for name, notebook in notebooks(archives[0]).items():
+        assert "{chapter-card}" not in text(notebook), name
+        assert re.search(r"\*About\* \d+ minutes to read, \d+ with cells and exercises\.", notebook.cells[0].source)
+
+
 def solutions_of(notebook):
     """The code in the solutions of a chapter."""
     inside = False
@@ -166,7 +185,7 @@ def test_the_seed_changes_what_is_hidden_and_nothing_else(archives, editions, tm
     assert other.keys() == archives[1].keys()
     changed = [name for name in other if other[name] != archives[1][name]]
     assert changed
-    assert all("otter/" in name or name.endswith("README.md") for name in changed)
+    assert all(re.search(r"/otter/|/examination/|README\.md$", name) for name in changed)
     assert f"SEED = {SEED}" in json.dumps(archives[1])
 
 

@@ -1,6 +1,7 @@
 """The built site, as a reader's browser meets it: every link leads somewhere, and nothing is asked of other hosts."""
 
 import functools
+import importlib
 import itertools
 import json
 import re
@@ -25,7 +26,9 @@ if not (SITE / "searchindex.js").exists():
 
 # The search index lists the documents of the last build; the folder may hold pages of earlier ones besides.
 DOCUMENTS = json.loads(re.search(r'"docnames": (\[.*?\])', (SITE / "searchindex.js").read_text(encoding="utf-8"))[1])
-PAGES = ["index.html", "genindex.html", "search.html", "laboratory/index.html", *(f"{name}.html" for name in DOCUMENTS)]
+SLIDES = [f"slides/{path.name}" for path in sorted((SITE / "slides").glob("*.html"))]
+PAGES = ["index.html", "genindex.html", "search.html", "laboratory/index.html", *SLIDES]
+PAGES += [f"{name}.html" for name in DOCUMENTS]
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 
 LOADED = {"src", "srcset", "poster", "data"}  # attributes whose URL the browser fetches by itself
@@ -159,6 +162,20 @@ def test_colab_opens_the_notebook_of_a_chapter_and_nothing_else(document):
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_a_page_leads_to_the_repository(document):
     assert REPOSITORY in read(SITE / f"{document}.html").links
+
+
+def test_no_answer_of_the_examination_is_on_the_site(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "course")
+    bank = importlib.import_module("bank")
+    said = {" ".join(words(step)) for entry in bank.load() for _, step in entry.draw(0).steps if len(words(step)) > 4}
+    assert len(said) > 100
+    for path in [*SITE.rglob("*.html"), *SITE.rglob("*.ipynb"), *SITE.rglob("*.md"), *SITE.rglob("searchindex.js")]:
+        shown = " ".join(words(re.sub(r"<[^>]+>", " ", path.read_text(encoding="utf-8"))))
+        assert [step for step in said if step in shown] == [], path
+
+
+def words(text):
+    return re.findall(r"[^\W\d_]+", text)
 
 
 # --- In a browser -----------------------------------------------------------------------------------------------------

@@ -103,13 +103,11 @@ class Audit:
             said.append(f"Not audited: {', '.join(missing)}.")
         if self.steps < whole["steps"]:
             said.append(
-                f"An attack took at most {self.steps} step{'s' * (self.steps > 1)} of {self.step_size:g}, in place of {whole['steps']} of "
-                f"{whole['step_size']:g}: a longer search may leave less."
+                f"Steps of an attack: at most {self.steps} of {self.step_size:g}, in place of {whole['steps']} of "
+                f"{whole['step_size']:g}; a longer search may leave less."
             )
         if self.images < whole["images"]:
-            said.append(
-                f"{self.images} image{'s' * (self.images > 1)}, in place of {whole['images']}: the intervals are wide."
-            )
+            said.append(f"Images: {self.images}, in place of {whole['images']}; the intervals are wide.")
         return said
 
     def to_dict(self) -> dict[str, Any]:

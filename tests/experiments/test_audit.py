@@ -61,8 +61,8 @@ def test_what_a_whole_audit_does_besides_is_said(summary):
     assert audit.Audit(model="squeezenet", data="imagenet-samples").left_out({}) == []
     said = audit.quick("squeezenet", "imagenet-samples").left_out({"deeplift(baseline=0)": "the reason"})
     assert said[0] == "Not audited: input-x-gradient, integrated-gradients, deep-taylor, smoothgrad."
-    assert "at most 6 steps of 2, in place of 100 of 0.5" in said[1]
-    assert said[2] == "8 images, in place of 16: the intervals are wide."
+    assert "at most 6 of 2, in place of 100 of 0.5" in said[1]
+    assert said[2] == "Images: 8, in place of 16; the intervals are wide."
     assert summary["left_out"] == small(methods=["gradient", "grad-cam", "integrated-gradients"]).left_out({})
 
 

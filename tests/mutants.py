@@ -147,6 +147,10 @@ MUTANTS = [
     Mutant("influence attack: towards them", "influence/attack.py",
            'return total if self.side == "helpful" else -total', 'return -total if self.side == "helpful" else total',
            15, "influence/test_attack.py"),
+    # The audit
+    Mutant("audit: the best image is called the worst", "experiments/audit_summary.py",
+           "values.idxmin() if measure in BOUNDED else values.idxmax()",
+           "values.idxmax() if measure in BOUNDED else values.idxmin()", 21, "experiments/test_audit.py"),
 ]  # fmt: skip
 
 # Executes the cells of a notebook: exit status 0 if all claims hold, 3 if one does not, 4 if something else fails.

@@ -40,7 +40,11 @@ def add_parser(commands) -> None:
     common.add_model_options(parser)
     add("--data", default="imagenet-samples", help="a folder of images, an image, or a name of embedded samples")
     add("--out", type=common.path, metavar="REPORT", help="the folder of the report: a new one, or one to go on with")
-    add("--quick", action="store_true", help="8 images, two methods, few steps: minutes")
+    add(
+        "--quick",
+        action="store_true",
+        help="8 images, two methods, few steps: minutes; the report says what is left out",
+    )
     add(
         "--method",
         type=common.choice,

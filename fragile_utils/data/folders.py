@@ -9,10 +9,11 @@ from typing import Literal
 
 from fragile_utils._base import checks, schema
 from fragile_utils.data.batch import Batch
-from fragile_utils.data.reading import Fit, read_files
+from fragile_utils.data.reading import HEIC, Fit, read_files
 from fragile_utils.data.samples import CIFAR10_CLASSES, IMAGENET_SIZE, imagenet_classes, imagenet_wnids
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+UNREADABLE = {".heic", ".heif"}  # photographs all the same, which nobody may leave out in silence
 _WNID = re.compile(r"n\d{8}")
 
 
@@ -120,11 +121,14 @@ def image_files(folder: Path) -> list[Path]:
     Raises
     ------
     ValueError
-        If there are none, or a folder cannot be read.
+        If there are none, one is a photograph of a kind that is not read, or a folder cannot be read.
     """
     named = (Path(place, name) for place, _, names in _walk(folder) for name in names)
-    found = (path for path in named if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+    found = (path for path in named if path.suffix.lower() in SUFFIXES | UNREADABLE and path.name[0] != ".")
     files = sorted((path for path in found if path.is_file()), key=lambda path: path.parts)  # alike on each system
+    for path in files:
+        if path.suffix.lower() in UNREADABLE:
+            raise ValueError(f"cannot read {schema.shown(str(path))[1:-1]} as an image: {HEIC}, or leave it out")
     if not files:
         raise ValueError(f"no images in {folder}: expected files ending in {', '.join(sorted(SUFFIXES))}")
     return files

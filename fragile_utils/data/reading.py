@@ -1,5 +1,6 @@
 """How image files become a batch."""
 
+import contextlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,9 @@ from fragile_utils._base import checks, schema
 from fragile_utils.data.batch import Batch
 
 Fit = Literal["crop", "stretch"]
+HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # ISO/IEC 23008-12
 LARGEST_SIDE = 4096  # pixels, of an image that is asked for
+HEIC = "it is HEIC, which is not read here; save it as JPEG or PNG (an iPhone: Settings, Camera, Most Compatible)"
 LARGEST_FILE = 89_478_485  # pixels, of an image in a file: where Pillow begins to warn
 
 
@@ -60,8 +63,19 @@ def _decoded(path: str | Path | BinaryIO) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # whatever a decoder raises at a file that is not as it should be
-        said = getattr(error, "strerror", None) or error
+        said = HEIC if _is_heic(path) else getattr(error, "strerror", None) or error
         raise ValueError(f"cannot read {name} as an image: {said}") from error
+
+
+def _is_heic(path: str | Path | BinaryIO) -> bool:
+    """Return whether a file is a photograph in HEIC, by its first bytes: phones name such files JPG too."""
+    try:
+        with open(path, "rb") if isinstance(path, (str, Path)) else contextlib.nullcontext(path) as file:
+            file.seek(0)
+            box = file.read(12)
+    except (OSError, ValueError):
+        return False
+    return box[4:8] == b"ftyp" and box[8:12] in HEIC_BRANDS
 
 
 def _as_bytes(image: Image.Image, kind: str | None) -> Image.Image:

@@ -94,6 +94,22 @@ class Audit:
         fields |= {name: getattr(self, name) for name in ("steps", "step_size", "patience", "seed")}
         return Sweep(**fields | changes)
 
+    def left_out(self, refused: Mapping[str, str]) -> list[str]:
+        """Return what a whole audit does and this one does not, a sentence each; `refused` are what does not apply."""
+        whole = {field.name: field.default for field in dataclasses.fields(self)}
+        tried = {method.name for method in self.methods} | {label.partition("(")[0] for label in refused}
+        said = []
+        if missing := [name for name in METHODS if name not in tried]:
+            said.append(f"Not audited: {', '.join(missing)}.")
+        if self.steps < whole["steps"]:
+            said.append(
+                f"Steps of an attack: at most {self.steps} of {self.step_size:g}, in place of {whole['steps']} of "
+                f"{whole['step_size']:g}; a longer search may leave less."
+            )
+        if self.images < whole["images"]:
+            said.append(f"Images: {self.images}, in place of {whole['images']}; the intervals are wide.")
+        return said
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
         made = dataclasses.asdict(self)
@@ -102,7 +118,7 @@ class Audit:
 
 
 def quick(model: Any, data: str, **changes: Any) -> Audit:
-    """Return an audit of minutes: 8 images, two methods, a few large steps."""
+    """Return an audit of minutes: 8 images, two methods, few and large steps; `Audit.left_out` puts it in words."""
     few = {"images": 8, "steps": 6, "step_size": 2.0, "patience": None}
     return Audit(
         model=model, data=data, **{"methods": [Choice.parse(name, "methods") for name in QUICK]} | few | changes
@@ -148,6 +164,7 @@ class Plan:
         ]
         lines += [f"  {name}: about {duration(seconds)}" for name, seconds in self.seconds.items()]
         lines += [f"  {name} does not apply: {reason}" for name, reason in self.refused.items()]
+        lines += audit.left_out(self.refused)
         return "\n".join([*lines, f"expected time: {duration(sum(self.seconds.values()))}"])
 
 

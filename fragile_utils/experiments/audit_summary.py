@@ -27,7 +27,8 @@ def summarise(found: Found) -> dict[str, Any]:
     ``methods`` has an entry for each method: ``cells`` (an attack at a budget: mean with its 95 % interval, median and
     worst image of each measure), ``noise_rms`` (the same for noise of the size of the top-k attack), ``natural``,
     ``chance``, ``deletion`` and ``insertion``, ``failure`` (the budget at which half of the top pixels are lost),
-    ``paragraph``. An image on which an attack did not succeed counts as unchanged.
+    ``paragraph``. An image on which an attack did not succeed counts as unchanged. ``left_out`` says what a whole audit
+    does and this one did not.
     """
     plan, audit = found.plan, found.plan.audit
     names = list(dict.fromkeys(found.attacks["method"]))
@@ -39,6 +40,7 @@ def summarise(found: Found) -> dict[str, Any]:
         "settings": audit.to_dict(),
         "images": {"read": plan.read, "audited": audit.images, "names": list(found.hashes["images"])},
         "refused": plan.refused,
+        "left_out": audit.left_out(plan.refused),
         "sha256": {key: found.hashes[key] for key in ("parameters", "pixels")},
         "images_sha256": found.hashes["images"],
         "versions": {

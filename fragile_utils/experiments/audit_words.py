@@ -19,16 +19,19 @@ def paragraph(name: str, summary: dict[str, Any]) -> str:
     """Return what an audit found about a method, in words."""
     method, settings = summary["methods"][name], summary["settings"]
     eps = min(settings["budgets"], key=lambda budget: abs(budget - 2))
-    cells = {cell["attack"]: cell["topk_intersection"] for cell in method["cells"] if cell["eps"] == eps}
-    attack = min(("topk", "mass-center"), key=lambda a: _or(cells[a]["mean"], 1))
-    kept, noise = cells[attack], cells["random-sign"]
+    cells = {cell["attack"]: cell for cell in method["cells"] if cell["eps"] == eps}
+    attack = min(("topk", "mass-center"), key=lambda a: _or(cells[a]["topk_intersection"]["mean"], 1))
+    kept, noise = (cells[a]["topk_intersection"] for a in (attack, "random-sign"))
+    weak = _or(noise["mean"], 1) < _or(kept["mean"], 1)  # chance did more: nothing is known from such an attack
+    verdict = TOO_WEAK if weak else _verdict(kept["mean"])
     images = summary["images"]["audited"]
     said = [
-        f"{name}: {_verdict(kept['mean'])} On {images} image{'s' * (images > 1)}, no value of a pixel was changed by "
-        f"more than {eps:g} of 255 levels, which is hard to see, and the network's answer stayed the same. Of "
-        f"the {settings['k']:,} pixels that the explanation had marked as most important, an attack left "
+        f"{name}: {verdict} On {images} image{'s' * (images > 1)}, no value of a pixel was changed by more than "
+        f"{eps:g} of 255 levels, which is hard to see, and the network's answer stayed the same. Of the "
+        f"{settings['k']:,} pixels that the explanation had marked as most important, an attack left "
         f"{_share(kept)} on average; on the worst image ({kept.get('worst_image', 'none')}) "
         f"{_percent(kept.get('worst'))}.",
+        *_untouched(cells[attack]),
         f"Random noise of the same largest change left {_share(noise)}.",
     ]
     natural, moved = in_place(method), method["natural"]["shift"]["topk_intersection"]["mean"]
@@ -78,6 +81,16 @@ def _verdict(kept: float | None) -> str:
     if kept <= LOST:
         return "not steady: someone who wants to can replace it while nothing else seems to change."
     return "partly steady: an attack replaces a good part of it."
+
+
+TOO_WEAK = "not known: random noise moved it further than the attacks that were tried, which were too weak."
+
+
+def _untouched(cell: dict[str, Any]) -> list[str]:
+    """Return what is to be said of images on which the attack did not succeed."""
+    if not cell["unchanged"]:
+        return []
+    return [f"On {cell['unchanged']} of {cell['images']} it found no way that kept the answer; there 100 % is counted."]
 
 
 def _failure(found: dict[str, Any], largest: float) -> str:

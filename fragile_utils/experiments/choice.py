@@ -14,6 +14,7 @@ from fragile_utils.saliency import Method
 DEEPEST = 5  # choices and lists within options
 LONGEST = 200  # characters of a name, or of text in an option
 MOST = 1000  # entries of a field or of a list in an option
+SHORT = {"ig": "integrated-gradients", "mass-centre": "mass-center"}  # what a command line may write for a name
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Choice:
         """Return the choice that a command line names: ``integrated-gradients:steps=50,baseline=0.5``.
 
         A value is a number, true, false, null, or text; [1, 2] is a list, and (smoothgrad:samples=5) another choice.
+        Names may be those of `SHORT`: ``ig:steps=50``.
         """
         return _choice(_parsed(text, field, DEEPEST), field, DEEPEST)
 
@@ -124,9 +126,9 @@ def _parsed(text: str, field: str, depth: int) -> dict[str, Any]:
         raise ValueError(f"{field}: expected options nested at most {DEEPEST} deep")
     before, equals, _ = text.partition("=")
     if not equals:
-        return {"name": text}
+        return {"name": SHORT.get(text, text)}
     name, colon, _ = before.rpartition(":")
-    given = {"name": name}
+    given = {"name": SHORT.get(name, name)}
     if not colon or not name:
         raise ValueError(f"{field}: expected NAME:OPTION=VALUE,OPTION=VALUE, got {schema.shown(text)}")
     for part in _split(text[len(name) + 1 :]):

@@ -38,6 +38,7 @@ def page(summary: Mapping[str, Any], sliders: Mapping[str, str] = {}, of: str = 
     parts = [
         f"<h1>{_text(title)}</h1>",
         f"<p>{_text(_opening(summary))}</p>",
+        *(f"<p>Not a whole audit: {_text(' '.join(lines))}</p>" for lines in [summary.get("left_out")] if lines),
         "<h2>In short</h2>",
         _overview(summary),
         *(_section(name, methods[name], summary) for name in order),

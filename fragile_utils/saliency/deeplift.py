@@ -40,6 +40,11 @@ class DeepLift(Method):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "baseline", Baseline(self.baseline))
+        if self.baseline.follows:
+            raise ValueError(
+                f"baseline: {self.baseline.value!r} follows the image, and DeepLIFT's rule has no derivative for that; "
+                "expected 'mean', a number in [0, 1] or a tensor"
+            )
 
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False

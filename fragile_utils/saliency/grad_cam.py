@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fragile_utils._base import checks
 from fragile_utils.models.surrogate import SoftplusSurrogate
@@ -46,7 +47,7 @@ class GradCAM(Method):
             return output.clone()  # what follows may work in place
 
         handle = self._find(model).register_forward_hook(keep)
-        with torch.enable_grad():
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the other kernels have no second derivative
             images = images if create_graph and images.requires_grad else images.detach().requires_grad_()
             try:
                 logits = model(images)

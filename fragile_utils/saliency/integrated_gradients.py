@@ -72,11 +72,13 @@ class IntegratedGradients(Method):
     def _explained(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool, logits: bool
     ) -> tuple[Tensor, Tensor | None]:
-        reference = self.baseline.image_in_a_run(model, images)
+        baseline = self.baseline
+        reference = None if baseline.follows else baseline.image_in_a_run(model, images)
         places, weights = (torch.tensor(t).to(images).view(-1, 1, 1, 1, 1) for t in PATHS[self.rule](self.steps))
 
         def part(x: Tensor, rows: slice, points: slice, create_graph: bool) -> tuple[Tensor, Tensor | None]:
-            x0 = reference[rows] if len(reference) > 1 else reference
+            some = rows if reference is not None and len(reference) > 1 else slice(None)
+            x0 = baseline.image(model, x) if reference is None else reference[some]  # what follows x, with derivative
             path = as_batch(torch.lerp(x0, x, places[points]), like=x)  # a point of all images, then the next point
             repeated = targets[rows].repeat(len(path) // len(x))
             gradients = Gradient().attributions(model, path, repeated, create_graph)

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 
+import browsing
 import numpy as np
 import pandas as pd
 import pytest
@@ -128,7 +129,29 @@ def test_the_report_has_sliders_charts_tables_and_words(here):
         assert method["paragraph"] in words
     for digest in (*summary["sha256"].values(), *summary["images_sha256"].values()):
         assert digest in words
+    assert "Not a whole audit: Not audited: input-x-gradient, deeplift" in words
     assert re.search(r"@media print\{", page(here))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browsing.chromium() as browser:
+        yield browser
+
+
+@pytest.mark.parametrize("viewport", [browsing.PHONE, browsing.DESK], ids=["phone", "desk"])
+def test_axe_finds_nothing_in_a_report_and_it_is_not_wider_than_a_phone(here, fragile, browser, viewport):
+    assert fragile("audit", "--compare", "report", "report", "--out", "both")[0] == 0
+    for path in (here / "report" / "report.html", here / "both" / "compare.html"):
+        with browsing.watched(browser, path.as_uri(), viewport=viewport) as (tab, problems):
+            tab.goto(path.as_uri())
+            tab.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true })")
+            tab.evaluate(browsing.axe_script())
+            found = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+            assert {rule["id"]: [node["html"][:200] for node in rule["nodes"]] for rule in found} == {}
+            assert tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        assert problems == []
+    shutil.rmtree(here / "both")
 
 
 def test_results_are_rows_of_attacks_and_of_natural_changes(here):

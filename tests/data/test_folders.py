@@ -38,6 +38,14 @@ def test_what_macos_leaves_beside_images_is_no_image(tmp_path):
     assert data.load(tmp_path, size=8).names == ("a.png",)
 
 
+def test_a_photograph_that_cannot_be_read_is_not_left_out(tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        save(tmp_path / name, RED)
+    (tmp_path / "b.HEIF").write_bytes(b"anything")
+    with pytest.raises(ValueError, match=r"cannot read .*b\.HEIF as an image: it is HEIC, .* or leave it out"):
+        data.load(tmp_path, size=8, limit=1)
+
+
 def test_the_cache_is_the_users(monkeypatch):
     monkeypatch.delenv("FRAGILE_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")

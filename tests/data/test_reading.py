@@ -67,6 +67,26 @@ def test_the_camera_orientation_is_applied(tmp_path):
     assert data.read_image(path)[:, :10].mean() == 0
 
 
+def test_a_photograph_from_a_phone_is_read_upright(tmp_path):
+    """12 megapixels, held sideways: sky above, ground below, once the orientation is applied."""
+    sideways = np.zeros((3024, 4032, 3), np.uint8)
+    sideways[:, :2016] = (0, 0, 255)  # the sky is at the left of the sensor
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    got = data.read_image(save(tmp_path / "IMG_0001.jpg", sideways, exif=exif), 64)
+    assert got[2, :30].min() > 0.9
+    assert got[2, 34:].max() < 0.1
+
+
+@pytest.mark.parametrize("name", ["IMG_0001.HEIC", "IMG_0001.jpg"])
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_heic_is_refused_in_words(tmp_path, name, brand):
+    (tmp_path / name).write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(100))
+    for read in (data.read_image, lambda path: data.load(path.parent)):
+        with pytest.raises(ValueError, match=rf"cannot read .*{name} as an image: it is HEIC, .* as JPEG or PNG"):
+            read(tmp_path / name)
+
+
 def tiff(folder, array):
     Image.fromarray(array).save(folder / "depth.tiff")
     return folder / "depth.tiff"

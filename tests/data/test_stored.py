@@ -1,8 +1,12 @@
 """Stored results."""
 
+from importlib import resources
+
 import pytest
 
 from fragile_utils import data
+
+RESULTS = resources.files("fragile_utils") / "results"
 
 
 def test_results_that_do_not_exist_are_refused():
@@ -23,3 +27,20 @@ def test_the_flower_results_are_there_with_their_settings():
     example, influences = data.results("influence_flowers_example")
     assert example["settings"] == about["settings"]
     assert len(influences) == 1000
+
+
+AUDITS = [path.stem for path in RESULTS.glob("audit_*.json")]
+
+
+@pytest.mark.parametrize("name", AUDITS)
+def test_the_numbers_of_an_audit_are_those_of_its_rows(name):
+    about, table = data.results(name)
+    assert about["schema"] == "fragile-audit/1"
+    assert about["seconds"] > 0
+    rows = table[table.kind == "attack"]
+    for method, found in about["methods"].items():
+        for cell in found["cells"]:
+            some = rows[(rows.method == method) & (rows.attack == cell["attack"]) & (rows.eps == cell["eps"])]
+            assert list(some.name) == about["images"]["names"]
+            assert some.topk_intersection.mean() == pytest.approx(cell["topk_intersection"]["mean"], abs=1e-5)
+            assert (~some.success).sum() == cell["unchanged"]

@@ -57,6 +57,15 @@ def test_the_plan_says_what_applies_and_how_long_it_takes():
         assert words in plan.describe()
 
 
+def test_what_a_whole_audit_does_besides_is_said(summary):
+    assert audit.Audit(model="squeezenet", data="imagenet-samples").left_out({}) == []
+    said = audit.quick("squeezenet", "imagenet-samples").left_out({"deeplift(baseline=0)": "the reason"})
+    assert said[0] == "Not audited: input-x-gradient, integrated-gradients, deep-taylor, smoothgrad."
+    assert "at most 6 of 2, in place of 100 of 0.5" in said[1]
+    assert said[2] == "Images: 8, in place of 16; the intervals are wide."
+    assert summary["left_out"] == small(methods=["gradient", "grad-cam", "integrated-gradients"]).left_out({})
+
+
 BAD = {
     "an unknown method": ({"methods": ["tea-leaves"]}, "methods: expected one of gradient"),
     "no method": ({"methods": []}, "methods: expected a list with at least one entry"),
@@ -223,6 +232,8 @@ def changed(summary, kept, down=(-0.2, -0.1), up=(0.1, 0.2)):
     for cell in method["cells"]:
         if cell["attack"] != "random-sign":
             cell["topk_intersection"] |= {"mean": kept, "low": kept, "high": kept, "worst": kept}
+        else:
+            cell["topk_intersection"]["mean"] = 1.0
     for kind, (low, high) in (("deletion", down), ("insertion", up)):
         method[kind]["difference"] |= {"low": low, "high": high}
     return made
@@ -236,6 +247,22 @@ def test_words_follow_the_numbers(summary, kept, verdict):
     assert said.startswith(f"gradient: {verdict}")
     assert f"left {100 * kept:.0f} % (95 % interval from" in said
     assert "points at pixels that matter" in said
+
+
+def test_an_attack_that_does_less_than_noise_is_no_evidence(summary):
+    weak = changed(summary, 0.99)
+    for cell in weak["methods"]["gradient"]["cells"]:
+        if cell["attack"] == "random-sign":
+            cell["topk_intersection"] |= {"mean": 0.9}
+    assert audit_words.paragraph("gradient", weak).startswith("gradient: not known: random noise moved it further")
+
+
+def test_images_on_which_an_attack_did_not_succeed_are_counted_in_words(summary):
+    some = changed(summary, 0.5)
+    for cell in some["methods"]["gradient"]["cells"]:
+        cell["unchanged"] = 2
+    said = audit_words.paragraph("gradient", some)
+    assert "On 2 of 3 it found no way that kept the answer; there 100 % is counted." in said
 
 
 def test_a_steady_map_that_says_nothing_is_called_so(summary):

@@ -113,6 +113,10 @@ PARSED = {
     },
     "mine.py:method:deep=true,layer=null": {"name": "mine.py:method", "deep": True, "layer": None},
     "package.module:method": "package.module:method",
+    "ig": "integrated-gradients",
+    "ig:steps=50,baseline=blur": {"name": "integrated-gradients", "steps": 50, "baseline": "blur"},
+    "smoothgrad:method=(ig:steps=3)": {"name": "smoothgrad", "method": {"name": "integrated-gradients", "steps": 3}},
+    "mass-centre": "mass-center",
     "a:x=-3,y=1e-3,z=.5": {"name": "a", "x": -3, "y": 1e-3, "z": 0.5},
 }
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from references import SIZE, batch, cifar
+from scipy.ndimage import gaussian_filter
 
 from fragile_utils.models.surrogate import softplus_surrogate
 from fragile_utils.saliency import Baseline, DeepLift, IntegratedGradients
+from fragile_utils.saliency.baseline import BLUR
 
 
 def test_the_mean_baseline_is_zero_after_the_normalisation(squeezenet):
@@ -66,3 +68,46 @@ def test_a_baseline_must_fit_the_images_and_the_model():
     with pytest.raises(ValueError, match=r"baseline 'mean': .*models\.Classifier"):
         DeepLift().attribute(model.network, images, targets)
     assert DeepLift(0.5).attribute(model.network, images, targets).isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(48, 48), (20, 36), (7, 5)], ids=str)
+def test_the_blurred_image_is_that_of_scipy(shape):
+    images = torch.rand(2, 3, *shape, dtype=torch.float64)
+    sigma = BLUR * min(shape)
+    expected = gaussian_filter(
+        images.numpy(), (0, 0, sigma, sigma), mode="mirror", radius=np.ceil([0, 0] + [3 * sigma] * 2).astype(int)
+    )
+    torch.testing.assert_close(Baseline("blur").image(None, images), torch.from_numpy(expected))
+
+
+def test_a_baseline_that_follows_the_image_is_differentiated_with_it():
+    model, (images, targets) = cifar(), batch(3)
+    method = IntegratedGradients(steps=4, baseline="blur", chunk=5)  # in several blocks
+    weights = torch.rand(images.shape, dtype=images.dtype, generator=torch.Generator().manual_seed(1))
+    direction = torch.randn(images.shape, dtype=images.dtype, generator=torch.Generator().manual_seed(2))
+    surrogate = softplus_surrogate(model)
+
+    def value(x):
+        return (weights * method.attributions(surrogate, x, targets, True)).sum()
+
+    x = images.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(value(x), x)
+    h = 1e-5
+    differences = (value(images + h * direction) - value(images - h * direction)) / (2 * h)
+    torch.testing.assert_close((slope * direction).sum(), differences.detach(), rtol=1e-6, atol=0)
+
+
+def test_with_a_blurred_baseline_attributions_are_complete():
+    model, (images, targets) = cifar(), batch(3)
+    blurred = Baseline("blur").image(model, images)
+    method = IntegratedGradients(steps=2000, baseline="blur", rule="riemann_middle")
+    total = method.attribute(model, images, targets).sum((1, 2, 3))
+    scores = (model(images) - model(blurred)).gather(1, targets[:, None])[:, 0]
+    torch.testing.assert_close(total, scores, rtol=1e-3, atol=1e-4)
+    alone = [method.attribute(model, images[i : i + 1], targets[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(method.attribute(model, images, targets), torch.cat(alone), rtol=1e-9, atol=1e-12)
+
+
+def test_deeplift_refuses_a_baseline_that_follows_the_image():
+    with pytest.raises(ValueError, match=r"baseline: 'blur' follows the image, .*expected 'mean'"):
+        DeepLift("blur")

@@ -32,3 +32,33 @@ def test_grad_cam_says_which_layer_it_cannot_use():
     expected = GradCAM("network.0")(cifar(), images, targets)
     torch.testing.assert_close(GradCAM("network.0")(model, images, targets), expected)
     assert not any(module._forward_hooks for module in model.modules())
+
+
+class Attentive(nn.Module):
+    """Patches by a convolution, attention among them, and a score of their mean."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.patches, self.last = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 5)
+
+    def forward(self, images):
+        tokens = self.patches(images).flatten(2).transpose(1, 2)[:, None]
+        return self.last((tokens + F.scaled_dot_product_attention(tokens, tokens, tokens)).mean((1, 2)))
+
+
+def test_grad_cam_below_attention_has_a_derivative():
+    model, (images, targets) = Attentive().double().eval(), batch(2)
+    weights, direction = (
+        torch.randn(images.shape, dtype=images.dtype, generator=torch.Generator().manual_seed(s)) for s in (1, 2)
+    )
+
+    def value(x):
+        return (weights * GradCAM("patches").attributions(model, x, targets, True)).sum()
+
+    x = images.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(value(x), x)
+    h = 1e-6
+    expected = (value(images + h * direction) - value(images - h * direction)) / (2 * h)
+    torch.testing.assert_close((slope * direction).sum(), expected.detach(), rtol=1e-5, atol=0)

@@ -1,0 +1,40 @@
+"""Store audits as results of the package, `audit_NAME`, which chapter 21 reads: from the folders that these wrote.
+
+    fragile audit --model squeezenet --quick --method gradient --method ig:steps=10 --method grad-cam --out squeezenet
+    fragile audit --model efficientnet-lite0 --quick --images 4 --budgets 0.5,2,8 --out efficientnet_lite0
+    python book/results/audits.py squeezenet efficientnet_lite0
+
+The name of a folder is NAME. The report of the first goes into the built site as an example, as it is.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from fragile_utils import experiments
+from fragile_utils.experiments import audit
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS, EXAMPLE = ROOT / "fragile_utils" / "results", ROOT / "book" / "_static" / "audit_example.html"
+CONSTANT = ["model", "data"]  # columns that the summary says once
+
+
+def store(folder: Path) -> None:
+    """Store an audit's summary and rows, and how long its attacks took."""
+    name = f"audit_{folder.name}"
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    seconds = sum(experiments.results(folder / audit.WORK / part)[0]["seconds"] for part in audit.PARTS)
+    about = {"about": f"fragile audit of {summary['model']}", "script": "book/results/audits.py", "seconds": seconds}
+    (RESULTS / f"{name}.json").write_text(json.dumps(about | summary, indent=1) + "\n", encoding="utf-8")
+    table = pd.read_parquet(folder / "results.parquet").drop(columns=CONSTANT)
+    table.to_csv(RESULTS / f"{name}.csv", index=False, float_format="%.6g")
+
+
+if __name__ == "__main__":
+    folders = [Path(given) for given in sys.argv[1:]]
+    for given in folders:
+        store(given)
+    shutil.copyfile(folders[0] / "report.html", EXAMPLE)

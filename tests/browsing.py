@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from types import MappingProxyType
 
 import pytest
 
@@ -15,15 +16,28 @@ FLAGS += ["--disable-background-networking", "--disable-component-update", "--di
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 
+ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
+
+
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def __init__(self, *args, headers, **options):
+        self.also_sent = headers
+        super().__init__(*args, **options)
+
+    def end_headers(self):
+        for name, value in self.also_sent.items():
+            self.send_header(name, value)
+        super().end_headers()
+
     def log_message(self, *args):
         pass
 
 
 @contextmanager
-def served(folder) -> Iterator[str]:
-    """The address of a server of `folder` on this machine."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder)) as server:
+def served(folder, headers=MappingProxyType({})) -> Iterator[str]:
+    """The address of a server of `folder` on this machine, which sends these headers with each answer."""
+    handler = functools.partial(QuietHandler, directory=folder, headers=headers)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from fragile_utils._base import checks
+from fragile_utils._base.pixels import in_bytes
 from fragile_utils.attacks.base import Attack, MapProblem
 
 
@@ -46,7 +47,7 @@ class Jpeg(Natural):
         checks.count(self.quality, "quality", at_most=100)
 
     def change(self, images: Tensor) -> Tensor:
-        pixels = (255 * images).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        pixels = in_bytes(images).permute(0, 2, 3, 1).cpu().numpy()
         opened = np.stack([_compressed(image, self.quality) for image in pixels])
         return torch.from_numpy(opened).permute(0, 3, 1, 2).to(images) / 255
 

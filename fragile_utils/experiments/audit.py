@@ -22,6 +22,7 @@ from fragile_utils._base import schema
 from fragile_utils._base.code import Code
 from fragile_utils._base.devices import pick_device
 from fragile_utils._base.files import write_bytes
+from fragile_utils._base.pixels import in_bytes
 from fragile_utils.experiments import audit_controls, tables
 from fragile_utils.experiments.choice import Choice
 from fragile_utils.experiments.folder import SweepFolder, duration
@@ -322,7 +323,7 @@ def follow(
 
 def digest_of(image: torch.Tensor) -> str:
     """Return the SHA-256 of an image's pixels in 8 bits."""
-    return hashlib.sha256((255 * image).round().byte().cpu().numpy().tobytes()).hexdigest()
+    return hashlib.sha256(in_bytes(image).cpu().numpy().tobytes()).hexdigest()
 
 
 def examples(found: Found, folder: Path, code: Code, device: str, method: str) -> Iterator[tuple[str, Any, Any]]:

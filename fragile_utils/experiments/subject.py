@@ -11,6 +11,7 @@ from fragile_utils import data
 from fragile_utils._base import schema
 from fragile_utils._base.contents import digest
 from fragile_utils._base.devices import pick_device
+from fragile_utils._base.pixels import in_bytes
 from fragile_utils.experiments.parts import Parts
 from fragile_utils.experiments.sweep import LONGEST_NAME
 from fragile_utils.models.surrogate import choose_beta
@@ -102,7 +103,7 @@ class Subject:
             rows=tuple(rows),
             labels=tuple(moved.labels[rows].tolist()),
             names=chosen.names,
-            pixels=digest([(255 * chosen.images).round().byte()]),
+            pixels=digest([in_bytes(chosen.images)]),
             parameters=digest([*network.parameters(), *network.buffers()]),
         )
 
@@ -120,7 +121,7 @@ class Subject:
         batch = parts.read(self.data, getattr(network, "size", None))
         same = len(batch) == self.read
         chosen = batch[list(self.rows)] if same else batch
-        if not same or chosen.names != self.names or digest([(255 * chosen.images).round().byte()]) != self.pixels:
+        if not same or chosen.names != self.names or digest([in_bytes(chosen.images)]) != self.pixels:
             raise ValueError(f"data: {self.data} has other images than when the sweep began")
         chosen = dataclasses.replace(chosen, labels=torch.tensor(self.labels))
         return network.to(device), chosen.to(device)

@@ -160,12 +160,20 @@ def max_pool2d(
 
 @LAYERS.writes(aten.max_pool2d_with_indices_backward.default)
 def max_pool2d_backward(graph: Graph, out: Spec, grad: Value, x: Value, *geometry: Any) -> str:
-    """Put back what arrives at the places of the maxima."""
-    places = geometry[-1]
+    return _put_back(graph, grad, x, geometry[-1])
+
+
+@LAYERS.writes(aten.adaptive_max_pool2d_backward.default)
+def adaptive_max_pool2d_backward(graph: Graph, out: Spec, grad: Value, x: Value, places: Value) -> str:
+    return _put_back(graph, grad, x, places)
+
+
+def _put_back(graph: Graph, grad: Value, x: Value, places: Value) -> str:
+    """Return the name of what is like x, and has what arrives at the places of the maxima; only x's shape is read."""
     planes = x.shape[:-2]
     zeros = graph.filled(0.0, Spec((*planes, x.shape[-2] * x.shape[-1]), x.dtype))
     flat = [graph.shaped(value, (*planes, -1)) for value in (places, grad)]
-    return graph.shaped(scattered(graph, zeros, len(planes), *flat, reduction="add"), out.shape)
+    return graph.shaped(scattered(graph, zeros, len(planes), *flat, reduction="add"), x.shape)
 
 
 # --- Averages and interpolation --------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from torch import Tensor
 from fragile_utils import data
 from fragile_utils._base import checks, schema
 from fragile_utils._base.files import write_bytes
+from fragile_utils._base.pixels import in_bytes
 from fragile_utils._base.precision import float32
 from fragile_utils.models.convnet import CLASSES, SIZE
 from fragile_utils.models.losses import CrossEntropy, Learner, Loss
@@ -279,7 +280,7 @@ class _Run:
     ) -> None:
         self.settings, self.loss = settings, loss
         # Files have 8 bits a channel: as bytes, the images take a quarter of the memory.
-        self.images = (learnt.images * 255).round().byte().to(device)
+        self.images = in_bytes(learnt.images).to(device)
         self.labels = learnt.labels.to(device)
         self.mean = _half(learnt.images.mean(dim=0)).to(device)
         self.std = _half(learnt.images.std(dim=(0, 2, 3))).clamp(min=1e-3).to(device)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fragile_utils import attacks, data, metrics, models, saliency
 from fragile_utils._base import checks
+from fragile_utils._base.pixels import in_bytes
 from fragile_utils.attacks import regions
 from fragile_utils.plots.attack import before_after
 
@@ -236,7 +237,7 @@ class LiveAttack(ipw.VBox):
 
 def _with_outlines(image: Tensor, superpixels: Tensor | None, region: Tensor) -> bytes:
     """Return a PNG of the image with the outlines of superpixels in white and that of the region in orange."""
-    values = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    values = in_bytes(image).permute(1, 2, 0).numpy()
     values = values.repeat(SHOWN, axis=0).repeat(SHOWN, axis=1)
     if superpixels is not None:
         values[_edges(superpixels)] = 255

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from fragile_utils import attacks, data
 from fragile_utils._base import checks
+from fragile_utils._base.pixels import in_bytes
 from fragile_utils.plots.live import LiveAttack
 from fragile_utils.plots.maps import ceiling, change_pixels, map_pixels
 
@@ -257,8 +257,7 @@ def _data_url(picture: Tensor | Figure) -> str:
     else:
         if not isinstance(picture, Tensor) or picture.ndim != 3 or picture.shape[0] != 3:
             raise ValueError(f"picture: expected a tensor (3, H, W) or a figure, got {checks.described(picture)}")
-        values = picture.detach().cpu().float().clamp(0, 1).permute(1, 2, 0).numpy()
-        image = Image.fromarray((values * 255).round().astype(np.uint8))
+        image = Image.fromarray(in_bytes(picture.detach().cpu().float()).permute(1, 2, 0).numpy())
     for quality in QUALITIES:
         encoded = io.BytesIO()
         image.save(encoded, "WEBP", quality=quality, method=6)

@@ -211,6 +211,22 @@ def test_the_places_of_maxima_are_pytorchs_ties_included(kernel, stride, padding
     assert_same(lambda x: F.max_pool2d(x, kernel, **options, return_indices=True), few)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_what_arrives_at_maxima_is_put_back_at_their_places(layout):
+    """As the walks do: windows that overlap add up, and of what the result is like only the shape is known."""
+    pooled, places = F.max_pool2d(X, 3, 2, return_indices=True)
+
+    def put_back(m):
+        like = torch.empty(X.shape).to(memory_format=layout)
+        return aten.adaptive_max_pool2d_backward(m.to(memory_format=layout), like, places)
+
+    arrives = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(3))
+    assert "ScatterElements" in assert_same(put_back, arrives)
+    truth = X.clone().requires_grad_()
+    F.max_pool2d(truth, 3, 2).backward(arrives)
+    torch.testing.assert_close(exported(put_back, arrives)[0][0], truth.grad)
+
+
 def test_convolutions_of_one_axis():
     weight = torch.randn(5, 4, 3)
     assert_same(lambda x: F.conv1d(x[:, :, 0], weight, padding=1), X, rtol=1e-4, atol=1e-4)

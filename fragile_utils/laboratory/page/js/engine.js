@@ -11,11 +11,32 @@ const HERE = new URL('..', import.meta.url);
 const VENDOR = new URL('vendor/ort/', HERE);
 const THREADS = 4; // at most; more bring little on graphs as small as these
 
-/** The machine code of ONNX Runtime Web 1.30.0: its size as it is sent, its hash as it is used. @type {Part} */
-export const RUNTIME = {
-  file: 'ort-wasm-simd-threaded.wasm.gz',
-  bytes: 3659927,
-  sha256: '3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2',
+/**
+ * ONNX Runtime Web 1.30.0: its module, what it computes with, and its machine code, with the size as it is sent and the
+ * hash as it is used.
+ * @typedef {{ module: string, provider: 'wasm' | 'webgpu', code: Part }} Runtime
+ */
+
+/** @type {Runtime} */
+export const WASM = {
+  module: 'ort.wasm.min.mjs',
+  provider: 'wasm',
+  code: {
+    file: 'ort-wasm-simd-threaded.wasm.gz',
+    bytes: 3659927,
+    sha256: '3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2',
+  },
+};
+
+/** With the graphics card; loaded only where the reader asks for it. @type {Runtime} */
+export const WEBGPU = {
+  module: 'ort.webgpu.min.mjs',
+  provider: 'webgpu',
+  code: {
+    file: 'ort-wasm-simd-threaded.asyncify.wasm.gz',
+    bytes: 6578684,
+    sha256: '39f9f0894d478800487ed9f7dbe92618498db320cf55c8e3d89adff8dce658da',
+  },
 };
 
 /**
@@ -23,7 +44,7 @@ export const RUNTIME = {
  * @param {Network} network @param {Method[]} methods
  */
 export const partsOf = (network, methods) => [
-  RUNTIME,
+  WASM.code,
   network.weights,
   ...methods.flatMap(({ graphs }) => Object.values(graphs)),
 ];
@@ -36,6 +57,11 @@ export class Engine {
   /** @type {Method | null} */ method = null;
   /** @type {Uint8Array | null} */ weights = null;
 
+  /** @param {Runtime} runtime */
+  constructor(runtime = WASM) {
+    this.runtime = runtime;
+  }
+
   /** How many threads compute: more than one only where the page is isolated from other sites. */
   get threads() {
     return globalThis.crossOriginIsolated ? Math.min(THREADS, navigator.hardwareConcurrency || 1) : 1;
@@ -44,11 +70,13 @@ export class Engine {
   /**
    * Load what a network and a method need, where it is not there yet.
    * @param {Network} network @param {Method} method @param {(bytes: number) => void} arrived
+   * @param {string} graph what is needed first
    */
-  async open(network, method, arrived = () => undefined) {
+  async open(network, method, arrived = () => undefined, graph = 'explain') {
     if (!this.ort) {
-      const code = bring(new URL(RUNTIME.file, VENDOR), RUNTIME, arrived);
-      const ort = await import(new URL('ort.wasm.min.mjs', VENDOR).href);
+      const { module, code: part } = this.runtime;
+      const code = bring(new URL(part.file, VENDOR), part, arrived);
+      const ort = await import(new URL(module, VENDOR).href);
       ort.env.wasm.numThreads = this.threads;
       ort.env.wasm.wasmPaths = VENDOR.href;
       ort.env.wasm.wasmBinary = await code;
@@ -60,7 +88,7 @@ export class Engine {
     }
     this.network = network;
     this.method = method;
-    await this.#session('explain', arrived);
+    await this.#session(graph, arrived);
   }
 
   async #close() {
@@ -76,7 +104,7 @@ export class Engine {
       if (!part) throw new Error(`There is no graph "${graph}" for this method.`);
       const model = await bring(new URL(`models/${part.file}`, HERE), part, arrived);
       const externalData = [{ path: network?.weights.file, data: this.weights }];
-      const options = { executionProviders: ['wasm'], externalData, logSeverityLevel: 3 };
+      const options = { executionProviders: [this.runtime.provider], externalData, logSeverityLevel: 3 };
       this.sessions.set(graph, await ort.InferenceSession.create(model, options));
     }
     return this.sessions.get(graph);

@@ -3,7 +3,8 @@
 import { argmax, centre, correlation, intersection, loss, ranks, shift, topMask } from './measures.js';
 import { noisy, rms } from './noise.js';
 
-/** @typedef {import('./engine.js').Engine} Engine @typedef {import('./types.js').Aim} Aim */
+/** @typedef {import('./engine.js').Engine} Engine @typedef {import('./checked.js').Checked} Checked */
+/** @typedef {import('./types.js').Aim} Aim */
 /** @typedef {import('./types.js').Outcome} Outcome @typedef {import('./types.js').Region} Region */
 
 const LEVEL = 1 / 255;
@@ -15,7 +16,7 @@ export class Experiment {
   /** @type {Outcome | null} */ latest = null;
   /** @type {Float32Array | null} the iterate after the latest */ next = null;
 
-  /** @param {Engine} engine @param {Float32Array} image three planes in [0, 1] */
+  /** @param {Engine | Checked} engine @param {Float32Array} image three planes in [0, 1] */
   constructor(engine, image) {
     this.engine = engine;
     this.image = image;

@@ -2,8 +2,10 @@
 
 import { Choices } from './choices.js';
 import { Client } from './client.js';
+import { Computing } from './computing.js';
 import { partsOf } from './engine.js';
 import { asFragment, fromFragment, methodKey } from './link.js';
+import { arrived, ended, expect } from './loading.js';
 import { listenForPhotographs } from './own.js';
 import { forNetwork, readPhotograph } from './photograph.js';
 import { asFile, save } from './save.js';
@@ -34,6 +36,7 @@ export class Laboratory {
   repeats = false; // whether a link asks for an attack after the start
   turn = 0; // counts what makes answers that are still on their way obsolete
   painted = 0; // when
+  computing = new Computing();
   /** @type {Set<string>} hashes of what was loaded */ loaded = new Set();
 
   /** @param {Manifest} manifest */
@@ -62,6 +65,7 @@ export class Laboratory {
       again: () => this.restart(),
       noise: () => this.addNoise(),
       'through-jpeg': () => this.throughJpeg(),
+      accelerate: () => this.computing.accelerate(/** @type {Client} */ (this.client)),
       'save-before': () => this.save('original', 'image/png'),
       'save-now': () => this.save('attacked', 'image/png'),
       'save-jpeg': () => this.save('attacked', 'image/jpeg'),
@@ -78,7 +82,7 @@ export class Laboratory {
       await action();
     } catch (error) {
       this.running = this.stepping = false;
-      byId('progress').hidden = true;
+      ended();
       this.say(error instanceof Error ? error.message : String(error), true);
     }
     this.refresh();
@@ -150,13 +154,11 @@ export class Laboratory {
 
   async start() {
     if (!this.photograph) throw new Error(SENTENCES.noPhotograph);
-    this.client ??= new Client((bytes) => {
-      const bar = /** @type {HTMLProgressElement} */ (byId('progress'));
-      bar.value += bytes;
-    });
+    this.client ??= new Client(arrived);
     if (matchMedia('(max-width: 60rem)').matches) byId('bench').scrollIntoView();
     await this.explain();
     if (document.activeElement === document.body || document.activeElement === byId('start')) byId('play').focus();
+    await this.computing.look();
     if (this.repeats) await this.play();
   }
 
@@ -169,18 +171,17 @@ export class Laboratory {
 
   async explain() {
     const turn = this.turn,
-      { network, method } = this.choices,
-      bar = /** @type {HTMLProgressElement} */ (byId('progress'));
+      { network, method } = this.choices;
     const { parts, bytes } = this.missing;
     if (parts.length) {
-      Object.assign(bar, { hidden: false, max: bytes, value: 0 });
+      expect(bytes);
       this.say(`Loading ${megabytes(bytes)}; the browser keeps it for the next time.`);
     }
     this.refresh();
-    await this.client?.do('open', { network, method });
+    this.computing.threads = (await this.client?.do('open', { network, method })).threads;
     for (const { sha256 } of parts) this.loaded.add(sha256);
     if (turn !== this.turn) return;
-    bar.hidden = true;
+    ended();
     this.say('Explaining …');
     const original = await this.client?.do('explain', { image: this.image });
     if (turn !== this.turn) return;
@@ -250,7 +251,8 @@ export class Laboratory {
     if (this.stepping) return;
     this.stepping = true;
     const turn = this.turn,
-      { latest, best, success, start } = await this.client?.do('advance');
+      { latest, best, success, start, verdict } = await this.client?.do('advance');
+    this.computing.verdict = verdict;
     if (turn !== this.turn) return;
     this.stepping = false;
     this.rows = { latest, best, noise: null, jpeg: null };
@@ -313,10 +315,7 @@ export class Laboratory {
     const choice = { network: network.name, method: methodKey(method), example: example.file, ...aim, steps };
     history.replaceState(null, '', asFragment(choice));
     const copying = navigator.clipboard?.writeText(location.href);
-    const copied = await copying?.then(
-      () => true,
-      () => false,
-    );
+    const copied = await copying?.then(() => true).catch(() => false);
     this.say(copied ? SENTENCES.copied : SENTENCES.linked);
   }
 
@@ -351,6 +350,7 @@ export class Laboratory {
     byId('start').textContent = this.missing.bytes ? `Start (loads ${megabytes(this.missing.bytes)} once)` : 'Start';
     for (const id of ['play', 'one-step', 'again']) byId(id).hidden = !ready;
     byId('play').textContent = this.running ? 'Pause' : !this.iterate ? 'Attack' : done ? 'Attack again' : 'Go on';
+    this.computing.show(ready);
     byId('counter').textContent = this.rows.latest ? progress(this.rows.latest, this.choices.steps) : '';
     if (ready) this.curves();
   }

@@ -1,6 +1,6 @@
 // The beginning: whether this browser can, and what the laboratory has.
 
-import { partsOf } from './engine.js';
+import { WEBGPU, partsOf } from './engine.js';
 import { Laboratory } from './laboratory.js';
 import { forgetOthers } from './parts.js';
 import { SENTENCES } from './words.js';
@@ -22,7 +22,8 @@ async function main() {
   const laboratory = new Laboratory(manifest);
   addEventListener('hashchange', () => location.reload());
   await laboratory.attempt(() => laboratory.open());
-  await forgetOthers(manifest.networks.flatMap((network) => partsOf(network, network.methods)));
+  const parts = manifest.networks.flatMap((network) => partsOf(network, network.methods));
+  await forgetOthers([...parts, WEBGPU.code]);
 }
 
 await main();

@@ -32,5 +32,14 @@
  * @property {number} largest change of a colour of a pixel, in levels
  * @property {number} size of the change as a root mean square, in levels
  * @property {number} milliseconds that the network took
+ *
+ * What the first step on the graphics card was like, beside the same step by WebAssembly.
+ * @typedef {object} Verdict
+ * @property {boolean} right whether it was the same
+ * @property {boolean} trusted whether the graphics card goes on
+ * @property {number} signs the share of equal values of the next image
+ * @property {number} slow milliseconds of a step by WebAssembly
+ * @property {number} quick milliseconds of a step by the graphics card
+ * @property {string} error what went wrong; empty if nothing did
  */
 export {};

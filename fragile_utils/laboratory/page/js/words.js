@@ -33,6 +33,26 @@ export const counted = (count, noun) => `${count} ${noun}${count === 1 ? '' : 's
 export const progress = ({ iterate, milliseconds }, steps) =>
   `step ${iterate} of ${Math.max(iterate, steps)}, ${Math.round(milliseconds)} ms`;
 
+/**
+ * What computes the steps.
+ * @param {number} threads of WebAssembly
+ * @param {import('./types.js').Verdict | null} verdict on the graphics card, where it was tried
+ */
+export function computedBy(threads, verdict) {
+  const wasm = `WebAssembly${threads > 1 ? `, ${threads} threads` : ''}`;
+  if (!verdict) return `Computed by ${wasm}.`;
+  const { right, trusted, signs, slow, quick, error } = verdict;
+  if (error) return `Computed by ${wasm}: the graphics card failed (${error}).`;
+  // A share just below the bound must not be rounded up to one that would do.
+  const share = `${fixed(Math.floor(1000 * signs) / 10, 1)} %`;
+  if (!right) {
+    return `Computed by ${wasm}: the graphics card’s first step is another one (${share} of its signs are the same).`;
+  }
+  const times = `${Math.round(quick)} ms a step instead of ${Math.round(slow)}`;
+  if (!trusted) return `Computed by ${wasm}: the graphics card is right, but slower here, with ${times}.`;
+  return `Computed by the graphics card: ${times}, and ${share} of the first step’s signs are the same.`;
+}
+
 /** @type {Record<Objective, string>} what D is, as short as it goes */
 export const CLIMBED = {
   top: 'D, minus weight in the top',

@@ -1,12 +1,16 @@
 // All heavy work: a module worker that does the jobs it is sent, one after the other, and answers each.
 
-import { Engine } from './engine.js';
+import { Checked } from './checked.js';
+import { Engine, WEBGPU } from './engine.js';
 import { Experiment } from './experiment.js';
 
 /** @typedef {import('./types.js').Aim} Aim @typedef {import('./types.js').Network} Network */
 /** @typedef {import('./types.js').Method} Method */
 
-const engine = new Engine();
+const arrived = (/** @type {number} */ bytes) => self.postMessage({ arrived: bytes });
+
+/** @type {Engine | Checked} */
+let engine = new Engine();
 /** @type {Map<string, { network: Network, method: Method }>} one object for each pair, however often it is sent */
 const pairs = new Map();
 /** @type {Experiment | null} */
@@ -17,9 +21,11 @@ function current() {
   return experiment;
 }
 
+const verdict = () => (engine instanceof Checked ? engine.verdict : null);
+
 const state = () => {
   const { latest, best, success, start } = current();
-  return { latest, best, success, start };
+  return { latest, best, success, start, verdict: verdict() };
 };
 
 /** @type {Record<string, (given: any) => Promise<unknown>>} */
@@ -30,7 +36,7 @@ const jobs = {
     const sameNetwork = [...pairs.values()].find((pair) => pair.network.name === network.name);
     if (!pairs.has(key)) pairs.set(key, { network: sameNetwork?.network ?? network, method });
     const pair = /** @type {{ network: Network, method: Method }} */ (pairs.get(key));
-    await engine.open(pair.network, pair.method, (bytes) => self.postMessage({ arrived: bytes }));
+    await engine.open(pair.network, pair.method, arrived);
     return { threads: engine.threads };
   },
   /** @param {{ image: Float32Array }} given */
@@ -41,6 +47,13 @@ const jobs = {
   /** @param {{ aim: Aim }} given */
   async restart({ aim }) {
     current().restart(aim);
+  },
+  /** Have the graphics card compute, where it takes the first step as WebAssembly does. */
+  async accelerate() {
+    if (engine instanceof Engine) engine = new Checked(engine, new Engine(WEBGPU), arrived);
+    current().engine = engine;
+    await current().look(current().image);
+    return { verdict: verdict() };
   },
   async advance() {
     await current().advance();

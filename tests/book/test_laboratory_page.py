@@ -14,36 +14,39 @@ application = pytest.importorskip("sphinx.application", reason="the book's packa
 docutils_namespace = pytest.importorskip("sphinx.util.docutils").docutils_namespace
 
 
-@pytest.fixture
-def laboratory_page(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
-    import laboratory_page
+@pytest.fixture(scope="module")
+def laboratory_page():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "book" / "_ext")
+        import laboratory_page
 
-    monkeypatch.setattr(laboratory, "of_the_book", lambda: [small("gradient")])
-    return laboratory_page
+        patch.setattr(laboratory, "of_the_book", lambda: [small("gradient")])
+        yield laboratory_page
 
 
-@pytest.fixture
-def build(laboratory_page, tmp_path):
-    """Build the site, and return the folder of it."""
-    source = tmp_path / "source"
-    source.mkdir()
+def build(folder, builder="html"):
+    """Build a site of one page in a folder, again where there is one, and return where it is."""
+    source, out = folder / "source", folder / "build" / builder
+    source.mkdir(exist_ok=True)
     (source / "conf.py").write_text("extensions = ['laboratory_page']\n")
     (source / "index.rst").write_text("Title\n=====\n")
-
-    def run(builder="html"):
-        out = tmp_path / "build" / builder
-        streams = {"status": io.StringIO(), "warning": io.StringIO()}
-        with docutils_namespace():
-            app = application.Sphinx(source, source, out, tmp_path / "trees", builder, warningiserror=True, **streams)
-            app.build()
-        return out
-
-    return run
+    streams = {"status": io.StringIO(), "warning": io.StringIO()}
+    with docutils_namespace():
+        app = application.Sphinx(source, source, out, folder / "trees", builder, warningiserror=True, **streams)
+        app.build()
+    return out
 
 
-def test_the_site_holds_a_whole_laboratory_with_links_to_the_book(build):
-    folder = build() / "laboratory"
+@pytest.fixture(scope="module")
+def built(laboratory_page, tmp_path_factory):
+    """A folder in which the site was built."""
+    folder = tmp_path_factory.mktemp("site")
+    build(folder)
+    return folder
+
+
+def test_the_site_holds_a_whole_laboratory_with_links_to_the_book(built):
+    folder = built / "build" / "html" / "laboratory"
     manifest = json.loads((folder / "models" / "manifest.json").read_text())
     assert [network["name"] for network in manifest["networks"]] == ["cifar10"]
     page = (folder / "index.html").read_text()
@@ -53,25 +56,26 @@ def test_the_site_holds_a_whole_laboratory_with_links_to_the_book(build):
         assert (folder / name).is_file()
 
 
-def test_what_was_written_for_this_version_of_the_package_is_not_written_again(build, monkeypatch):
-    first = build()
-    (first / "laboratory" / "stale.js").write_text("of an earlier version")
+def test_what_was_written_for_this_version_of_the_package_is_not_written_again(built, monkeypatch):
+    folder = built / "build" / "html" / "laboratory"
+    (folder / "stale.js").write_text("of an earlier version")
     monkeypatch.setattr(laboratory, "write", lambda *given: pytest.fail("it is there already"))
-    assert not (build() / "laboratory" / "stale.js").exists()
-    assert (first / "laboratory" / "models" / "manifest.json").exists()
+    build(built)
+    assert not (folder / "stale.js").exists()
+    assert (folder / "models" / "manifest.json").exists()
 
 
-def test_other_builders_have_none(build):
-    assert not (build("text") / "laboratory").exists()
+def test_other_builders_have_none(laboratory_page, tmp_path):
+    assert not (build(tmp_path, "text") / "laboratory").exists()
 
 
-def test_a_laboratory_that_cannot_be_written_fails_the_build_and_says_why(build, monkeypatch):
+def test_a_laboratory_that_cannot_be_written_fails_the_build_and_says_why(laboratory_page, tmp_path, monkeypatch):
     def refuse(*given):
         raise ValueError("no such operator")
 
     monkeypatch.setattr(laboratory, "write", refuse)
     with pytest.raises(Exception, match="the laboratory cannot be written: no such operator"):
-        build()
+        build(tmp_path)
 
 
 def test_a_page_without_places_for_the_links_is_refused(laboratory_page):

@@ -138,9 +138,11 @@ def center_of_mass(maps: Tensor) -> Tensor:
 
 def _centred_ranks(values: Tensor) -> Tensor:
     """Return the ranks (N, P), averaged over ties, minus their mean."""
-    values = values.detach().contiguous()  # searchsorted warns of anything else
-    ordered = values.sort(dim=1).values
-    first = torch.searchsorted(ordered, values, right=False)
-    last = torch.searchsorted(ordered, values, right=True) - 1
+    ordered, places = values.detach().sort(dim=1)
+    tied = torch.zeros_like(places)  # which group of equal values each place of the order belongs to
+    tied[:, 1:] = (ordered[:, 1:] != ordered[:, :-1]).cumsum(dim=1)
+    sizes = torch.zeros_like(places).scatter_add_(1, tied, torch.ones_like(places))
+    first = sizes.cumsum(dim=1) - sizes
     exact = torch.float32 if values.device.type == "mps" else torch.float64
-    return (first + last).to(exact) / 2 - (values.shape[1] - 1) / 2
+    ranks = (2 * first + sizes - values.shape[1]).gather(1, tied).to(exact) / 2
+    return torch.empty_like(ranks).scatter_(1, places, ranks)

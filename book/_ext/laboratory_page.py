@@ -2,9 +2,13 @@
 
 The package writes them (`fragile_utils.laboratory`); what was written is kept beside the site, in a folder named after
 the contents of the package, like the executed notebooks. In the book the page has links back, which it has not alone.
+
+Writing takes minutes of one core, and the build does not wait for it: a thread writes while the pages are executed in
+processes of their own (`parallel_execution`). Sphinx reads no page before both are done.
 """
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fragile_book
@@ -20,16 +24,26 @@ LINKS = {  # what stands for them in the page
 
 
 def setup(app):
-    app.connect("builder-inited", write_laboratory)
+    app.connect("builder-inited", begin)
+    app.connect("env-before-read-docs", place, priority=900)  # after the pages have been executed
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def write_laboratory(app):
+def begin(app):
+    """Have the laboratory written, beside whatever the build does meanwhile."""
+    if app.builder.format == "html":
+        with_one_thread = ThreadPoolExecutor(1)
+        app.laboratory = with_one_thread.submit(written, Path(app.outdir).parent / ".laboratory")
+        with_one_thread.shutdown(wait=False)
+
+
+def place(app, env, docnames):
+    """Copy what was written into the site."""
     if app.builder.format != "html":
         return
     target = Path(app.outdir, FOLDER)
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(written(Path(app.outdir).parent / ".laboratory"), target)
+    shutil.copytree(app.laboratory.result(), target)
     page = target / "index.html"
     page.write_text(with_links(page.read_text(encoding="utf-8")), encoding="utf-8")
 

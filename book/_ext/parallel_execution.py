@@ -2,9 +2,12 @@
 
 myst-nb executes one page after the other. The steps of an attack are too short to keep several cores busy, so that two
 kernels of one thread each are done earlier than one kernel of two. What is executed here goes into myst-nb's own cache,
-where it is found when the page is read.
+where it is found when the page is read. The pages that take longest go first, so that no core is left without work
+while another is busy for minutes; how long each took is kept beside the cache, also when the package has changed.
 """
 
+import json
+import math
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -19,6 +22,7 @@ from myst_nb.core.read import create_nb_reader
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
+SECONDS = "seconds.json"  # beside the folder of the cache
 MOST_KERNELS = 4  # each holds networks and images: a few gigabytes
 logger = logging.getLogger(__name__)
 
@@ -33,18 +37,20 @@ def execute_pages(app, env, docnames):
     if env.mystnb_config.execution_mode != "cache":
         return
     cache = get_cache(env.mystnb_config.execution_cache_path)
-    pages = {env.doc2path(docname): read(env, docname) for docname in docnames}
-    new = [(path, notebook) for path, notebook in pages.items() if notebook and not is_known(cache, notebook)]
-    new.sort(reverse=True)  # the end of the book is the part that takes longest
-    failed = []
+    pages = {Path(env.doc2path(docname)).relative_to(app.srcdir).as_posix(): read(env, docname) for docname in docnames}
+    new = {name: notebook for name, notebook in pages.items() if notebook and not is_known(cache, notebook)}
+    noted = Path(env.mystnb_config.execution_cache_path).with_name(SECONDS)
+    seconds_of = json.loads(noted.read_text(encoding="utf-8")) if noted.exists() else {}
+    timeout, failed = env.mystnb_config.execution_timeout, []
     with kernels() as number, ProcessPoolExecutor(number, get_context("spawn")) as pool:
-        waiting = {pool.submit(execute, notebook, env.mystnb_config.execution_timeout): path for path, notebook in new}
+        waiting = {pool.submit(execute, new[name], timeout): name for name in longest_first(new, seconds_of)}
         for future in as_completed(waiting):
-            path, (notebook, seconds, traceback) = waiting[future], future.result()
-            name = Path(path).relative_to(app.srcdir).as_posix()
+            name, (notebook, seconds, traceback) = waiting[future], future.result()
             if traceback is None:
-                bundle = CacheBundleIn(notebook, path, data={"execution_seconds": seconds})
+                bundle = CacheBundleIn(notebook, str(Path(app.srcdir, name)), data={"execution_seconds": seconds})
                 cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+                seconds_of[name] = round(seconds, 1)
+                noted.write_text(json.dumps(seconds_of, indent=1, sort_keys=True), encoding="utf-8")
                 logger.info("%s: executed in %.0f seconds", name, seconds)
             else:
                 failed.append(name)
@@ -59,6 +65,19 @@ def read(env, docname):
     text = Path(path).read_text(encoding="utf-8")
     reader = create_nb_reader(path, env.myst_config, env.mystnb_config, text)
     return reader and reader.read(text)
+
+
+def longest_first(pages, seconds_of):
+    """The names of the pages, in the order in which to begin them.
+
+    Those that were never executed come first: they may take any time, and more where they hold more code.
+    """
+
+    def cost(name):
+        code = sum(len(cell.source) for cell in pages[name].cells if cell.cell_type == "code")
+        return seconds_of.get(name, math.inf), code
+
+    return sorted(pages, key=cost, reverse=True)
 
 
 def is_known(cache, notebook):

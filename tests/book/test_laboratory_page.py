@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,25 @@ def test_what_was_written_for_this_version_of_the_package_is_not_written_again(b
     build(built)
     assert not (folder / "stale.js").exists()
     assert (folder / "models" / "manifest.json").exists()
+
+
+def test_pages_are_executed_while_the_laboratory_is_written(laboratory_page, tmp_path, monkeypatch):
+    """The thread goes on until the pages have been executed, which happens where Sphinx is about to read them."""
+    executed = threading.Event()
+    write = laboratory.write
+
+    def write_when_executed(*given):
+        assert executed.wait(60), "the build waits for the laboratory before it executes pages"
+        return write(*given)
+
+    def setup(app):
+        laboratory_page_setup(app)
+        app.connect("env-before-read-docs", lambda *given: executed.set())
+
+    laboratory_page_setup = laboratory_page.setup
+    monkeypatch.setattr(laboratory_page, "setup", setup)
+    monkeypatch.setattr(laboratory, "write", write_when_executed)
+    assert (build(tmp_path) / "laboratory" / "index.html").exists()
 
 
 def test_other_builders_have_none(laboratory_page, tmp_path):

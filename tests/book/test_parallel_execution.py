@@ -1,6 +1,7 @@
 """Pages are executed side by side, into the cache in which myst-nb looks for them."""
 
 import importlib
+import json
 import logging
 import os
 from pathlib import Path
@@ -37,14 +38,22 @@ def book(tmp_path):
     return SimpleNamespace(srcdir=tmp_path, env=env, write=write)
 
 
-def output(extension, book, name):
-    """What the page printed, from the cache."""
+def cache_of(book):
     from jupyter_cache import get_cache
 
-    cache = get_cache(book.env.mystnb_config.execution_cache_path)
-    record = cache.match_cache_notebook(extension.read(book.env, name))
-    assert record.data["execution_seconds"] > 0
-    return cache.get_cache_bundle(record.pk).nb.cells[0].outputs[0].text.strip()
+    return get_cache(book.env.mystnb_config.execution_cache_path)
+
+
+def record(extension, book, name):
+    """What the cache holds about the execution of a page."""
+    return cache_of(book).match_cache_notebook(extension.read(book.env, name))
+
+
+def output(extension, book, name):
+    """What the page printed, from the cache."""
+    found = record(extension, book, name)
+    assert found.data["execution_seconds"] > 0
+    return cache_of(book).get_cache_bundle(found.pk).nb.cells[0].outputs[0].text.strip()
 
 
 def test_pages_are_executed_once_and_a_page_that_fails_costs_the_others_nothing(extension, book, monkeypatch):
@@ -63,6 +72,28 @@ def test_pages_are_executed_once_and_a_page_that_fails_costs_the_others_nothing(
 
     monkeypatch.setattr(extension, "execute", None)  # what is known is not executed again
     extension.execute_pages(book, book.env, ["one", "prose", "two"])
+
+
+def notebook(code):
+    prose = nbformat.v4.new_markdown_cell("word " * 99)
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code), prose])
+
+
+def test_pages_that_take_longest_go_first_and_those_never_executed_before_them(extension):
+    pages = {"quick": notebook("code = 'long'"), "slow": notebook("1"), "short": notebook("2"), "new": notebook("3, 3")}
+    assert extension.longest_first(pages, {"quick": 1.5, "slow": 20.0}) == ["new", "short", "slow", "quick"]
+
+
+def test_how_long_a_page_took_outlives_the_cache(extension, book):
+    """What is noted beside the cache is what the cache holds, and what is known of other pages stays."""
+    noted = book.srcdir / "seconds.json"
+    noted.write_text(json.dumps({"other.ipynb": 7.0}))
+    book.write("page", "1 + 1")
+    extension.execute_pages(book, book.env, ["page"])
+    seconds = json.loads(noted.read_text())
+    assert set(seconds) == {"other.ipynb", "page.ipynb"}
+    assert seconds["other.ipynb"] == 7.0
+    assert seconds["page.ipynb"] == pytest.approx(record(extension, book, "page").data["execution_seconds"], abs=0.05)
 
 
 def test_a_number_of_threads_that_is_set_stays(extension, monkeypatch):

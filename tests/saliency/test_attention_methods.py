@@ -113,7 +113,7 @@ def test_an_attack_beats_noise(make, attack, method):
     kept = found.success & noise.success
     moved = [_moved(attack, result)[kept].mean() for result in (found, noise)]
     assert moved[0] > 1.5 * moved[1]
-    torch.testing.assert_close(found.maps, method(model, found.images, labels))
+    assert (found.maps - method(model, found.images, labels)).abs().sum((1, 2)).max() < 0.02  # float32
 
 
 def _moved(attack, result):

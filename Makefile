@@ -70,6 +70,7 @@ mutants: $(READY)  ## try wrong versions of the package: does a claim and a test
 bench: $(READY)  ## measure speed and memory; BASE=<commit> compares with that commit, in turns
 	$(BIN)/python benchmarks/attack_step.py $(if $(BASE),--base $(BASE)) $(ARGS)
 	@test -n "$(BASE)" || $(BIN)/python benchmarks/sweep.py
+	@test -n "$(BASE)" || $(BIN)/python benchmarks/laboratory.py
 
 url:  ## make url URL=https://github.com/OWNER/NAME: move the book to another repository
 	@$(PYTHON) book/_ext/repository_url.py $(URL)

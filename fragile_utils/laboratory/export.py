@@ -1,5 +1,6 @@
 """Export: an explanation, or a step of an attack on it, as an ONNX model."""
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 
 import onnx
@@ -14,7 +15,6 @@ from fragile_utils.laboratory.trace import traced
 from fragile_utils.laboratory.translate import translated
 
 
-@precision.float32()
 def export(
     model: models.Classifier, method: saliency.Method, attack: Attack | None = None, size: int | None = None
 ) -> onnx.ModelProto:
@@ -42,23 +42,45 @@ def export(
     ValueError
         If an argument is not as described, or something is computed that cannot be exported; it is named.
     """
+    (made,) = export_all(model, method, (attack,), size)
+    return made
+
+
+@precision.float32()
+def export_all(
+    model: models.Classifier,
+    method: saliency.Method,
+    attacks: Sequence[Attack | None],
+    size: int | None = None,
+) -> list[onnx.ModelProto]:
+    """Return what `export` returns for each of these attacks; the network is looked at, and explained, once for all."""
     checks.instance(model, models.Classifier, "model", "Classifier(network, mean, std)")
     checks.instance(method, saliency.Method, "method", "Gradient()")
+    for attack in attacks:
+        if attack is not None:
+            _check_attack(attack)
     side = check_size(model, size)
     images = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     check_model(model, images)
     method = _at_once(method)
     explain = steps.explanation(model, method)
-    if attack is None:
-        return _exported(explain, (images,), steps.EXPLAIN, f"{method}")
+    maps, _, label = explain(images)
+    settings = torch.tensor(8 * LEVEL), torch.tensor(LEVEL)
+    made = []
+    for attack in attacks:
+        if attack is None:
+            made.append(_exported(explain, (images,), steps.EXPLAIN, f"{method}"))
+        else:
+            arguments = (images, images.clone(), label, attack.reference(maps).float(), *settings)
+            step = steps.attack_step(model, method, attack)
+            made.append(_exported(step, arguments, steps.STEP, f"{type(attack).__name__}"))
+    return made
+
+
+def _check_attack(attack: Attack) -> None:
     checks.instance(attack, Attack, "attack", "TopK(k=1000)")
     if type(attack).direction is not Attack.direction:
         raise ValueError(f"attack: expected one that climbs a dissimilarity, got {attack}")
-    maps, _, label = explain(images)
-    reference = attack.reference(maps).float()
-    settings = torch.tensor(8 * LEVEL), torch.tensor(LEVEL)
-    arguments = (images, images.clone(), label, reference, *settings)
-    return _exported(steps.attack_step(model, method, attack), arguments, steps.STEP, f"{type(attack).__name__}")
 
 
 def check_size(model: models.Classifier, size: int | None) -> int:

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from fragile_utils import data, metrics, models, saliency
 from fragile_utils._base import checks
 from fragile_utils._base.files import whole_folder
+from fragile_utils._base.pixels import in_bytes
 from fragile_utils.attacks import Attack, MassCenter, TopK
-from fragile_utils.laboratory.export import check_model, check_size, export
+from fragile_utils.laboratory.export import check_model, check_size, export_all
 from fragile_utils.laboratory.weights import Weights
 
 VERSION = 1
@@ -69,7 +69,8 @@ class Network:
     methods : sequence of Explanation
         The first is what the page begins with.
     examples : Batch
-        Images that the page offers; those that the network gets wrong are left out.
+        Images that the page offers, each with a label. Give those that the network gets right:
+        ``batch.labelled_by(model).correct(model)``; of others the page says that the network is wrong.
     """
 
     name: str
@@ -82,6 +83,8 @@ class Network:
         _check_names(self.name, self.title)
         checks.instance(self.model, models.Classifier, "model", "Classifier(network, mean, std)")
         checks.instance(self.examples, data.Batch, "examples", "data.imagenet_samples()")
+        if (self.examples.labels == data.UNKNOWN).any():
+            raise ValueError("examples: expected a label for each image, got some without; see Batch.labelled_by")
         object.__setattr__(self, "methods", tuple(self.methods))
         if not self.methods:
             raise ValueError("methods: expected at least one, got none")
@@ -137,9 +140,8 @@ def _write_network(folder: Path, network: Network) -> dict:
     for one in network.methods:
         size = check_size(network.model, one.size)
         graphs = {}
-        for what, attack in GRAPHS.items():
-            contents = weights.take(export(network.model, one.method, attack, size))
-            graphs[what] = _write(folder / f"{network.name}-{one.name}-{size}-{what}.onnx", contents)
+        for what, made in zip(GRAPHS, export_all(network.model, one.method, [*GRAPHS.values()], size), strict=True):
+            graphs[what] = _write(folder / f"{network.name}-{one.name}-{size}-{what}.onnx", weights.take(made))
         k = metrics.default_k(size, size)
         methods.append({"name": one.name, "title": one.title, "size": size, "k": min(k, size * size), "graphs": graphs})
     return {
@@ -160,10 +162,9 @@ def _classes(network: Network) -> list[str]:
 
 
 def _write_examples(folder: Path, network: Network, first: int) -> list[dict]:
-    """Write the examples that the network gets right, as PNG, and return what the manifest says of them."""
-    found = []
-    right = network.examples.labelled_by(network.model).correct(network.model)
-    for number, (image, label) in enumerate(zip(right.images, right.labels.tolist(), strict=True), start=first):
+    """Write the examples as PNG, and return what the manifest says of them."""
+    found, given = [], network.examples
+    for number, (image, label) in enumerate(zip(given.images, given.labels.tolist(), strict=True), start=first):
         title = data.class_name(network.model.classes, label)
         kept = _write(folder / f"{number:02d}.png", _png(image))
         facts = {"network": network.name, "label": label, "title": title, "thumbnail": _thumbnail(image)}
@@ -187,7 +188,7 @@ def _png(image: Tensor) -> bytes:
 
 
 def _picture(image: Tensor) -> Image.Image:
-    return Image.fromarray((image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+    return Image.fromarray(in_bytes(image).permute(1, 2, 0).numpy())
 
 
 def _write(path: Path, contents: bytes) -> dict:

@@ -5,8 +5,6 @@ import json
 import pytest
 from command_line import assert_refused
 
-pytest.importorskip("onnx")
-
 
 def test_a_laboratory_is_written(fragile, tmp_path):
     status, out, err = fragile("laboratory", "--model", "cifar10", "--out", tmp_path / "lab", "--images", "2")

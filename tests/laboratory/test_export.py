@@ -1,5 +1,7 @@
 """An exported step is Python's: the same signs, maps, logits and dissimilarity, on onnxruntime."""
 
+import importlib
+
 import pytest
 import torch
 from exported import SETTINGS, assert_agrees, residual, run, session
@@ -111,6 +113,18 @@ def test_the_label_is_an_input_and_need_not_be_the_prediction(network):
 def test_what_is_exported_is_the_same_every_time(network):
     first, second = (export(network, saliency.IntegratedGradients(3), attacks.TopK(5)) for _ in range(2))
     assert first.SerializeToString(deterministic=True) == second.SerializeToString(deterministic=True)
+
+
+def test_several_at_once_are_those_one_by_one_and_the_network_is_looked_at_once(network, monkeypatch):
+    looked, module = [], importlib.import_module("fragile_utils.laboratory.export")
+    once = module.check_model
+    monkeypatch.setattr(module, "check_model", lambda *given: looked.append(given) or once(*given))
+    wanted = [None, attacks.TopK(5), attacks.MassCenter()]
+    together = module.export_all(network, saliency.Gradient(), wanted)
+    assert len(looked) == 1
+    for attack, made in zip(wanted, together, strict=True):
+        alone = export(network, saliency.Gradient(), attack)
+        assert made.SerializeToString(deterministic=True) == alone.SerializeToString(deterministic=True)
 
 
 def test_the_network_is_left_as_it_was(network):

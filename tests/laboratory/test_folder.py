@@ -25,7 +25,7 @@ def images():
 def network(images):
     model = residual()
     labels = data.predict(model, images)
-    labels[0] = (labels[0] + 1) % 5  # which the network gets wrong
+    labels[0] = (labels[0] + 1) % 5  # which the network gets wrong, and the page says so
     methods = [laboratory.explanation("gradient"), laboratory.explanation("deeplift", size=12)]
     return laboratory.Network("mine", "My own", model, methods, data.Batch(images, labels, model.classes))
 
@@ -58,10 +58,10 @@ def test_the_page_is_copied(written):
     assert (path / "index.html").read_bytes() == (folder.PAGE / "index.html").read_bytes()
 
 
-def test_examples_are_lossless_and_those_that_the_network_gets_right(written, network, images):
+def test_examples_are_lossless_and_those_that_were_given(written, network, images):
     path, manifest = written
-    assert len(manifest["examples"]) == 5
-    for entry, image in zip(manifest["examples"], images[1:], strict=True):
+    assert [entry["label"] for entry in manifest["examples"]] == network.examples.labels.tolist()
+    for entry, image in zip(manifest["examples"], images, strict=True):
         read = Image.open(io.BytesIO((path / "examples" / entry["file"]).read_bytes()))
         pixels = torch.tensor(
             list(read.get_flattened_data() if hasattr(read, "get_flattened_data") else read.getdata())
@@ -137,6 +137,7 @@ def test_a_folder_of_something_else_is_left_alone(network, tmp_path):
         ({"methods": [saliency.Gradient()]}, "methods: expected a value such as"),
         ({"methods": [laboratory.explanation("gradient")] * 2}, "methods: expected each once, got gradient-16 twice"),
         ({"examples": []}, "examples: expected a value such as"),
+        ({"examples": data.Batch(torch.zeros(1, 3, 16, 16), torch.tensor([-1]))}, "expected a label for each image"),
     ],
 )
 def test_a_network_that_is_none_is_refused(network, change, said):

@@ -13,6 +13,7 @@ from written import small
 from fragile_utils import laboratory
 
 PAGE = resources.files("fragile_utils") / "laboratory" / "page"
+PATIENCE = 240_000  # milliseconds: the machine may be busy with other things
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def tab(browser, site):
 
 def start(tab):
     tab.locator("#start").click()
-    tab.locator("#play").wait_for(timeout=30_000)
+    tab.locator("#play").wait_for(timeout=PATIENCE)
 
 
 def attack(tab):
@@ -50,7 +51,7 @@ def attack(tab):
 def says(tab, pattern):
     """Wait until the status matches, and return it."""
     status = tab.locator("#status")
-    status.filter(has_text=re.compile(pattern)).wait_for(timeout=30_000)
+    status.filter(has_text=re.compile(pattern)).wait_for(timeout=PATIENCE)
     return status.inner_text()
 
 
@@ -347,7 +348,7 @@ def test_of_an_animation_the_first_picture_is_taken(tab):
 def test_a_photograph_is_taken_with_the_camera(tab):
     tab.locator("#open-camera").click()
     tab.locator("#take").click()
-    tab.locator("canvas#photo-before[aria-label*='camera']").wait_for(timeout=10_000)
+    tab.locator("canvas#photo-before[aria-label*='camera']").wait_for(timeout=PATIENCE)
     assert not tab.locator("dialog#camera").is_visible()
 
 
@@ -385,7 +386,7 @@ def test_everything_works_by_keyboard_alone(tab):
     tab.keyboard.press("ArrowLeft")
     go_to("start")
     tab.keyboard.press("Enter")
-    tab.locator("#play").wait_for(timeout=30_000)
+    tab.locator("#play").wait_for(timeout=PATIENCE)
     assert tab.evaluate("document.activeElement.id") == "play", "the focus goes on to the next button"
     tab.keyboard.press("Enter")
     assert "in your region" in says(tab, "^After 20")

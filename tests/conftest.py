@@ -13,6 +13,7 @@ from PIL import Image
 
 from fragile_utils import data, models
 from fragile_utils.cli import main
+from fragile_utils.influence import tasks
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,13 @@ def samples() -> data.Batch:
 def correct(samples: data.Batch, squeezenet: models.Classifier) -> data.Batch:
     """The 12 embedded ImageNet images that SqueezeNet gets right."""
     return samples.correct(squeezenet)
+
+
+@pytest.fixture(scope="session")
+def digit_network() -> models.Classifier:
+    """The network of the task of two digits, for tests in which it need not be trained again."""
+    samples = data.mnist_samples()
+    return tasks.digit_network(samples[~torch.isin(samples.labels, torch.tensor([4, 9]))])
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """What the tests of the laboratory share: running ONNX, and networks that readers might have."""
 
+import functools
+
 import numpy as np
 import onnxruntime
 import torch
@@ -17,6 +19,12 @@ def session(model):
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     given = model.SerializeToString() if hasattr(model, "SerializeToString") else model
     return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+
+
+@functools.lru_cache(maxsize=4)
+def made(model, method, attack, size):
+    """A session of what is exported; tests that follow each other ask for the same."""
+    return session(export(model, method, attack, size))
 
 
 def run(of, names, arguments):
@@ -54,15 +62,15 @@ def assert_agrees(model, method, attack, images, iterates=3, signs=0.995, of_d=5
     """Compare explanation and steps with Python's: each step set out from Python's own iterate, as runs are chaotic."""
     size = images.shape[-1]
     explain = steps.explanation(model, method)
-    of_explanation = run(export(model, method, None, size), steps.EXPLAIN[0], (images,))
+    of_explanation = run(made(model, method, None, size), steps.EXPLAIN[0], (images,))
     maps, logits, label = explain(images)
     assert_close(of_explanation, (maps, logits, label))
     step = steps.attack_step(model, method, attack)
-    made = session(export(model, method, attack, size))
+    of_step = made(model, method, attack, size)
     reference, x = attack.reference(maps).float(), images
     for _ in range(iterates):
         arguments = (x, images, label, reference, *SETTINGS)
-        found, expected = run(made, steps.STEP[0], arguments), step(*arguments)
+        found, expected = run(of_step, steps.STEP[0], arguments), step(*arguments)
         assert ((found[0] - expected[0]).abs() < 1e-6).float().mean() >= signs
         assert_close(found[1:3], expected[1:3])
         if isinstance(attack, attacks.MassCenter):

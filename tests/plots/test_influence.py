@@ -4,14 +4,14 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from fragile_utils import plots
+from fragile_utils import influence, plots
+from fragile_utils.influence import tasks
 
 mpl.use("Agg")
 
 
-def test_exemplars_shows_the_images_and_all_influences():
-    from fragile_utils import influence
-
+def test_exemplars_shows_the_images_and_all_influences(digit_network, monkeypatch):
+    monkeypatch.setattr(tasks, "digit_network", lambda *_: digit_network)
     trained = influence.digits(train=100).learn()
     batch = trained.test[:2]
     attack = influence.GradientSign(side="harmful")

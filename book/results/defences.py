@@ -1,13 +1,13 @@
 """Compute the stored results `defences`: defended explanations under one protocol, the same for all.
 
-    python book/results/defences.py WORK_FOLDER [--network cifar10] [--images 18] [--steps 12] [--defences none softplus]
-    python book/results/defences.py WORK_FOLDER --collect
+    python book/results/defences.py WORK_FOLDER [--network cifar10] [--images 18] [--steps 12] [--defences NAME ...]
+    python book/results/defences.py WORK_FOLDER [--images 18] --collect
 
 The images are the embedded ones that the network gets right, behind thermometers too. Each combination of network,
 defence and part of the images is written to WORK_FOLDER when it is done, and skipped when the script is started again.
 When the last is done, or after --collect, the results go to fragile_utils/results/. A folder holds runs with one number
-of steps. An image of CIFAR-10 takes about half a minute of one processor core at 12 steps, and SqueezeNet about twelve
-times as long.
+of steps. With 12 steps an image of CIFAR-10 takes about a minute of one processor core for all defences together, a
+third of it each for SmoothGrad and for votes; SqueezeNet takes about twelve times as long.
 """
 
 import argparse
@@ -106,9 +106,9 @@ def evaluate(network: str, name: str, start: int, steps: int, path: Path) -> Non
     print(path.name, means.to_dict(), f"{about['seconds']:.0f} s", flush=True)
 
 
-def collect(folder: Path) -> None:
-    """Write what is done to the package."""
-    done = sorted(folder.glob("*.csv"))
+def collect(folder: Path, images: int) -> None:
+    """Write what is done of the first `images` to the package."""
+    done = [path for path in sorted(folder.glob("*.csv")) if int(path.stem.split("_")[-1]) < images]
     table = pd.concat([pd.read_csv(path, keep_default_na=False) for path in done])
     table = table.sort_values(["network", "method", "attack", "eps", "index"])
     table.to_csv(RESULTS / "defences.csv", index=False)
@@ -157,7 +157,7 @@ def main() -> None:
         path = options.folder / f"{options.network}_{options.steps}_{name}_{start:04}.csv"
         if not path.exists():
             evaluate(options.network, name, start, options.steps, path)
-    collect(options.folder)
+    collect(options.folder, options.images)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from fragile_utils.defences.adaptive import ExpectationOverTransformation, Throu
 from fragile_utils.defences.aggregate import Aggregate
 from fragile_utils.defences.randomness import is_random, redraw
 from fragile_utils.defences.restarts import run_restarts
-from fragile_utils.saliency import Gradient, Method
+from fragile_utils.defences.sparsified import TopShare
+from fragile_utils.saliency import Gradient, Method, SmoothGrad
 
 ATTACKER = 2**30  # where the seeds of an attacker who does not know the displayed one begin
 
@@ -70,7 +71,8 @@ class Defence:
         "non-adaptive" attacks the undefended explanation of the undefended network. "transfer" takes her directions
         there, and keeps of all iterates the one that moves the displayed explanation most. "adaptive" differentiates
         what is displayed: its guide, and its expectation over noise where the seed is not known. "members" climbs, on
-        an aggregate, the member that moves most.
+        an aggregate, the member that moves most. "unvoted" climbs, on a map of votes, the mean of the maps that vote:
+        its slope does not die where a vote is certain.
 
         Parameters
         ----------
@@ -97,6 +99,9 @@ class Defence:
             through = ThroughMembers(objective, "maximum")
             through = replace(climbed, attack=through) if self.hides_its_noise else through
             found["members"] = Attacker(through, self.model, method)
+        if isinstance(self.method, SmoothGrad) and isinstance(self.method.method, TopShare):
+            unvoted = replace(self.method, method=self.method.method.method)
+            found["unvoted"] = Attacker(Transfer(climbed, None, unvoted), self.model, method)
         return found
 
 

@@ -186,6 +186,32 @@ def test_attackers_are_those_of_the_defence():
     assert hidden["members"].attack.attack == defences.ThroughMembers(objective, "maximum")
     votes = Defence("votes", model, sparsified_smoothgrad(samples=3), knows_seed=True).attackers(objective)
     assert votes["adaptive"].method.guide().method.temperature > 0
+    assert votes["unvoted"].attack.method == SmoothGrad(samples=3, sigma=0.1)
+
+
+def test_who_attacks_votes_by_the_maps_that_vote_draws_anew_at_each_step():
+    model, batch = setting(3)
+    method = sparsified_smoothgrad(samples=3)
+    who = Defence("votes", model, method).attackers(attacks.TopK(20), seed=1)["unvoted"]
+    options = {"eps": 8 / 255, "steps": 4, "step_size": 2 / 255, "seed": 1}
+    attack = defences.ExpectationOverTransformation(attacks.TopK(20), seed=1)
+    guide = SmoothGrad(samples=3, sigma=0.1)
+    guided = attacks.run(attack, model, batch.images, batch.labels, who.method, guide=guide, **options)
+    found = who.run(batch.images, batch.labels, **options)
+    assert found.success.any()
+    assert torch.equal(found.images, guided.images)
+
+
+def test_what_is_the_same_attack_is_run_once(monkeypatch):
+    model, batch = setting(3)
+    begun = []
+    run = defences.Attacker.run
+    monkeypatch.setattr(defences.Attacker, "run", lambda who, *a, **o: begun.append(who) or run(who, *a, **o))
+    how = replace(PROTOCOL, budgets=(8 / 255,), restarts=1, more_steps=(), measure_every=4)
+    table = evaluate_defence(Defence("none", model, Gradient()), batch, how).table
+    assert len(begun) == 3  # the same for two of them, the transfer, and the adaptive one at a large budget
+    by = {name: rows["topk_intersection"].tolist() for name, rows in table.groupby("attack")}
+    assert by["non-adaptive"] == by["adaptive"]
 
 
 def test_defences_stand_side_by_side():

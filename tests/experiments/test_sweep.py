@@ -102,7 +102,7 @@ BAD = {
     "a budget without an end": ({"budgets": [10**400]}, "budgets: expected a number above 0, got one of more than 30"),
     "a long name": ({"data": "x" * 5000}, "data: expected at most 4,096 characters, got 5,000"),
     "a null character": ({"data": "a\0"}, r"data: expected a name, got 'a\\x00'"),
-    "a list of lists": ({"models": [["squeezenet"]]}, r"models: expected names, got \['squeezenet'\]"),
+    "a list of lists": ({"models": [["squeezenet"]]}, r"models: expected a name, or \{.*\}, got \['squeezenet'\]"),
     "too many methods": ({"methods": ["gradient"] * 1001}, "methods: expected at most 1,000 entries, got 1,001"),
     "a region with digits": (
         {"attacks": {"name": "targeted", "region": [0, 0, 1, 10**30]}},

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from fragile_utils.course import load
-from fragile_utils.course.source import Cell
+from fragile_utils.course.exercise import Cell
 
 ROOT = Path(__file__).resolve().parents[2]
 EXERCISES = load(ROOT / "book" / "exercises")

@@ -109,11 +109,13 @@ def student_block(exercise):
     """An exercise in a student's notebook, in Markdown that Jupyter and Colab show."""
     if exercise.kind == "predict":
         question = text_cell(predict_blocks.as_question(exercise), f"{exercise.label} student")
-        return [question, code_cell("# Your prediction\n", f"{exercise.label} empty")]
+        return [question, code_cell(f"# {exercise.label}: your prediction\n", f"{exercise.label} empty")]
     hints = [f"<details><summary>{title}</summary>\n\n{hint}\n\n</details>" for title, hint in titled_hints(exercise)]
     text = "\n\n".join([f"### Exercise: {exercise.title}", card(exercise), exercise.statement, *hints])
     first = text_cell(text, f"{exercise.label} student")
-    return [first, *(asked(exercise) if exercise.stub else [code_cell(EMPTY, f"{exercise.label} empty")])]
+    if exercise.stub:
+        return [first, *asked(exercise)]
+    return [first, code_cell(f"# {exercise.label}: your answer\n", f"{exercise.label} empty")]
 
 
 # --- The instructor's edition ----------------------------------------------------------------------------------------

@@ -34,10 +34,10 @@ def as_markdown(exercise):
             name, word = ("right", "Right.") if choice.right else ("wrong", "No.")
             parts += folded(name, html.escape(choice.text), f"**{word}** {choice.reply}")
     else:
-        is_ = f"It is {number.value:g} {unit}".strip()
-        parts += folded("low", "If you said less", f"**More than that.** {number.low}")
-        parts += folded("right", "What it is", f"**{is_}.**")
-        parts += folded("high", "If you said more", f"**Less than that.** {number.high}")
+        told = f"It is {number.value:g} {unit}".strip()
+        parts += folded("right", "What it is", f"**{told}.**")
+        parts += folded("low", "If you said less", f"**You said less.** {number.low}")
+        parts += folded("high", "If you said more", f"**You said more.** {number.high}")
     why = "\n\n".join(cell.text for cell in exercise.solution)
     return "\n\n".join([*parts, *folded("why", "Why", why), "</div>"])
 

@@ -19,6 +19,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import predict_blocks
 import repository_url
 from chapter_card import as_markdown as with_card
 from exercise_blocks import ROOT, SOURCES, asked, card, identity, label_of, part_of, read, titled_hints
@@ -130,10 +131,15 @@ def before_the_end(cells, more):
 
 def student_block(exercise):
     """An exercise in a student's notebook, in Markdown that Jupyter and Colab show."""
+    if exercise.kind == "predict":
+        question = text_cell(predict_blocks.as_question(exercise), f"{exercise.label} student")
+        return [question, code_cell(f"# {exercise.label}: your prediction\n", f"{exercise.label} empty")]
     hints = [f"<details><summary>{title}</summary>\n\n{hint}\n\n</details>" for title, hint in titled_hints(exercise)]
     text = "\n\n".join([f"### Exercise: {exercise.title}", card(exercise), exercise.statement, *hints])
     first = text_cell(text, f"{exercise.label} student")
-    return [first, *(asked(exercise) if exercise.stub else [code_cell(EMPTY, f"{exercise.label} empty")])]
+    if exercise.stub:
+        return [first, *asked(exercise)]
+    return [first, code_cell(f"# {exercise.label}: your answer\n", f"{exercise.label} empty")]
 
 
 # --- The instructor's edition ----------------------------------------------------------------------------------------
@@ -205,6 +211,11 @@ def answers(exercise):
     """The page of an exercise for those who grade: answer, wrong answers, rubric."""
     parts = [f"# {exercise.title} ({exercise.label}, chapter {exercise.chapter})", card(exercise), exercise.statement]
     parts += ["## Solution", *(f"```python\n{c.text}\n```" if c.code else c.text for c in exercise.solution)]
+    for choice in exercise.choices:
+        parts += [f"## {'Right' if choice.right else 'Wrong'}: {choice.text}", choice.reply]
+    if exercise.estimate is not None:
+        number = exercise.estimate
+        parts += [f"It is {number.value:g} {number.unit}, within {number.within:g}.", number.low, number.high]
     for wrong in exercise.wrong:
         parts += [
             f"## What people do: {wrong.name}",

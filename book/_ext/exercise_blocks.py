@@ -1,7 +1,8 @@
 """Exercises, from their sources in book/exercises to where they are met. `make exercises` does both of these:
 
-- In a chapter, the block of an exercise: card, stub, the call of `grade`, folded hints, folded solution. A new one
-  stands where a Markdown cell holds nothing but its label. Those that are there already are written again.
+- In a chapter, the block of an exercise: card, stub, the call of `grade`, folded hints, folded solution with its
+  checks; of a prediction, the question and its folded answers (predict_blocks.py). A new one stands where a Markdown
+  cell holds nothing but its label. Those that are there already are written again.
 - In the package, the public tests, fragile_utils/course/_public, where `grade` finds them, on Colab too.
 """
 
@@ -10,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+import predict_blocks
 import repository_url
 
 from fragile_utils.course import load
@@ -83,6 +85,8 @@ def part_of(cell):
 
 def block(exercise):
     """The cells of an exercise in its chapter."""
+    if exercise.kind == "predict":
+        return [text(exercise, "card", predict_blocks.as_markdown(exercise))]
     title = f"```{{exercise-start}} {exercise.title}\n:label: {exercise.label}\n```"
     first = f"{title}\n\n{card(exercise)}\n\n{exercise.statement}"
     if exercise.stub:
@@ -90,19 +94,33 @@ def block(exercise):
         cells.append(text(exercise, "hints", "\n\n".join([*hints(exercise), "```{exercise-end}\n```"])))
     else:
         cells = [text(exercise, "card", "\n\n".join([first, *hints(exercise), "```{exercise-end}\n```"]))]
+    return cells + solution(exercise)
+
+
+def solution(exercise):
+    """The cells of the folded solution; what tests it stands below its last code."""
     pieces = [text(exercise, "solution", f"```{{solution-start}} {exercise.label}\n:class: dropdown\n```")]
     for i, piece in enumerate(exercise.solution):
         make = code if piece.code else text
         pieces.append(make(exercise, "solution", piece.text, f"solution {i}"))
+    last = max((i for i, cell in enumerate(pieces) if cell["cell_type"] == "code"), default=0)
     if exercise.stub:
-        last = max(i for i, cell in enumerate(pieces) if cell["cell_type"] == "code")
         pieces.insert(last + 1, code(exercise, "solution", call(exercise), "solution grade"))
+    if exercise.checks:
+        pieces.insert(last + 1, checking(exercise))
     end = "```{solution-end}\n```"
     if pieces[-1]["cell_type"] == "markdown":
         pieces[-1]["source"] = lines("".join(pieces[-1]["source"]) + f"\n\n{end}")
     else:
         pieces.append(text(exercise, "solution", end, "solution end"))
-    return cells + pieces
+    return pieces
+
+
+def checking(exercise):
+    """The cell with the checks of a solution, folded as in the rest of a chapter."""
+    made = code(exercise, "solution", exercise.checks, "solution checks")
+    made["metadata"] |= {"tags": ["check", "hide-input"], "jupyter": {"source_hidden": True}}
+    return made
 
 
 def asked(exercise):

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fragile_utils.course import _public
+from fragile_utils.course.exercise import GENERATOR
 from fragile_utils.course.grading import Report, judge, tests_in
-from fragile_utils.course.source import GENERATOR
 
 
 def grade(label: str, *answers: Any, **named: Any) -> Report:

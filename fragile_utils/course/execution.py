@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
+from fragile_utils.claims import check
+from fragile_utils.course.exercise import Exercise
 from fragile_utils.course.grading import Report, judge, tests_in
-from fragile_utils.course.source import Exercise
 
 
 def run_code(code: str, name: str, namespace: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -33,6 +34,22 @@ def judge_code(exercise: Exercise, codes: Iterable[str], seed: int = 0, hidden: 
     for i, code in enumerate(codes):
         run_code(code, f"{exercise.label}, answer {i}", answers)
     return judge(exercise.label, collect_tests(exercise, hidden), answers, seed)
+
+
+def compute_answer(exercise: Exercise) -> Any:
+    """Return what the code of a prediction calls `answer`: a truth for each choice, or the number."""
+    namespace = run_code(exercise.computed, f"{exercise.label}, computed")
+    if "answer" not in namespace:
+        raise ValueError(f"{exercise.label}: expected the code of '## Computed' to define `answer`")
+    return namespace["answer"]
+
+
+def investigate(exercise: Exercise) -> dict[str, Any]:
+    """Run what the chapter has at hand, the solution and its checks; a check that fails raises ClaimError."""
+    namespace = run_code("", exercise.label) | {"check": check}
+    for name, code in (("given", exercise.given), ("solution", exercise.answer), ("checks", exercise.checks)):
+        run_code(code, f"{exercise.label}, {name}", namespace)
+    return namespace
 
 
 def run_definitions(cells: Iterable[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fragile_utils.course.source import GENERATOR
+from fragile_utils.course.exercise import GENERATOR
 
 LONGEST = 600  # characters of a message
 PYTORCH_SAYS = {  # what it means for those who meet these errors for the first time

@@ -8,8 +8,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from fragile_utils.course import asking, execution
+from fragile_utils.course.exercise import Exercise
 from fragile_utils.course.grading import Report, judge
-from fragile_utils.course.source import Exercise
 
 
 def code_cells(path: Path) -> list[str]:

@@ -159,7 +159,7 @@ def test_a_chapter_has_exercises_and_ends_with_what_to_take_away(path):
     second = [words for level, words in headings(path) if level == 2]
     assert second[-2:] == ["Exercises", "What you should take away"]
     exercises = re.findall(r"^`{3,}\{exercise(?:-start)?\}", prose(path), flags=re.MULTILINE)
-    assert 2 <= len(exercises) <= 4
+    assert 2 <= len(exercises) <= 8
 
 
 @each(CHAPTERS)
@@ -168,8 +168,7 @@ def test_exercises_have_labels_and_solutions_name_them(path):
     exercises = re.findall(r"^`{3,}\{exercise(?:-start)?\}[^\n]*\n:label: (ex-\S+)$", text, flags=re.MULTILINE)
     assert len(exercises) == len(re.findall(r"^`{3,}\{exercise(?:-start)?\}", text, flags=re.MULTILINE))
     solutions = re.findall(r"^`{3,}\{solution(?:-start)?\} *(\S+)\n((?::.*\n)*)", text, flags=re.MULTILINE)
-    assert {exercise for exercise, _ in solutions} <= {*exercises}
-    assert solutions, "a chapter has at least one solution"
+    assert sorted(exercise for exercise, _ in solutions) == sorted(exercises), "each exercise has a solution"
     assert all(":class: dropdown" in options for _, options in solutions), "solutions are folded"
 
 

@@ -78,6 +78,8 @@ def test_a_student_gets_no_answer(archives):
     for exercise in EXERCISES.values():
         parts = [cell.text for cell in exercise.solution] + [wrong.code for wrong in exercise.wrong]
         parts += [ast.unparse(n) for n in ast.parse(exercise.hidden).body] + [exercise.rubric, exercise.hidden]
+        parts += [choice.reply for choice in exercise.choices] + [exercise.computed, exercise.given, exercise.checks]
+        parts += [] if exercise.estimate is None else [exercise.estimate.low, exercise.estimate.high]
         assert [part for part in parts if part and part in everything] == []
     for path in (ROOT / "chapters").glob("*.ipynb"):
         for answer in solutions_of(nbformat.read(path, as_version=4)):
@@ -101,6 +103,16 @@ def test_a_student_reads_the_card_of_a_chapter_with_its_measured_minutes(archive
     for name, notebook in notebooks(archives[0]).items():
         assert "{chapter-card}" not in text(notebook), name
         assert re.search(r"\*About\* \d+ minutes to read, \d+ with cells and exercises\.", notebook.cells[0].source)
+
+
+def test_a_student_is_asked_every_question_where_it_stands_in_the_chapter(archives):
+    """Predictions without their answers, before the output; and a place to write for what is not graded."""
+    for name, notebook in notebooks(archives[0]).items():
+        mine = [e for e in EXERCISES.values() if e.chapter == int(Path(name).name[:2]) and e.kind != "write"]
+        for exercise in mine:
+            places = [i for i, cell in enumerate(notebook.cells) if exercise.statement in cell.source]
+            assert len(places) == 1, exercise.label
+            assert notebook.cells[places[0] + 1].source.startswith(f"# {exercise.label}: your ")
 
 
 def solutions_of(notebook):

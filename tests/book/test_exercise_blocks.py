@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from fragile_utils.course import load
-from fragile_utils.course.source import Cell
+from fragile_utils.course.exercise import Cell
 
 ROOT = Path(__file__).resolve().parents[2]
 EXERCISES = load(ROOT / "book" / "exercises")
@@ -52,9 +52,13 @@ def test_a_change_of_a_source_arrives_everywhere(blocks, copy):
     assert blocks.carry(copy) == []
 
 
-def test_what_has_no_source_any_more_leaves_the_package(blocks, copy):
+def test_what_has_no_source_any_more_leaves_the_package_and_its_chapter(blocks, copy):
     (copy / blocks.SOURCES / "17_power_iteration.md").unlink()
-    assert blocks.carry(copy) == ["fragile_utils/course/_public/ex_power_iteration.py"]
+    assert blocks.carry(copy) == [
+        "chapters/17_curvature_of_real_networks.ipynb",
+        "fragile_utils/course/_public/ex_power_iteration.py",
+    ]
+    assert "ex-power-iteration" not in (copy / "chapters" / "17_curvature_of_real_networks.ipynb").read_text()
     assert not (copy / "fragile_utils/course/_public/ex_power_iteration.py").exists()
 
 
@@ -75,6 +79,32 @@ def test_an_exercise_without_code_has_no_cells_of_code(blocks):
     cells = blocks.block(exercise)
     assert [cell["cell_type"] for cell in cells] == ["markdown"] * 3
     assert "```{exercise-end}" in sources(cells)[0]
+
+
+def test_a_prediction_is_one_cell_that_is_written_again(blocks):
+    exercise = EXERCISES["ex-predict-chance"]
+    cells = blocks.block(exercise)
+    assert [(cell["cell_type"], blocks.part_of(cell)) for cell in cells] == [("markdown", "card")]
+    assert blocks.placed(cells, EXERCISES) == cells
+
+
+def test_the_checks_of_an_investigation_are_folded_below_its_code(blocks):
+    exercise = EXERCISES["ex-scale-constant"]
+    cells = blocks.block(exercise)
+    kinds = [cell["cell_type"] for cell in cells]
+    assert kinds == ["markdown", "markdown", "code", "code", "markdown"]
+    assert "".join(cells[2]["source"]) == exercise.answer
+    assert "".join(cells[3]["source"]) == exercise.checks
+    assert cells[3]["metadata"]["tags"] == ["check", "hide-input"]
+    assert cells[3]["metadata"]["jupyter"] == {"source_hidden": True}
+
+
+def test_every_exercise_stands_in_its_chapter():
+    placed = {
+        path.name[:2]: {c["metadata"].get("exercise", [None])[0] for c in json.loads(path.read_text())["cells"]}
+        for path in CHAPTERS
+    }
+    assert [label for label, e in EXERCISES.items() if label not in placed[f"{e.chapter:02}"]] == []
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.name)

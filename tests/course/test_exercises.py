@@ -3,15 +3,20 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from fragile_utils import claims
 from fragile_utils.course import asking, execution, load, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 EXERCISES = load(ROOT / "book" / "exercises")
-WRITE = [exercise for exercise in EXERCISES.values() if exercise.kind == "write"]
+WRITE, PREDICT, EXPLAIN, INVESTIGATE = (
+    [exercise for exercise in EXERCISES.values() if exercise.kind == kind]
+    for kind in ("write", "predict", "explain", "investigate")
+)
 PAIRS = [(exercise, wrong) for exercise in WRITE for wrong in exercise.wrong]
 SEEDS = (0, 20_261)  # a teacher's seed may be any
 each = pytest.mark.parametrize("exercise", WRITE, ids=lambda exercise: exercise.label)
@@ -66,6 +71,31 @@ def test_the_public_tests_of_the_package_are_those_of_the_source(exercise):
     assert [outcome.tests for outcome in report.outcomes] == [test.__doc__.strip() for test in tests]
 
 
+@pytest.mark.parametrize("exercise", PREDICT, ids=lambda exercise: exercise.label)
+def test_what_a_prediction_calls_right_is_what_is_computed(exercise):
+    answer = execution.compute_answer(exercise)
+    if exercise.estimate is not None:
+        apart = abs(float(answer) - exercise.estimate.value)
+        assert apart <= exercise.estimate.within / 4, f"computed {float(answer)}"
+    else:
+        assert [bool(truth) for truth in answer] == [choice.right for choice in exercise.choices]
+
+
+@pytest.mark.parametrize("exercise", INVESTIGATE, ids=lambda exercise: exercise.label)
+def test_an_investigation_finds_what_it_says(exercise):
+    before = len(claims.made)
+    execution.investigate(exercise)
+    assert len(claims.made) > before
+
+
+def test_there_are_exercises_of_each_kind_and_predictions_in_each_chapter():
+    assert min(map(len, (WRITE, PREDICT, EXPLAIN, INVESTIGATE))) >= 4
+    assert len(EXERCISES) >= 60
+    assert len(EXERCISES) - len(PREDICT) >= 25
+    counts = Counter(exercise.chapter for exercise in PREDICT)
+    assert {chapter for chapter in range(1, 18) if counts[chapter] < 2} == set()
+
+
 def test_an_exercise_is_graded_if_and_only_if_it_is_to_be_written():
     assert sorted(asking.labels()) == sorted(exercise.label for exercise in WRITE)
 
@@ -75,13 +105,16 @@ def test_the_code_of_exercises_is_clean(tmp_path):
     ruff = Path(sys.executable).with_name("ruff")
     if not ruff.exists():
         pytest.skip("ruff is not installed")
-    for exercise in WRITE:
+    for exercise in EXERCISES.values():
         tests = f"{exercise.public}\n\n\n{exercise.hidden}"
-        for name, code in (("stub", exercise.stub), ("tests", tests), ("solution", exercise.answer)):
-            (tmp_path / f"{exercise.label}-{name}.py").write_text(f"{code}\n")
+        found = f"from fragile_utils.claims import check\n{exercise.given}\n{exercise.answer}\n{exercise.checks}"
+        codes = {"stub": exercise.stub, "tests": tests, "solution": found, "computed": exercise.computed}
+        for name, code in codes.items():
+            if code.strip():
+                (tmp_path / f"{exercise.label}-{name}.py").write_text(f"{code}\n")
     (tmp_path / "ruff.toml").write_text(
         f'extend = "{ROOT / "chapters" / "ruff.toml"}"\n'
-        '[lint.per-file-ignores]\n"*-stub.py" = ["F401"]  # what the answer will need\n"*" = ["E402", "F811"]\n'
+        '[lint.per-file-ignores]\n"*" = ["E402", "F401", "F811", "I001"]  # pieces of code that follow each other\n'
     )
     run = subprocess.run([ruff, "check", "--no-cache", tmp_path], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout

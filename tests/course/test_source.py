@@ -1,11 +1,14 @@
 """Sources of exercises: what is read of them, and the line that says what is wrong with one."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fragile_utils.course import load, parse
+from fragile_utils import claims
+from fragile_utils.course import execution, load, parse
+from fragile_utils.course.exercise import Estimate
 
 GOOD = (Path(__file__).resolve().parents[2] / "book" / "exercises" / "08_mass_centre.md").read_text(encoding="utf-8")
 EXPLAIN = """\
@@ -35,6 +38,87 @@ Because.
 
 Two points for a reason.
 """
+PREDICT = """\
+---
+label: ex-half
+title: A half
+chapter: 3
+kind: predict
+difficulty: 1
+importance: 1
+minutes: 2
+---
+
+## Statement
+
+How many?
+
+## Choice: none
+
+There are some.
+
+## Right: one & a half
+
+Yes.
+
+## Choice: two
+
+Fewer.
+
+## Computed
+
+```python
+answer = [False, True, False]
+```
+
+## Solution
+
+Count them.
+"""
+CHOICES = PREDICT[PREDICT.index("## Choice: none") : PREDICT.index("## Computed")]
+ESTIMATE = PREDICT.replace(
+    CHOICES,
+    "## Estimate\n\nvalue: 1.5\nwithin: 0.25\nunit: pixels\n\n## Too low\n\nMore.\n\n## Too high\n\nLess.\n\n",
+)
+INVESTIGATE = """\
+---
+label: ex-look
+title: Look
+chapter: 3
+kind: investigate
+difficulty: 2
+importance: 1
+minutes: 5
+---
+
+## Statement
+
+Look.
+
+## Given
+
+```python
+before = 2
+```
+
+## Solution
+
+```python
+after = before + 1
+```
+
+It is three.
+
+## Checks
+
+```python
+check("it is three", after, equal_to=3)
+```
+
+## Rubric
+
+A point.
+"""
 
 
 def test_a_source_is_read():
@@ -56,6 +140,58 @@ def test_what_is_not_written_needs_no_tests_but_a_rubric():
     assert "## this is no heading" in exercise.statement
     with pytest.raises(ValueError, match="expected a section '## Rubric'"):
         parse(EXPLAIN[: EXPLAIN.index("## Rubric")])
+
+
+def test_a_prediction_is_a_choice_or_a_number():
+    exercise = parse(PREDICT)
+    assert [(c.text, c.right) for c in exercise.choices] == [("none", False), ("one & a half", True), ("two", False)]
+    assert (exercise.choices[0].reply, exercise.estimate) == ("There are some.", None)
+    assert exercise.computed == "answer = [False, True, False]"
+    assert parse(ESTIMATE).estimate == Estimate(1.5, 0.25, "pixels", "More.", "Less.")
+    assert parse(ESTIMATE.replace("pixels", "none")).estimate.unit == ""
+
+
+def test_an_investigation_has_code_and_checks_of_it():
+    exercise = parse(INVESTIGATE)
+    assert (exercise.given, exercise.answer) == ("before = 2", "after = before + 1")
+    assert execution.investigate(exercise)["after"] == 3
+    with pytest.raises(claims.ClaimError, match="it is three: got 2"):
+        execution.investigate(replace(exercise, given="before = 1"))
+
+
+def test_code_that_computes_no_answer_is_told_so():
+    with pytest.raises(ValueError, match="ex-half: expected the code of '## Computed' to define `answer`"):
+        execution.compute_answer(replace(parse(PREDICT), computed="1"))
+
+
+OTHERS = {
+    "two right answers": (PREDICT, "## Choice: two", "## Right: two", "expected one section '## Right: ...', got 2"),
+    "two choices": (PREDICT, "## Choice: two\n\nFewer.\n", "", "expected at least three choices, got 2"),
+    "a choice without a reply": (PREDICT, "There are some.", "", "none: expected a reply"),
+    "one reply for two": (PREDICT, "Fewer.", "There are some.", "a reply of its own for each choice"),
+    "a formula as a choice": (PREDICT, ": two", ": $2$", "expected choices of plain text, got '$2$'"),
+    "neither choice nor number": (PREDICT, CHOICES, "", "expected either sections"),
+    "both": (ESTIMATE, "## Computed", CHOICES + "## Computed", "expected either sections"),
+    "no code": (PREDICT, "```python\nanswer = [False, True, False]\n```", "", "expected a section '## Computed'"),
+    "code as the reason": (PREDICT, "Count them.", "```python\n1\n```", "Solution: expected words"),
+    "a stub": (PREDICT, "## Solution", "## Stub\n\n```python\n1\n```\n\n## Solution", "no section '## Stub'"),
+    "a number that is none": (ESTIMATE, "1.5", "many", "Estimate: could not convert"),
+    "no tolerance": (ESTIMATE, "0.25", "0", "Estimate: expected a number, within more than 0"),
+    "a field of the number": (ESTIMATE, "within: 0.25\n", "", "Estimate: expected the field 'within'"),
+    "no reply to a number": (ESTIMATE, "## Too low\n\nMore.", "", "expected a section '## Too low'"),
+    "no code to investigate": (INVESTIGATE, "```python\nafter = before + 1\n```", "", "Solution: expected code that"),
+    "nothing found": (INVESTIGATE, "It is three.", "", "Solution: expected what is found, in words"),
+    "checks of nothing": (INVESTIGATE, 'check("it is three", after, equal_to=3)', "after", "expected a call of check"),
+    "code to explain": (EXPLAIN, "Because.", "```python\n1\n```", "Solution: expected words"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_broken_source_of_another_kind_is_told_too(name):
+    text, old, new, said = OTHERS[name]
+    assert old in text
+    with pytest.raises(ValueError, match=re.escape(said)):
+        parse(text.replace(old, new, 1))
 
 
 BROKEN = {

@@ -67,19 +67,19 @@ def a_layer(draw, inputs=4, outputs=5):
     )
 
 
-def test_inputs_of_both_signs(z_plus):
+def test_inputs_of_both_signs(zplus_rule):
     """inputs of both signs, term by term"""
     given = a_layer(torch.Generator().manual_seed(1))
-    compare(z_plus(*given), *given)
+    compare(zplus_rule(*given), *given)
 
 
-def test_a_unit_that_nothing_raises(z_plus):
+def test_a_unit_that_nothing_raises(zplus_rule):
     """a unit that nothing raises passes nothing on"""
     layer, x, relevance = a_layer(torch.Generator().manual_seed(2))
     with torch.no_grad():
         layer.weight[0], layer.bias[0] = -1.0, -1.0
     x = x.abs()
-    found = z_plus(layer, x, relevance)
+    found = zplus_rule(layer, x, relevance)
     true(found is not None, "got None; is there a return?")
     true(
         not found.isnan().any(),

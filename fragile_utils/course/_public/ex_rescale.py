@@ -89,20 +89,20 @@ def inputs(draw, count=4):
     return x, x0, torch.randint(3, (count,), generator=draw)
 
 
-def test_the_contributions(rescale):
+def test_the_contributions(rescale_rule):
     """four inputs, unit by unit"""
     draw = torch.Generator().manual_seed(1)
     given = *layers(draw), *inputs(draw)
-    compare(rescale(*given), *given)
+    compare(rescale_rule(*given), *given)
 
 
-def test_summation_to_delta(rescale):
+def test_summation_to_delta(rescale_rule):
     """the contributions sum to the difference of the scores"""
     draw = torch.Generator().manual_seed(2)
     first, second = layers(draw)
     x, x0, labels = inputs(draw)
     delta = second(first(x).relu()) - second(first(x0).relu())
-    total = rescale(first, second, x, x0, labels).sum(1)
+    total = rescale_rule(first, second, x, x0, labels).sum(1)
     same(
         total,
         delta.gather(1, labels[:, None])[:, 0],
@@ -110,7 +110,7 @@ def test_summation_to_delta(rescale):
     )
 
 
-def test_a_unit_with_the_same_input_twice(rescale):
+def test_a_unit_with_the_same_input_twice(rescale_rule):
     """where z = z0 the derivative stands in for 0/0"""
     draw = torch.Generator().manual_seed(3)
     first, second = layers(draw)
@@ -120,7 +120,7 @@ def test_a_unit_with_the_same_input_twice(rescale):
             0  # these two units see no input: one open, one shut
         )
         first.bias[:2] = torch.tensor([1.0, -1.0])
-    found = rescale(first, second, x, x0, labels)
+    found = rescale_rule(first, second, x, x0, labels)
     true(
         not found.isnan().any(),
         "NaN: where z = z0 the secant is 0/0; take the derivative there",

@@ -153,7 +153,7 @@ each_deck = pytest.mark.parametrize("path", DECKS, ids=lambda path: path.stem)
 def test_on_a_desk_every_slide_fits_and_no_other_host_is_asked(browser, site, path):
     with browsing.watched(browser, site, viewport=DESK | {"height": 720}) as (tab, problems):
         tab.goto(f"{site}slides/{path.name}", wait_until="networkidle")
-        tab.wait_for_selector(".reveal.ready")
+        tab.wait_for_selector(".reveal.ready", timeout=120_000)
         tab.evaluate("window.MathJax.startup.promise")
         count = tab.evaluate("Reveal.getTotalSlides()")
         assert count > 5
@@ -183,7 +183,7 @@ def test_on_a_phone_a_deck_is_a_page_that_fits(browser, site, path):
 def test_slides_move_by_keyboard_and_the_speaker_has_notes(browser, site):
     with browsing.watched(browser, site, viewport=DESK) as (tab, problems):
         tab.goto(f"{site}slides/{DECKS[0].name}", wait_until="networkidle")
-        tab.wait_for_selector(".reveal.ready")
+        tab.wait_for_selector(".reveal.ready", timeout=120_000)
         tab.keyboard.press("ArrowRight")
         assert tab.evaluate("Reveal.getIndices().h") == 1
         with tab.expect_popup() as opened:

@@ -13,6 +13,7 @@ import pytest
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+PATIENCE = 120_000  # milliseconds, for machines that are busy
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 
@@ -79,6 +80,7 @@ def watched(browser, site, known=(), **options):
             if message.type == "error" and not any(text in message.text for text in known):
                 problems.append(f"console: {message.text}")
 
+        context.set_default_timeout(PATIENCE)
         context.route("**/*", admit)
         tab = context.new_page()
         tab.on(

@@ -58,7 +58,7 @@ AIMS = {  # the graph, the attack, and the reference that the page hands to the 
 }
 
 
-def agree(tab, network, name, aim, runtime="WASM", pictures=3):
+def agree(tab, network, name, aim, runtime="WASM", pictures=3, signs=SIGNS):
     """Take five steps on each of the first images in Python, each again in the browser, and compare."""
     method, model, images = METHODS[name], network.model, network.examples.images[:pictures]
     side, labels = images.shape[-1], network.examples.labels[:pictures]
@@ -93,7 +93,7 @@ def agree(tab, network, name, aim, runtime="WASM", pictures=3):
             found = tab.evaluate(RUN, {**given, "eps": EPS, "stepSize": LEVEL})
             first, now = (received(found[what], 1, side, side) for what in ("first", "map"))
             equal = (received(found["next"], *x.shape) - following).abs() < LEVEL / 10
-            assert equal.float().mean() >= SIGNS
+            assert equal.float().mean() >= signs
             bound = PIXELS if aim == "centre" else RELATIVE * abs(outcome.dissimilarity.item())
             assert found["d"] == pytest.approx(outcome.dissimilarity.item(), abs=bound)
             assert found["label"] == label

@@ -34,6 +34,9 @@ def score():
     return features(3, 1)
 """
 HALF = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+# Where rounding decides on which side of a kink a unit is, the signs of its receptive field turn, and no others: on an
+# image of 64 pixels 1.2 % of all, in one of thirty steps that were looked at.
+SIGNS = 0.98
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +86,7 @@ def test_each_step_on_a_readers_network_is_that_of_the_package(browser, own, met
     site, network = own
     with browsing.watched(browser, site) as (tab, problems):
         tab.goto(site + "vendor/ort/LICENSE.txt")
-        agree(tab, network, method, aim, pictures=1)
+        agree(tab, network, method, aim, pictures=1, signs=SIGNS)
         assert problems == []
 
 

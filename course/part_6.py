@@ -1,6 +1,75 @@
-"""Examination questions on part VI, how far it reaches: chapter 20."""
+"""Examination questions on part VI, how far it reaches: chapters 19 to 21."""
 
 from bank import Asked, question, say
+
+
+@question(chapter=19)
+def no_direction(draw):
+    return Asked(
+        "A paper puts a code of bits before a network. The attack along the derivative of this code moves no map at "
+        "all, on any image, at any budget. The authors conclude that explanations are robust. What should they have "
+        "looked at first, and which two attacks should they have run?",
+        "1: Why the attack failed: it had no direction, since the derivative of the code is zero.",
+        "1: An attack through a derivative that is nearly right, such as that of a ramp in place of the steps.",
+        "1: The attack that is made on the network without the code, and carried over.",
+    )
+
+
+@question(chapter=19)
+def length_of_a_budget(draw):
+    side = draw.choice([28, 32, 64, 96, 128])
+    levels = draw.choice([1, 2, 4])
+    length = levels / 255 * (3 * side * side) ** 0.5
+    return Asked(
+        f"A certificate holds within a radius in L2. How long, in L2, is a change of every value of a colour image of "
+        f"{side} x {side} pixels by {levels} of 255 levels? Does a certificate of radius 0.1 cover it?",
+        f"2: The root of the number of values, 3 x {side} x {side}, times {levels}/255: {say(length)}.",
+        f"1: {'Yes' if length <= 0.1 else 'No'}: the change is {'no longer' if length <= 0.1 else 'longer'} than 0.1.",
+        value=length,
+        side=side,
+        levels=levels,
+    )
+
+
+@question(chapter=19)
+def random_to_begin_with(draw):
+    return Asked(
+        "After an attack a SmoothGrad map of eight copies shares more of its top with the original map than two "
+        "SmoothGrad maps of the same untouched image share with each other. How can that be, and what does it say "
+        "about the defence?",
+        "2: The first comparison uses the same noise twice, the second does not: most of the map is its own noise.",
+        "1: A map that is random to begin with is hard to attack, and worth little; more copies cost more.",
+    )
+
+
+@question(chapter=21)
+def who_gains(draw):
+    return Asked(
+        "A claimant sends a photograph of a damaged car as a PNG file, and a map says why the network believes the "
+        "claim. An audit has attacks at a half, 1, 2, 4 and 8 levels, JPEG, and noise. Which rows are about this "
+        "claimant, which are not, and why?",
+        "1: The attacks from one level on: a file holds whole levels, and the claimant gains by a map that looks right.",
+        "1: Not the half level, which the file rounds away.",
+        "1: Noise and everyday changes are controls: they say what happens when nobody wants anything.",
+    )
+
+
+@question(chapter=21)
+def a_failed_attack(draw):
+    images = draw.choice([6, 8, 10, 12, 16, 20])
+    failed = draw.choice([1, 2, 3])
+    mean = failed / images
+    return Asked(
+        f"An audit of {images} images reports a mean share of top pixels left. On {images - failed} of them the attack "
+        f"left nothing. On {failed} it found no image that keeps the answer, which counts as unchanged. What is the "
+        "mean? Which other number describes the method better, and what has to be tried on the rest?",
+        f"2: {failed} of {images} count as 1, the others as 0: {say(mean)}.",
+        "1: The median, or the smallest budget at which half is lost, taking the worst of all smaller budgets.",
+        "1: Smaller steps or smaller budgets: the attack was too clumsy, which is no property of the map.",
+        value=mean,
+        images=images,
+        failed=failed,
+    )
 
 
 @question(chapter=20)

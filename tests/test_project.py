@@ -43,8 +43,9 @@ LAYERS = [  # from the ground up; a module imports from its own room and from la
     {"cli"},
     {"__main__"},
 ]
-BESIDES = {"experiments": {"defences"}}  # what a room may import of its own layer
-ALONE = {"claims"}  # imports from the ground only, and nothing imports it
+# What a room may import besides: of its own layer; and the course, whose solutions say what they have shown.
+BESIDES = {"experiments": {"defences"}, "course": {"claims"}}
+ALONE = {"claims"}  # imports from the ground only
 
 INSTALL_CELL = f'''\
 # On Colab: install the package, leave torch as it is. Elsewhere: nothing.

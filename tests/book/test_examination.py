@@ -237,6 +237,8 @@ SECOND_WAY = {
     "one_power_step": rayleigh,
     "size_from_signs": norm_by_all_signs,
     "survives_the_file": lambda size: next(n for n in itertools.count(1) if round(n * size) == 1),
+    "length_of_a_budget": lambda side, levels: np.linalg.norm(np.full((3, side, side), levels / 255)),
+    "a_failed_attack": lambda images, failed: np.mean([1] * failed + [0] * (images - failed)),
 }
 
 

@@ -48,7 +48,7 @@ def who_gains(draw):
         "A claimant sends a photograph of a damaged car as a PNG file, and a map says why the network believes the "
         "claim. An audit has attacks at a half, 1, 2, 4 and 8 levels, JPEG, and noise. Which rows are about this "
         "claimant, which are not, and why?",
-        "1: The attacks from one level on: a file holds whole levels, and the claimant gains by a map that looks right.",
+        "1: The attacks from one level on: a file holds whole levels, and the claimant gains by a map that pleases.",
         "1: Not the half level, which the file rounds away.",
         "1: Noise and everyday changes are controls: they say what happens when nobody wants anything.",
     )

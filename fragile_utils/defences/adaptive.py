@@ -1,9 +1,6 @@
 """Attacks that know the defence: each takes the objective of another attack, and another way to its direction.
 
-They are values like the other attacks, and run in the same Algorithm 1::
-
-    attack = defences.ExpectationOverTransformation(attacks.TopK(100), samples=64)
-    attacks.run(attack, model, images, labels, method, eps=8 / 255)
+They are values like the other attacks, and run in the same Algorithm 1, by `attacks.run`.
 """
 
 from dataclasses import dataclass, replace

@@ -14,12 +14,17 @@ from fragile_utils import data
 from fragile_utils.cli import main
 
 
-@pytest.mark.parametrize("arguments", [[], ["attack", "--eps", "small"], ["attack", "--method", "tea-leaves"]], ids=str)
+@pytest.mark.parametrize("arguments", [[], ["attack", "--eps", "small"]], ids=str)
 def test_wrong_usage_ends_with_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
     assert "fragile" in capsys.readouterr().err
+
+
+def test_a_method_that_there_is_not_is_refused(capsys):
+    assert main(["attack", "--method", "tea-leaves"]) == 2
+    assert "tea-leaves" in capsys.readouterr().err
 
 
 def test_it_runs_as_a_module():

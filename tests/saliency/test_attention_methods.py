@@ -106,7 +106,7 @@ def test_an_attack_beats_noise(make, attack, method):
     model, x, _ = case(make, method, 3)
     model, x = model.float(), x.float()
     labels = model(x).argmax(1)
-    options = {"eps": 8 / 255, "steps": 6, "step_size": 2 / 255}
+    options = {"eps": 8 / 255, "steps": 16, "step_size": 1 / 255}
     found = attacks.run(attack, model, x, labels, method, **options)
     noise = attacks.run(attacks.RandomSign(), model, x, labels, method, **options)
     assert found.success.sum() >= 2

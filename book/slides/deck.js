@@ -28,6 +28,9 @@ async function show() {
   fit(Reveal.getCurrentSlide());
 }
 
-if (window.matchMedia('(min-width: 700px)').matches) {
+// The speaker's window holds slides in small frames, and waits until they are shown.
+const forTheSpeaker = new URLSearchParams(window.location.search).has('receiver');
+
+if (forTheSpeaker || window.matchMedia('(min-width: 700px)').matches) {
   window.addEventListener('load', show);
 }

@@ -128,12 +128,6 @@ def site():
         yield address
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with browsing.chromium() as browser:
-        yield browser
-
-
 def test_every_part_has_slides_and_every_chapter_its_question(slides):
     if not DECKS:
         pytest.skip("there are no slides to look at: run `make book`")
@@ -181,7 +175,7 @@ def test_on_a_phone_a_deck_is_a_page_that_fits(browser, site, path):
         assert problems == []
 
 
-def test_slides_move_by_keyboard_and_the_speaker_has_a_window(browser, site):
+def test_slides_move_by_keyboard_and_the_speaker_has_notes(browser, site):
     with browsing.watched(browser, site, viewport=DESK) as (tab, problems):
         tab.goto(f"{site}slides/{DECKS[0].name}", wait_until="networkidle")
         tab.wait_for_selector(".reveal.ready", timeout=120_000)
@@ -192,5 +186,8 @@ def test_slides_move_by_keyboard_and_the_speaker_has_a_window(browser, site):
             tab.keyboard.press("Space")
         with tab.expect_popup() as opened:
             tab.keyboard.press("s")
-        assert opened.value.locator(".speaker-controls-notes").count() == 1
+        notes = opened.value
+        notes.wait_for_selector(".speaker-controls-notes:not(.hidden)")
+        said = tab.evaluate("Reveal.getCurrentSlide().querySelector('aside').textContent.trim().slice(0, 40)")
+        assert said in notes.locator(".speaker-controls-notes").inner_text()
         assert problems == []

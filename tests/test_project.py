@@ -10,6 +10,7 @@ import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import mutants
 import nbformat
 import pytest
 
@@ -320,6 +321,12 @@ print(json.dumps({{
     "imported": sorted({{"foolbox", "mlxtend", "captum", "jupyter_client", "ipykernel"}} & {{*sys.modules}}),
 }}))
 """
+
+
+@pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.wrong)
+def test_a_mutant_replaces_one_place_of_the_package(mutant):
+    assert (PACKAGE / mutant.file).read_text(encoding="utf-8").count(mutant.old) == 1
+    assert mutant.new != mutant.old
 
 
 def test_importing_the_package_has_no_side_effects():

@@ -55,6 +55,8 @@ def test_a_cluster_goes_on_where_a_process_stopped(address, alone, tmp_path):
 
 
 def test_an_error_of_a_worker_is_that_of_the_sweep(address, tmp_path):
+    with pytest.raises(ValueError, match="expected a network with attention"):
+        sweeps.run(sweeps.small(methods="rollout"), tmp_path, executor=cluster.Cluster(address))
     with pytest.raises(ValueError, match=r"images: expected 41 that sweeps:network gets right, got 40"):
         sweeps.run(sweeps.small(images=41), tmp_path / "other", executor=cluster.Cluster(address))
 

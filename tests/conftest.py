@@ -5,6 +5,7 @@ import threading
 from functools import partial
 from pathlib import Path
 
+import browsing
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,13 @@ from fragile_utils.influence import tasks
 def seeded() -> None:
     """What a test draws without a seed of its own is the same whenever it runs, and whatever ran before."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser; the tests that ask for it are skipped where there is none."""
+    with browsing.chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -67,12 +67,6 @@ def test_the_script_is_on_pages_with_a_block_and_on_no_others(blocks):
 # --- In a browser -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with browsing.chromium() as browser:
-        yield browser
-
-
 def as_page(blocks, exercises):
     """A page with the blocks of some exercises and the script, as the site has them."""
     markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark")

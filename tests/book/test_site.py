@@ -189,12 +189,6 @@ def site():
         yield address
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with browsing.chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
 def tab(browser, site):
     """A tab in which the site is all there is, and the list of what went wrong in it."""

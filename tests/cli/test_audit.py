@@ -133,12 +133,6 @@ def test_the_report_has_sliders_charts_tables_and_words(here):
     assert re.search(r"@media print\{", page(here))
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with browsing.chromium() as browser:
-        yield browser
-
-
 @pytest.mark.parametrize("viewport", [browsing.PHONE, browsing.DESK], ids=["phone", "desk"])
 def test_axe_finds_nothing_in_a_report_and_it_is_not_wider_than_a_phone(here, fragile, browser, viewport):
     assert fragile("audit", "--compare", "report", "report", "--out", "both")[0] == 0

@@ -13,12 +13,6 @@ CORES = "Object.defineProperty(navigator, 'hardwareConcurrency', { value: 2 })" 
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with browsing.chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def written(tmp_path_factory):
     network, folder = small("gradient"), tmp_path_factory.mktemp("isolated") / "laboratory"
     laboratory.write(folder, [network])

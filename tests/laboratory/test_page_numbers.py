@@ -11,12 +11,6 @@ from fragile_utils import laboratory
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with browsing.chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def small_tab(browser, tmp_path_factory):
     network, folder = small(*METHODS), tmp_path_factory.mktemp("small") / "laboratory"
     laboratory.write(folder, [network])

@@ -48,12 +48,6 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with browsing.chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def trial(browser, site):
     with browsing.watched(browser, site) as (tab, problems):
         tab.goto(site + "vendor/ort/LICENSE.txt")

@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from fragile_utils import metrics
 from fragile_utils._base import checks
-from fragile_utils.defences.randomness import is_random, redraw
+from fragile_utils.defences.randomness import APART, is_random, redraw
 from fragile_utils.saliency import Method
 
 HELD_OUT = 2**31  # where the seeds of held-out noise begin; a generator of the CPU looks at the last 32 bits alone
-APART = 100_003  # seeds of one draw to those of the next: more than there are images in a batch
 
 
 def held_out(method: Method, draws: int, seed: int = 0) -> list[Method]:

@@ -4,6 +4,7 @@ Derivatives are taken with respect to images in [0, 1], of the network as it wil
 its running statistics.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -142,12 +143,12 @@ class IGNorm(Penalised):
     def penalty(self, learner: Learner, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         signs = (2 * torch.randint(0, 2, images.shape, generator=generator) - 1).to(images)
         other = (images + self.eps * signs).clamp(0, 1)
-        for _ in range(self.steps):
-            other = other.detach().requires_grad_()
-            (direction,) = torch.autograd.grad(self.norms(learner, images, other, labels).sum(), other)
-            moved = other.detach() + 2 * self.eps / self.steps * direction.sign()
-            other = moved.clamp(images - self.eps, images + self.eps).clamp(0, 1)
-        return self.norms(learner, images, other.detach(), labels).mean()
+
+        def size(x: Tensor) -> Tensor:
+            return self.norms(learner, images, x, labels).sum()
+
+        other = _climbed(size, other, images, self.eps, self.steps, 2 * self.eps / self.steps)
+        return self.norms(learner, images, other, labels).mean()
 
     def norms(self, learner: Learner, images: Tensor, other: Tensor, labels: Tensor) -> Tensor:
         """Return |IG(x, x')|_1 (N,), differentiable with respect to x' and the parameters."""
@@ -192,13 +193,23 @@ class AdversarialTraining(Loss):
         """Return the image that was found for each, within eps and [0, 1]."""
         start = 2 * torch.rand(images.shape, generator=generator).to(images) - 1
         x = (images + self.eps * start).clamp(0, 1)
-        for _ in range(self.steps):
-            x = x.detach().requires_grad_()
-            loss = learner.cross_entropy(learner.logits(x), labels, reduction="sum")
-            (direction,) = torch.autograd.grad(loss, x)
-            moved = x.detach() + 2.5 * self.eps / self.steps * direction.sign()
-            x = moved.clamp(images - self.eps, images + self.eps).clamp(0, 1)
-        return x.detach()
+
+        def loss(x: Tensor) -> Tensor:
+            return learner.cross_entropy(learner.logits(x), labels, reduction="sum")
+
+        return _climbed(loss, x, images, self.eps, self.steps, 2.5 * self.eps / self.steps)
+
+
+def _climbed(
+    value: Callable[[Tensor], Tensor], x: Tensor, images: Tensor, eps: float, steps: int, step_size: float
+) -> Tensor:
+    """Return what `x` becomes in steps along the signs of the slope of a value, within eps of `images` and [0, 1]."""
+    for _ in range(steps):
+        x = x.detach().requires_grad_()
+        (direction,) = torch.autograd.grad(value(x), x)
+        moved = x.detach() + step_size * direction.sign()
+        x = moved.clamp(images - eps, images + eps).clamp(0, 1)
+    return x.detach()
 
 
 def _score_gradient(learner: Learner, x: Tensor, labels: Tensor) -> Tensor:

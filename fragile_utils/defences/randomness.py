@@ -7,6 +7,8 @@ import torch
 
 from fragile_utils.saliency import Method, SmoothGrad
 
+APART = 100_003  # seeds of one draw, or start, to those of the next: more than there are images in a batch
+
 
 def redraw(method: Method, seed: int | torch.Generator, samples: int | None = None) -> Method:
     """Return the method with other noise, wherever it or a part of it is a `saliency.SmoothGrad`.

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from fragile_utils import attacks, saliency
 from fragile_utils._base import checks
 from fragile_utils.attacks import Attack, MapResult
-
-APART = 100_003  # seeds of one start to those of the next: more than there are images in a batch
+from fragile_utils.defences.randomness import APART
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from fragile_utils.experiments.choice import Choice
 from fragile_utils.experiments.folder import SweepFolder, duration
 from fragile_utils.experiments.parts import Parts
 from fragile_utils.experiments.running import InProcess, run
+from fragile_utils.experiments.subject import labelled
 from fragile_utils.experiments.sweep import Sweep
 
 METHODS = ("gradient", "input-x-gradient", "integrated-gradients", "deeplift", "deep-taylor", "smoothgrad", "grad-cam")
@@ -181,10 +182,7 @@ def plan(audit: Audit, code: Code = Code(), device: str = "auto") -> Plan:  # no
     (name,) = parts.sweep.labels("models")
     network = parts.network(name).to(where)
     batch = parts.read(audit.data, getattr(network, "size", None)).to(where)
-    classes = getattr(network, "classes", ())
-    if batch.classes and classes and batch.classes != classes:
-        raise ValueError(f"data: {audit.data} has other classes than {name}")
-    right = batch.labelled_by(network).correct(network)
+    right = labelled(batch, network, audit.data, name).correct(network)
     if not len(right):
         raise ValueError(f"data: {name} gets none of the {len(batch)} images of {audit.data} right")
     one = right[:1]

@@ -1,6 +1,5 @@
 """What an audit's numbers are held against: maps of other images, of shuffled weights, and pixels in a random order."""
 
-import copy
 import dataclasses
 import hashlib
 import json
@@ -13,6 +12,7 @@ from torch import nn
 
 from fragile_utils import data, metrics, saliency
 from fragile_utils.experiments import _parquet
+from fragile_utils.experiments.costs import with_shuffled_weights
 from fragile_utils.experiments.deletion import deletion, insertion, random_order
 from fragile_utils.experiments.parts import Parts
 from fragile_utils.experiments.subject import Subject
@@ -84,18 +84,3 @@ def _maps(method: saliency.Method, network: nn.Module, part: data.Batch) -> torc
     except ValueError:
         return None
     return maps if torch.isfinite(maps).all() else None
-
-
-def with_shuffled_weights(network: nn.Module, seed: int) -> nn.Module:
-    """Return the network with the values of each parameter in a random order: of its size, and it has learnt nothing.
-
-    References
-    ----------
-    Adebayo et al., *Sanity Checks for Saliency Maps*, NeurIPS 2018, section 3, which draws new weights.
-    """
-    made, generator = copy.deepcopy(network), torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in made.parameters():
-            order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
-            parameter.copy_(parameter.flatten()[order].view_as(parameter))
-    return made

@@ -52,16 +52,12 @@ def summarise(found: Found) -> dict[str, Any]:
         "computed": found.facts["finished"],
         "methods": {name: _method(found, name) for name in names},
     }
-    summary["order"] = sorted(names, key=lambda name: -_kept(summary["methods"][name], _middle(audit.budgets)))
+    eps = audit_words.budget_of_words(audit.budgets)
+    summary["order"] = sorted(names, key=lambda name: -_kept(summary["methods"][name], eps))
     for name in names:
         summary["methods"][name]["paragraph"] = audit_words.paragraph(name, summary)
     summary["not_said"] = list(audit_words.NOT_SAID)
     return summary
-
-
-def _middle(budgets: tuple[float, ...]) -> float:
-    """Return the budget that words are about: 2 levels, or the nearest."""
-    return min(budgets, key=lambda eps: abs(eps - 2))
 
 
 def _method(found: Found, name: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The numbers of an audit in words, for readers who sign and do not compute."""
 
+from collections.abc import Sequence
 from typing import Any
 
 STEADY, LOST = 0.7, 0.3  # of the most salient pixels that are left
@@ -18,7 +19,7 @@ NOT_SAID = (
 def paragraph(name: str, summary: dict[str, Any]) -> str:
     """Return what an audit found about a method, in words."""
     method, settings = summary["methods"][name], summary["settings"]
-    eps = min(settings["budgets"], key=lambda budget: abs(budget - 2))
+    eps = budget_of_words(settings["budgets"])
     cells = {cell["attack"]: cell for cell in method["cells"] if cell["eps"] == eps}
     attack = min(("topk", "mass-center"), key=lambda a: _or(cells[a]["topk_intersection"]["mean"], 1))
     kept, noise = (cells[a]["topk_intersection"] for a in (attack, "random-sign"))
@@ -56,6 +57,11 @@ def paragraph(name: str, summary: dict[str, Any]) -> str:
     said.append(_failure(method["failure"]["topk"], max(settings["budgets"])))
     said.append(_content(method))
     return " ".join(said)
+
+
+def budget_of_words(budgets: Sequence[float]) -> float:
+    """Return the budget that words are about: 2 levels, or the nearest."""
+    return min(budgets, key=lambda eps: abs(eps - 2))
 
 
 def in_place(method: dict[str, Any]) -> dict[str, float | None]:

@@ -14,7 +14,7 @@ from fragile_utils._base.devices import pick_device
 from fragile_utils._base.pixels import in_bytes
 from fragile_utils.experiments.parts import Parts
 from fragile_utils.experiments.sweep import LONGEST_NAME
-from fragile_utils.models.surrogate import choose_beta
+from fragile_utils.models.surrogate import beta_of
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,7 @@ class Subject:
         """Read the data, and take those images of the sweep that the network gets right, evenly spread."""
         sweep, network = parts.sweep, parts.network(model).to(pick_device(device))
         batch = parts.read(source, getattr(network, "size", None))
-        classes = getattr(network, "classes", ())
-        if batch.classes and classes and batch.classes != classes:
-            raise ValueError(f"data: {source} has other classes than {model}")
-        moved = batch.to(pick_device(device)).labelled_by(network)
+        moved = labelled(batch.to(pick_device(device)), network, source, model)
         right = (data.predict(network, moved.images) == moved.labels).nonzero().flatten().tolist()
         wanted = len(right) if sweep.images is None else sweep.images
         if not right or wanted > len(right):
@@ -93,11 +90,10 @@ class Subject:
             )
         rows = [right[i * len(right) // wanted] for i in range(wanted)]
         chosen = batch[rows]
-        beta = getattr(network, "beta", None)
         return cls(
             model,
             source,
-            beta=choose_beta(network, moved.images[rows[:256]]) if beta is None else float(beta),
+            beta=beta_of(network, moved.images[rows[:256]]),
             read=len(batch),
             right=len(right),
             rows=tuple(rows),
@@ -125,3 +121,17 @@ class Subject:
             raise ValueError(f"data: {self.data} has other images than when the sweep began")
         chosen = dataclasses.replace(chosen, labels=torch.tensor(self.labels))
         return network.to(device), chosen.to(device)
+
+
+def labelled(batch: data.Batch, network: nn.Module, source: str, model: str) -> data.Batch:
+    """Return the images of a source, each with a label: those without one get what the network predicts.
+
+    Raises
+    ------
+    ValueError
+        If they are of other classes than the network, which is called `model`.
+    """
+    classes = getattr(network, "classes", ())
+    if batch.classes and classes and batch.classes != classes:
+        raise ValueError(f"data: {source} has other classes than {model}")
+    return batch.labelled_by(network)

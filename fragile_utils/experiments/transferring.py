@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-import torch
 from torch import Tensor, nn
 
 from fragile_utils import attacks, metrics, saliency
@@ -20,7 +19,7 @@ from fragile_utils.attacks import LEVEL, Attack, Settings
 from fragile_utils.data.batch import UNKNOWN, Batch
 from fragile_utils.experiments.bootstrap import mean_interval
 from fragile_utils.metrics import MEASURES
-from fragile_utils.models.surrogate import choose_beta
+from fragile_utils.models.surrogate import beta_of
 
 PAIR = ["source", "source_method", "target", "target_method"]
 
@@ -83,7 +82,7 @@ def transfer(
     checks.count(k, "k", at_most=batch.images[0, 0].numel())
     checks.count(batch_size, "batch_size")
     settings = Settings(eps=eps, steps=steps, step_size=step_size, seed=seed)
-    betas = {name: _beta(model, batch.images) for name, model in networks.items()}
+    betas = {name: beta_of(model, batch.images[:256]) for name, model in networks.items()}
     tables = [
         table
         for first in range(0, len(batch), batch_size)
@@ -236,10 +235,3 @@ def _explainers(
     if len(known) > 1:
         raise ValueError(f"networks: expected the same classes, got others for {' and '.join(known.values())}")
     return found
-
-
-def _beta(model: nn.Module, images: Tensor) -> float:
-    """Return the sharpness of a network's surrogate, the same for all images."""
-    beta = getattr(model, "beta", None)
-    with torch.no_grad():
-        return choose_beta(model, images[:256]) if beta is None else float(beta)

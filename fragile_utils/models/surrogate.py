@@ -164,6 +164,12 @@ def choose_beta(model: nn.Module, images: Tensor, share: float = 0.95) -> float:
     raise ValueError(f"beta: with no softplus does the surrogate agree with the model on {share:.0%} of the images")
 
 
+def beta_of(model: nn.Module, images: Tensor) -> float:
+    """Return the sharpness that a network brings as ``beta``; of one that brings none, `choose_beta` on the images."""
+    beta = getattr(model, "beta", None)
+    return choose_beta(model, images) if beta is None else float(beta)
+
+
 class Smooth(TorchFunctionMode):
     """While it is active, ReLU and its relatives compute softplus, and a frozen convolution differentiates faster."""
 

@@ -81,7 +81,7 @@ def _opening(summary: Mapping[str, Any]) -> str:
 
 def _overview(summary: Mapping[str, Any]) -> str:
     budgets = summary["settings"]["budgets"]
-    eps = min(budgets, key=lambda budget: abs(budget - 2))
+    eps = audit_words.budget_of_words(budgets)
     rows = []
     for name in summary["order"]:
         method = summary["methods"][name]

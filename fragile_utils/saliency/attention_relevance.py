@@ -12,6 +12,7 @@ from fragile_utils.models.adapter import SOFTMAX
 from fragile_utils.saliency.attention import NORMS, PRODUCTS, WrittenOut, attend
 from fragile_utils.saliency.method import Method
 from fragile_utils.saliency.propagation import kinds
+from fragile_utils.saliency.propagation.recording import replaced, tensors
 from fragile_utils.saliency.propagation.steps import name_of
 
 
@@ -69,8 +70,8 @@ class Tape(WrittenOut):
 
     def called(self, func: Callable, args: tuple, kwargs: dict[str, Any], result: Any) -> None:
         super().called(func, args, kwargs, result)
-        results = tuple(_tensors(args[0] if func is Tensor.__setitem__ else result))
-        if results and (_in_place(func, kwargs) or not any(r is t for r in results for t in _tensors((args, kwargs)))):
+        results = tuple(tensors(args[0] if func is Tensor.__setitem__ else result))
+        if results and (_in_place(func, kwargs) or not any(r is t for r in results for t in tensors((args, kwargs)))):
             self.calls.append(Call(func, args, kwargs, results))
 
     def relevances(self, logits: Tensor, relevance: Tensor, create_graph: bool) -> list[Tensor]:
@@ -156,8 +157,8 @@ def _averaged(call: Call, live: list[Tensor], given: list[Tensor | None], create
 def _transposed(call: Call, live: list[Tensor], given: list[Tensor | None], create_graph: bool) -> Shares:
     """Put what arrived back in its place: the transpose of a function that is linear."""
     zeros = {id(x): torch.zeros_like(x).requires_grad_() for x in live}
-    args, kwargs = _replaced((call.args, call.kwargs), zeros)
-    results = tuple(_tensors(call.function(*args, **kwargs)))
+    args, kwargs = replaced((call.args, call.kwargs), lambda x: zeros.get(id(x), x), Tensor)
+    results = tuple(tensors(call.function(*args, **kwargs)))
     pairs = [(result, share) for result, share in zip(results, given, strict=True) if share is not None]
     outputs, shares = zip(*pairs, strict=True)
     found = torch.autograd.grad(
@@ -193,14 +194,14 @@ def _rule(call: Call) -> Callable[..., Shares]:
 
 def _expect(call: Call, holds: bool, what: str) -> None:
     if not holds:
-        got = ", ".join(str(tuple(x.shape)) for x in _tensors((call.args, call.kwargs)))
+        got = ", ".join(str(tuple(x.shape)) for x in tensors((call.args, call.kwargs)))
         raise ValueError(f"model: attention relevance: expected {name_of(call.function)} {what}, got values {got}")
 
 
 def _live(call: Call, known: set[int]) -> list[Tensor]:
     """Return the arguments that depend on the image."""
-    found = [x for x in _tensors((call.args, call.kwargs)) if x.requires_grad and id(x) in known]
-    for x in _tensors((call.args, call.kwargs)):
+    found = [x for x in tensors((call.args, call.kwargs)) if x.requires_grad and id(x) in known]
+    for x in tensors((call.args, call.kwargs)):
         if x.grad_fn is not None and id(x) not in known:
             raise ValueError(f"model: expected functions of PyTorch before {name_of(call.function)}, got others")
     return list({id(x): x for x in found}.values())
@@ -210,20 +211,3 @@ def _in_place(function: Callable, kwargs: dict[str, Any]) -> bool:
     name = getattr(function, "__name__", "")
     written = (name.endswith("_") and not name.endswith("__")) or name.startswith("__i") or name == "__setitem__"
     return written or bool(kwargs.get("inplace"))
-
-
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, (tuple, list, dict)):
-        for value in tree.values() if isinstance(tree, dict) else tree:
-            yield from _tensors(value)
-
-
-def _replaced(tree: Any, by: dict[int, Tensor]) -> Any:
-    """Return nested tuples, lists and dicts with some tensors in them replaced."""
-    if isinstance(tree, Tensor):
-        return by.get(id(tree), tree)
-    if isinstance(tree, dict):
-        return {key: _replaced(value, by) for key, value in tree.items()}
-    return type(tree)(_replaced(value, by) for value in tree) if type(tree) in (tuple, list) else tree

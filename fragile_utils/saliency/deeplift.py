@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils.saliency.baseline import Baseline
-from fragile_utils.saliency.method import Method
+from fragile_utils.saliency.method import LogitsOnDemand
 from fragile_utils.saliency.propagation.elementwise import Elementwise
 from fragile_utils.saliency.propagation.kinds import Kind
 from fragile_utils.saliency.propagation.operation import Bends, Operation, Setting
@@ -20,7 +20,7 @@ from fragile_utils.saliency.propagation.steps import Step, Untraceable
 
 
 @dataclass(frozen=True)
-class DeepLift(Method):
+class DeepLift(LogitsOnDemand):
     """DeepLIFT with the rescale rule: contributions to the difference of the scores of image and reference.
 
     They sum to that difference exactly. A network of layers without a rule is refused; see `Rescale`.
@@ -46,15 +46,7 @@ class DeepLift(Method):
                 "expected 'mean', a number in [0, 1] or a tensor"
             )
 
-    def explain(
-        self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        return self._explained(model, images, targets, create_graph, True)
-
-    def attributions(self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False) -> Tensor:
-        return self._explained(model, images, targets, create_graph, False)[0]
-
-    def _explained(
+    def explained(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool, logits: bool
     ) -> tuple[Tensor, Tensor | None]:
         reference = self.baseline.image_in_a_run(model, images)

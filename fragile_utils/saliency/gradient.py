@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fragile_utils.saliency.method import Method, class_scores
+from fragile_utils.saliency.method import LogitsOnDemand, Method, class_scores
 from fragile_utils.saliency.propagation.passes import multipliers, stands_in_for_autograd, walks_are_quicker
 from fragile_utils.saliency.propagation.steps import Untraceable
 
 
 @dataclass(frozen=True)
-class Gradient(Method):
+class Gradient(LogitsOnDemand):
     """The simple gradient of the class score S_l (pre-softmax) with respect to the image.
 
     References
@@ -21,15 +21,7 @@ class Gradient(Method):
     Simonyan, Vedaldi, Zisserman, *Deep Inside Convolutional Networks*, 2013, arXiv:1312.6034, section 3.
     """
 
-    def explain(
-        self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        return self._explained(model, images, targets, create_graph, True)
-
-    def attributions(self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False) -> Tensor:
-        return self._explained(model, images, targets, create_graph, False)[0]
-
-    def _explained(
+    def explained(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool, logits: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Return gradients and logits: by walks where they may stand in for autograd, which is slower."""

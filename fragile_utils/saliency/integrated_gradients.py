@@ -11,13 +11,13 @@ from fragile_utils._base import checks
 from fragile_utils.saliency._sums import as_batch, check_chunk, in_chunks
 from fragile_utils.saliency.baseline import Baseline
 from fragile_utils.saliency.gradient import Gradient
-from fragile_utils.saliency.method import Method, logits_of
+from fragile_utils.saliency.method import LogitsOnDemand, logits_of
 
 GUIDE_STEPS = 10  # points of integrated gradients in the direction of an attack
 
 
 @dataclass(frozen=True)
-class IntegratedGradients(Method):
+class IntegratedGradients(LogitsOnDemand):
     """The gradient averaged along the straight path from a baseline x0 to the image, times (x - x0).
 
     Attributions sum to the difference of the scores of image and baseline, but for the error of the sum over `steps`.
@@ -61,15 +61,7 @@ class IntegratedGradients(Method):
             return self
         return replace(self, steps=GUIDE_STEPS, rule="gausslegendre")
 
-    def explain(
-        self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        return self._explained(model, images, targets, create_graph, True)
-
-    def attributions(self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False) -> Tensor:
-        return self._explained(model, images, targets, create_graph, False)[0]
-
-    def _explained(
+    def explained(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool, logits: bool
     ) -> tuple[Tensor, Tensor | None]:
         baseline = self.baseline

@@ -69,6 +69,24 @@ class Method:
         return self
 
 
+class LogitsOnDemand(Method):
+    """A method whose logits cost something of their own. A subclass says in `explained` how it explains."""
+
+    def explain(
+        self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        return self.explained(model, images, targets, create_graph, True)
+
+    def attributions(self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False) -> Tensor:
+        return self.explained(model, images, targets, create_graph, False)[0]
+
+    def explained(
+        self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool, logits: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return what `explain` does; without `logits` they need not be computed, and may be None."""
+        raise TypeError(f"{type(self).__name__} does not say how it explains: expected it to define explained()")
+
+
 def class_scores(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the logit (N,) of each image's target class.
 

@@ -108,7 +108,7 @@ class Recorder:
             raise self.refusal(function, "works in place on memory that is in use elsewhere; use its out-of-place form")
         self._check(function, args, kwargs)
         if function in NEW:
-            args, kwargs = _replace((args, kwargs), lambda leaf: self.values[leaf.node])
+            args, kwargs = replaced((args, kwargs), lambda leaf: self.values[leaf.node])
             return function(*args, **kwargs)
         args, kwargs = self._with_numbers_as_padding(function, args, kwargs)
         if function in (F.conv2d, torch.conv2d) and args[0] is not traced[0]:  # padded by a step of its own
@@ -116,9 +116,9 @@ class Recorder:
         kind = self._kind(function, args, kwargs, traced)
         nodes = list(dict.fromkeys(leaf.node for leaf in traced))
         call, weights, options = _prepare(kind, function, args, kwargs, in_place)
-        others = [t for t in _tensors((args, kwargs)) if not isinstance(t, Traced)]
+        others = [t for t in tensors((args, kwargs)) if not isinstance(t, Traced)]
         self.live = self.live and all(id(t) in self.own for t in others)
-        given: Any = _replace((args, kwargs), lambda leaf: leaf.node)
+        given: Any = replaced((args, kwargs), lambda leaf: leaf.node)
         with torch.no_grad(), self.activations, sdpa_kernel(SDPBackend.MATH):
             value = call(*(self.values[node] for node in nodes), *weights)
             if kind is Kind.MAX_POOL:
@@ -242,34 +242,35 @@ def _prepare(
         kwargs = kwargs | {"return_indices": True}
     if function not in (Tensor.view,) or not any(isinstance(arg, torch.dtype) for arg in (*args, *kwargs.values())):
         function = EQUIVALENT.get(function, function)
-    call = _replace((args, kwargs), lambda leaf: leaf.node)
+    call = replaced((args, kwargs), lambda leaf: leaf.node)
     nodes = list(dict.fromkeys(leaf.node for leaf in _traced((args, kwargs))))
     copy = in_place and _works_in_place(function)
 
     def closed(*values: Tensor) -> Any:
         given = dict(zip(nodes, values, strict=True))
-        args, kwargs = _replace(call, given.get, Node)
+        args, kwargs = replaced(call, given.get, Node)
         return function(args[0].clone(), *args[1:], **kwargs) if copy else function(*args, **kwargs)
 
     return closed, (), {}
 
 
-def _replace(tree: Any, by: Callable, kind: type = Traced) -> Any:
+def replaced(tree: Any, by: Callable, kind: type = Traced) -> Any:
     """Return nested tuples, lists and dicts with each instance of `kind` in them replaced."""
     if isinstance(tree, kind):
         return by(tree)
     if isinstance(tree, dict):
-        return {key: _replace(value, by, kind) for key, value in tree.items()}
-    return type(tree)(_replace(value, by, kind) for value in tree) if type(tree) in (tuple, list) else tree
+        return {key: replaced(value, by, kind) for key, value in tree.items()}
+    return type(tree)(replaced(value, by, kind) for value in tree) if type(tree) in (tuple, list) else tree
 
 
-def _tensors(tree: Any) -> Iterator[Tensor]:
+def tensors(tree: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested tuples, lists and dicts."""
     if isinstance(tree, Tensor):
         yield tree
     elif isinstance(tree, (tuple, list, dict)):
         for value in tree.values() if isinstance(tree, dict) else tree:
-            yield from _tensors(value)
+            yield from tensors(value)
 
 
 def _traced(tree: Any) -> Iterator[Traced]:
-    return (leaf for leaf in _tensors(tree) if isinstance(leaf, Traced))
+    return (leaf for leaf in tensors(tree) if isinstance(leaf, Traced))

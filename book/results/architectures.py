@@ -1,0 +1,109 @@
+"""Collect the stored results `architectures` and `transfer`: the same attacks on networks of several architectures.
+
+    python book/results/architectures.py WORK_FOLDER [--names NAME=NETWORK ...]
+
+WORK_FOLDER holds folders of `fragile sweep`, one or several for each network, and the tables of `experiments.transfer`
+as CSV files. Images are known by their names, so that all networks that saw an image share its index. Where a sweep
+called a network by another name than `models.MODELS` has, --names says which it is. A network that is not, weight by
+weight, the one in this package is refused.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fragile_utils import experiments, models
+from fragile_utils._base.contents import digest
+from fragile_utils.experiments import SweepFolder
+from fragile_utils.experiments.folder import SETTINGS
+from fragile_utils.experiments.transferring import PAIR
+
+RESULTS = Path(__file__).resolve().parents[2] / "fragile_utils" / "results"
+SCRIPT = "book/results/architectures.py"
+ROW = ["model", "method", "attack", "index"]
+NOISE = "noise_topk_intersection"  # of random signs with the root mean square of the attack
+VALUES = [*experiments.MEASURES, NOISE]
+MEASURED = [f"{prefix}{name}" for prefix in ("", "noise_") for name in experiments.MEASURES]
+TRANSFERRED = [*PAIR, "eps", "index", "success", "kept", "noise_kept", *MEASURED]
+
+
+def collect(folders: list[Path], names: dict[str, str]) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return the settings of sweeps, and one table of those of their cells that have all their images."""
+    abouts, tables, known = [], [], {}
+    for folder in folders:
+        check_networks(folder, names, known)
+        about, table = experiments.results(folder, partial=True)
+        table = table.assign(model=table["model"].replace(names))
+        counts = {subject["model"]: subject["images"] for subject in about["subjects"]}
+        sizes = table.groupby(experiments.CELL)["index"].transform("size")
+        tables.append(table[sizes == table["model"].map({names.get(m, m): n for m, n in counts.items()})])
+        abouts.append(without_paths(about))
+    return {"sweeps": abouts}, wide(pd.concat(tables, ignore_index=True))
+
+
+def check_networks(folder: Path, names: dict[str, str], known: dict[str, str]) -> None:
+    """Refuse a sweep on other weights than those in this package."""
+    for subject in SweepFolder.load(folder).subjects:
+        name = names.get(subject.model, subject.model)
+        if name not in known:
+            network = models.load(name)
+            known[name] = digest([*network.parameters(), *network.buffers()])
+        if known[name] != subject.parameters:
+            raise SystemExit(f"{folder}: {subject.model} has other weights than {name} in this package")
+
+
+def wide(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each image, network, method and attack, with a column MEASURE@LEVELS for each budget.
+
+    Nothing stands where the attack did not succeed. An image has the same index wherever its name is the same.
+    """
+    order = {name: i for i, name in enumerate(sorted(set(table["name"])))}
+    table = table.assign(index=table["name"].map(order))
+    values = table[VALUES].where(table["success"])
+    values.loc[table["attack"] == "random-sign", NOISE] = float("nan")  # noise beside noise
+    cells = pd.concat([table[[*ROW, "eps"]], values], axis=1)
+    found = cells.pivot(index=ROW, columns="eps", values=VALUES)
+    found.columns = [f"{measure}@{eps:g}" for measure, eps in found.columns]
+    return found.reset_index()
+
+
+def without_paths(value: Any) -> Any:
+    """Return settings in which a folder is called by its name alone, wherever it was."""
+    if isinstance(value, dict):
+        return {key: without_paths(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [without_paths(entry) for entry in value]
+    return Path(value).name if isinstance(value, str) and value.startswith(("/", "./")) else value
+
+
+def write(name: str, about: str, settings: dict[str, Any], table: pd.DataFrame) -> None:
+    """Write one stored result to the package."""
+    table.to_csv(RESULTS / f"{name}.csv", index=False, float_format="%.4g", lineterminator="\n")
+    settings = {"about": about, "script": SCRIPT} | settings
+    (RESULTS / f"{name}.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Collect what is there."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("folder", type=Path, metavar="WORK_FOLDER")
+    options.add_argument("--names", nargs="*", default=[], metavar="NAME=NETWORK")
+    options = options.parse_args()
+    names = dict(pair.split("=", 1) for pair in options.names)
+    folders = sorted(path.parent for path in options.folder.rglob(SETTINGS))
+    settings, table = collect(folders, names)
+    write("architectures", "the same attacks on explanations of several networks", settings, table)
+    tables = [pd.read_csv(path) for path in sorted(options.folder.rglob("*.csv"))]
+    tables = [table for table in tables if set(TRANSFERRED) <= set(table)]
+    if tables:
+        whole = pd.concat(tables, ignore_index=True)[TRANSFERRED]
+        whole = whole.assign(source=whole["source"].replace(names), target=whole["target"].replace(names))
+        about = "images attacked on one network and method, measured on another"
+        write("transfer", about, {"tables": [path.name for path in sorted(options.folder.rglob("*.csv"))]}, whole)
+
+
+if __name__ == "__main__":
+    main()

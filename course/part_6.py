@@ -1,6 +1,47 @@
-"""Examination questions on part VI, how far it reaches: chapters 19 to 21."""
+"""Examination questions on part VI, how far it reaches: chapters 18 to 21."""
 
 from bank import Asked, question, say
+
+
+@question(chapter=18)
+def rollout_of_two_tokens(draw):
+    share = draw.choice([0.2, 0.3, 0.4, 0.5, 0.6])
+    layers = draw.choice([2, 3, 4, 5])
+    reached = 1 - (1 - share / 2) ** layers
+    return Asked(
+        f"A transformer has a class token and one token for the image. In each of {layers} layers the class token gives "
+        f"the weight {share} to the image and the rest to itself, and the token of the image attends to itself alone. "
+        "What is the entry of the image in attention rollout? Which class does it explain?",
+        f"1: With the shortcut a layer leaves 1 - {share}/2 of the class token with itself.",
+        f"2: After {layers} layers the rest has come from the image: {say(reached)}.",
+        "1: None: the attention is the same whichever class is asked about.",
+        value=reached,
+        share=share,
+        layers=layers,
+    )
+
+
+@question(chapter=18)
+def steady_and_coarse(draw):
+    return Asked(
+        "Under the same attack an explanation by attention keeps more of its top pixels than the gradient of the same "
+        "network. Its map consists of 8 x 8 patches, enlarged. Which comparison is missing, and which question would "
+        "a map that is the same for every image pass as well?",
+        "2: The gradient at the same resolution, attacked as it is displayed, and both under noise.",
+        "1: Steadiness alone: a constant map is perfectly steady.",
+        "1: So ask whether the map depends on the class, the image and the network.",
+    )
+
+
+@question(chapter=18)
+def whose_fault_is_it(draw):
+    return Asked(
+        "Images attacked on one network are shown to another, whose maps then keep 0.55 of their top. The author "
+        "concludes that attacks transfer. What has to stand beside this number, and which images may count?",
+        "1: What random signs of the same budget leave of the second network's maps.",
+        "1: The difference from it, image by image, with an interval.",
+        "1: Only images that both networks get right, and whose label the second keeps under attack and noise.",
+    )
 
 
 @question(chapter=19)

@@ -147,6 +147,10 @@ MUTANTS = [
     Mutant("influence attack: towards them", "influence/attack.py",
            'return total if self.side == "helpful" else -total', 'return -total if self.side == "helpful" else total',
            15, "influence/test_attack.py"),
+    # Attention
+    Mutant("rollout: no shortcuts", "saliency/rollout.py",
+           "row = (row @ seen.by_head(matrix).mean(dim=1) + row) / 2", "row = row @ seen.by_head(matrix).mean(dim=1)",
+           18, "saliency/test_rollout.py"),
     # The audit
     Mutant("audit: the best image is called the worst", "experiments/audit_summary.py",
            "values.idxmin() if measure in BOUNDED else values.idxmax()",

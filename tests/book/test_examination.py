@@ -181,6 +181,11 @@ def length(side, levels):
     return np.linalg.norm(np.full((3, side, side), levels / 255))
 
 
+def rolled_out(share, layers):
+    layer = (np.array([[1 - share, share], [0, 1]]) + np.eye(2)) / 2
+    return np.linalg.matrix_power(layer, layers)[0, 1]
+
+
 def gain(eigenvalues, d):
     """The largest change over all steps of a length, against the root mean square over random signs."""
     hessian = np.diag(eigenvalues).astype(float)
@@ -237,6 +242,7 @@ SECOND_WAY = {
     "one_power_step": rayleigh,
     "size_from_signs": norm_by_all_signs,
     "survives_the_file": lambda size: next(n for n in itertools.count(1) if round(n * size) == 1),
+    "rollout_of_two_tokens": rolled_out,
     "length_of_a_budget": lambda side, levels: np.linalg.norm(np.full((3, side, side), levels / 255)),
     "a_failed_attack": lambda images, failed: np.mean([1] * failed + [0] * (images - failed)),
 }

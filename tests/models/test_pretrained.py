@@ -12,7 +12,9 @@ import torchvision
 
 from fragile_utils import attacks, data, models, saliency
 from fragile_utils.models import pretrained
+from fragile_utils.models.stored import LAYOUTS
 from fragile_utils.models.surrogate import softplus_surrogate
+from fragile_utils.models.training import Training
 
 # --- SqueezeNet ------------------------------------------------------------------------------------------------------
 
@@ -94,7 +96,10 @@ def test_weights_of_inception_that_cannot_be_downloaded_are_a_clear_error(monkey
 # --- The network for CIFAR-10 ----------------------------------------------------------------------------------------
 
 
-CIFAR10_FILE = resources.files("fragile_utils") / "resources" / pretrained.CIFAR10_NET
+RESOURCES = resources.files("fragile_utils") / "resources"
+CIFAR10_FILE = RESOURCES / pretrained.CIFAR10_NET
+SMALL_NETWORKS = {"cifar10_net": 19, "cifar10_resnet": 19, "cifar10_vit": 19}  # how many of the 20 samples are right
+over_small_networks = pytest.mark.parametrize("name", SMALL_NETWORKS)
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +107,9 @@ def cifar10_net():
     return models.cifar10_net()
 
 
-def arrays():
+def arrays(file=CIFAR10_FILE):
     """What a safetensors file holds, read by its definition: a length, a JSON header, numbers."""
-    content = CIFAR10_FILE.read_bytes()
+    content = file.read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
     about = json.loads(header.pop("__metadata__")["layout"])
@@ -135,29 +140,53 @@ def test_the_cifar10_network_equals_a_naive_forward_pass(cifar10_net):
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
-def test_the_cifar10_network_gets_the_samples_right(cifar10_net):
-    batch = data.cifar10_samples()
-    assert cifar10_net.classes == batch.classes
-    assert cifar10_net.size == batch.images.shape[-1]
-    assert (data.predict(cifar10_net, batch.images) == batch.labels).sum() == 19
+@over_small_networks
+def test_a_network_for_cifar10_gets_the_samples_right(name):
+    model, batch = getattr(models, name)(), data.cifar10_samples()
+    assert model.classes == batch.classes
+    assert model.size == batch.images.shape[-1]
+    assert (data.predict(model, batch.images) == batch.labels).sum() == SMALL_NETWORKS[name]
 
 
-def test_the_cifar10_network_is_the_one_whose_training_is_recorded(cifar10_net):
+@over_small_networks
+def test_a_network_for_cifar10_is_the_one_whose_training_is_recorded(name):
     """The file, the settings and the learning curve belong together, and the last epoch is the one that was kept."""
-    about, log = data.results("cifar10_net")
-    layout, _ = arrays()
-    assert {name: about["settings"][name] for name in layout} == layout
-    assert hashlib.sha256(CIFAR10_FILE.read_bytes()).hexdigest() == about["sha256"]
+    file = RESOURCES / f"{name}.safetensors"
+    about, log = data.results(name)
+    layout, _ = arrays(file)
+    kind = LAYOUTS[layout.pop("network", "convnet")]
+    assert kind(**layout) == Training.from_json(json.dumps(about["settings"])).layout
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == about["sha256"]
     assert list(log["epoch"]) == list(range(1, about["settings"]["epochs"] + 1))
-    assert log["test_accuracy"].iloc[-1] == about["test_accuracy"] >= 0.8
+    assert log["test_accuracy"].iloc[-1] == pytest.approx(about["test_accuracy"], abs=1e-6)
+    assert about["test_accuracy"] >= 0.8
     assert (about["train_images"], about["test_images"]) == (50_000, 10_000)
-    assert sum(p.numel() for p in cifar10_net.parameters()) == about["parameters"]
-    assert CIFAR10_FILE.stat().st_size < 5e6
+    assert sum(p.numel() for p in getattr(models, name)().parameters()) == about["parameters"]
 
 
-def test_the_cifar10_network_is_frozen_and_consists_of_simple_layers(cifar10_net):
-    assert not any(module.training for module in cifar10_net.modules())
-    assert not any(parameter.requires_grad for parameter in cifar10_net.parameters())
+def test_the_networks_for_cifar10_are_small():
+    assert sum((RESOURCES / f"{name}.safetensors").stat().st_size for name in SMALL_NETWORKS) < 5e6
+
+
+@over_small_networks
+def test_a_network_for_cifar10_is_frozen_and_has_a_name(name):
+    model = getattr(models, name)()
+    assert not any(module.training for module in model.modules())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    named = models.load({"cifar10_net": "cifar10"}.get(name, name.replace("_", "-")))
+    for a, b in zip(named.parameters(), model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_transformer_needs_no_surrogate():
+    """GELU, softmax and layer normalisation are smooth: nothing is left for softplus to do."""
+    model, images = models.cifar10_vit(), data.cifar10_samples().images[:2]
+    surrogate = softplus_surrogate(model)
+    assert torch.equal(surrogate(images), model(images))
+    assert models.kinks_left(surrogate, images) == []
+
+
+def test_the_cifar10_network_consists_of_simple_layers(cifar10_net):
     kinds = {type(layer).__name__ for layer in cifar10_net.network}
     assert kinds <= {"Conv2d", "ReLU", "AdaptiveAvgPool2d", "Flatten", "Linear"}
 
@@ -172,8 +201,9 @@ def test_the_baseline_of_the_cifar10_network_is_the_mean_image(cifar10_net):
 
 @pytest.mark.parametrize("bad", ["elu", "cifar10_net.safetensors"])
 def test_cifar10_networks_that_do_not_exist_are_refused(bad):
-    with pytest.raises(ValueError, match=f"weights: expected a Path, got '{bad}'"):
-        models.cifar10_net(bad)
+    for network in (models.cifar10_net, models.cifar10_resnet, models.cifar10_vit):
+        with pytest.raises(ValueError, match=f"weights: expected a Path, got '{bad}'"):
+            network(bad)
 
 
 def test_the_surrogate_of_the_cifar10_network_predicts_what_it_does():

@@ -1,0 +1,123 @@
+"""The script that collects sweeps and transfer tables of several networks, and the results that it has stored."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fragile_utils import data, experiments, metrics, models
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "book" / "results" / "architectures.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("architectures", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A sweep over three images, of which the budgets of two levels are the whole."""
+    folder = tmp_path_factory.mktemp("work") / "small"
+    sweep = experiments.Sweep(
+        models=["cifar10"],
+        data=["cifar10-samples"],
+        methods=["gradient"],
+        attacks=["random-sign", "topk"],
+        budgets=[2, 8],
+        images=3,
+        steps=2,
+        step_size=1,
+        k=100,
+    )
+    experiments.run(sweep, folder)
+    return folder
+
+
+# --- The script ------------------------------------------------------------------------------------------------------
+
+
+def test_each_number_of_a_sweep_is_found_again(script, folder):
+    settings, found = script.collect([folder], {})
+    _, table = experiments.results(folder)
+    order = sorted(set(table.name))
+    for row in table.itertuples():
+        (place,) = found.index[
+            (found.model == row.model) & (found.attack == row.attack) & (found["index"] == order.index(row.name))
+        ]
+        for measure in metrics.MEASURES:
+            expected = getattr(row, measure) if row.success else np.nan
+            np.testing.assert_equal(found.loc[place, f"{measure}@{row.eps:g}"], expected)
+    assert len(found) == 2 * 3
+    assert settings["sweeps"][0]["sweep"]["steps"] == 2
+
+
+def test_where_an_attack_failed_nothing_stands(script):
+    rows = {"model": "m", "method": "g", "attack": "topk", "eps": 1.0, "name": ["b.png", "a.png"]}
+    values = {key: [0.25, 0.5] for key in script.VALUES}
+    found = script.wide(pd.DataFrame(rows | values | {"success": [True, False], "index": [0, 1]}))
+    assert list(found["index"]) == [0, 1]  # in the order of the names
+    assert list(found["topk_intersection@1"].isna()) == [True, False]
+    assert found["topk_intersection@1"][1] == 0.25
+
+
+def test_a_network_that_is_not_the_one_in_the_package_is_refused(script, folder):
+    with pytest.raises(SystemExit, match="cifar10 has other weights than efficientnet-lite0 in this package"):
+        script.collect([folder], {"cifar10": "efficientnet-lite0"})
+
+
+def test_settings_do_not_say_where_a_folder_was(script):
+    about = {"sweep": {"data": ["/somewhere/else/photographs", "cifar10-test"]}, "seconds": 3}
+    assert script.without_paths(about) == {"sweep": {"data": ["photographs", "cifar10-test"]}, "seconds": 3}
+
+
+# --- What is stored --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return data.results("architectures")
+
+
+def test_the_stored_networks_are_those_of_the_package(stored):
+    _, table = stored
+    assert set(table.model) <= {*models.MODELS}
+    assert {"squeezenet", "efficientnet-lite0", "cifar10", "cifar10-resnet", "cifar10-vit"} <= set(table.model)
+
+
+def test_networks_are_compared_on_the_same_images(stored):
+    _, table = stored
+    gradient = table[(table.method == "gradient") & (table.attack == "topk")]
+    images = gradient.groupby("model")["index"].apply(frozenset)
+    for networks in (["squeezenet", "efficientnet-lite0"], ["cifar10", "cifar10-resnet", "cifar10-vit"]):
+        assert len({*images[networks]}) == 1
+
+
+def test_the_stored_measures_are_within_their_bounds(stored):
+    _, table = stored
+    shares = table.filter(regex="topk_intersection@")
+    assert ((shares >= 0) & (shares <= 1) | shares.isna()).all(axis=None)
+    ranks = table.filter(regex="rank_correlation@")
+    assert ((ranks >= -1) & (ranks <= 1) | ranks.isna()).all(axis=None)
+    assert not table.duplicated(["model", "method", "attack", "index"]).any()
+
+
+def test_each_pair_of_the_stored_transfer_has_its_diagonal():
+    _, table = data.results("transfer")
+    found = experiments.transfer_summary(table)
+    own = found[(found.source == found.target) & (found.source_method == found.target_method)]
+    assert len(own) ** 2 >= len(found) > len(own)
+    assert (own.gap_high < 0).all()  # on the network that was attacked, an attack takes more than noise
+
+
+def test_the_stored_results_are_small():
+    sizes = [
+        (ROOT / "fragile_utils" / "results" / f"{name}.csv").stat().st_size for name in ("architectures", "transfer")
+    ]
+    assert sum(sizes) < 1.5e6

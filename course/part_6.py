@@ -10,7 +10,7 @@ def rollout_of_two_tokens(draw):
     reached = 1 - (1 - share / 2) ** layers
     return Asked(
         f"A transformer has a class token and one token for the image. In each of {layers} layers the class token "
-        f"gives the weight {share} to the image and the rest to itself; the token of the image attends to itself alone. "
+        f"gives the weight {share} to the image and the rest to itself; the image attends to itself alone. "
         "What is the entry of the image in attention rollout? Which class does it explain?",
         f"1: With the shortcut a layer leaves 1 - {share}/2 of the class token with itself.",
         f"2: After {layers} layers the rest has come from the image: {say(reached)}.",

@@ -3,9 +3,9 @@
     python book/results/architectures.py WORK_FOLDER [--names NAME=NETWORK ...]
 
 WORK_FOLDER holds folders of `fragile sweep`, one or several for each network, and the tables of `experiments.transfer`
-as CSV files. Images are known by their names, so that all networks that saw an image share its index. Where a sweep
-called a network by another name than `models.MODELS` has, --names says which it is. A network that is not, weight by
-weight, the one in this package is refused.
+as CSV files. Images are known by their classes and names, so that all networks that saw an image share its index. Where
+a sweep called a network by another name than `models.MODELS` has, --names says which it is. A network that is not,
+weight by weight, the one in this package is refused.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import pandas as pd
 
 from fragile_utils import experiments, models
 from fragile_utils._base.contents import digest
-from fragile_utils.experiments import SweepFolder
+from fragile_utils.experiments import Subject, SweepFolder
 from fragile_utils.experiments.folder import SETTINGS
 from fragile_utils.experiments.transferring import PAIR
 
@@ -36,10 +36,11 @@ def collect(folders: list[Path], names: dict[str, str]) -> tuple[dict[str, Any],
     for folder in folders:
         check_networks(folder, names, known)
         about, table = experiments.results(folder, partial=True)
-        table = table.assign(model=table["model"].replace(names))
-        counts = {subject["model"]: subject["images"] for subject in about["subjects"]}
+        subjects = {subject.model: subject for subject in SweepFolder.load(folder).subjects}
+        images = [place(subjects[model], i) for model, i in zip(table["model"], table["index"], strict=True)]
         sizes = table.groupby(experiments.CELL)["index"].transform("size")
-        tables.append(table[sizes == table["model"].map({names.get(m, m): n for m, n in counts.items()})])
+        whole = sizes == table["model"].map({name: len(subject) for name, subject in subjects.items()})
+        tables.append(table.assign(name=images, model=table["model"].replace(names))[whole])
         abouts.append(without_paths(about))
     return {"sweeps": abouts}, wide(pd.concat(tables, ignore_index=True))
 
@@ -53,6 +54,11 @@ def check_networks(folder: Path, names: dict[str, str], known: dict[str, str]) -
             known[name] = digest([*network.parameters(), *network.buffers()])
         if known[name] != subject.parameters:
             raise SystemExit(f"{folder}: {subject.model} has other weights than {name} in this package")
+
+
+def place(subject: Subject, i: int) -> str:
+    """Return what tells image i of a subject from all others: its class, and its name in it."""
+    return f"{subject.labels[i]:04d}/{subject.names[i]}"
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:

@@ -46,10 +46,11 @@ def folder(tmp_path_factory):
 def test_each_number_of_a_sweep_is_found_again(script, folder):
     settings, found = script.collect([folder], {})
     _, table = experiments.results(folder)
-    order = sorted(set(table.name))
-    for row in table.itertuples():
+    (subject,) = experiments.SweepFolder.load(folder).subjects
+    order = sorted(range(3), key=lambda i: (subject.labels[i], subject.names[i]))
+    for row in table.rename(columns={"index": "image"}).itertuples():
         (place,) = found.index[
-            (found.model == row.model) & (found.attack == row.attack) & (found["index"] == order.index(row.name))
+            (found.model == row.model) & (found.attack == row.attack) & (found["index"] == order.index(row.image))
         ]
         for measure in metrics.MEASURES:
             expected = getattr(row, measure) if row.success else np.nan

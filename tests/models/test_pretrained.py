@@ -98,7 +98,7 @@ def test_weights_of_inception_that_cannot_be_downloaded_are_a_clear_error(monkey
 
 RESOURCES = resources.files("fragile_utils") / "resources"
 CIFAR10_FILE = RESOURCES / pretrained.CIFAR10_NET
-SMALL_NETWORKS = {"cifar10_net": 19, "cifar10_resnet": 19, "cifar10_vit": 19}  # how many of the 20 samples are right
+SMALL_NETWORKS = {"cifar10_net": 19, "cifar10_resnet": 20, "cifar10_vit": 19}  # how many of the 20 samples are right
 over_small_networks = pytest.mark.parametrize("name", SMALL_NETWORKS)
 
 
@@ -157,7 +157,8 @@ def test_a_network_for_cifar10_is_the_one_whose_training_is_recorded(name):
     kind = LAYOUTS[layout.pop("network", "convnet")]
     assert kind(**layout) == Training.from_json(json.dumps(about["settings"])).layout
     assert hashlib.sha256(file.read_bytes()).hexdigest() == about["sha256"]
-    assert list(log["epoch"]) == list(range(1, about["settings"]["epochs"] + 1))
+    assert list(log["epoch"]) == list(range(1, len(log) + 1))
+    assert len(log) == about["settings"]["epochs"] or "stopped" in about
     assert log["test_accuracy"].iloc[-1] == pytest.approx(about["test_accuracy"], abs=1e-6)
     assert about["test_accuracy"] >= 0.8
     assert (about["train_images"], about["test_images"]) == (50_000, 10_000)

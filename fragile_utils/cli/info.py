@@ -42,7 +42,7 @@ def gather() -> dict[str, str]:
     facts["busy"] = describe_load()
     for sample, load in data.SAMPLES.items():
         facts[sample] = attempt(lambda load=load: f"{len(load())} images")
-    for name in ("squeezenet", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "cifar10"):
+    for name in (name for name in models.MODELS if name != "squeezenet-torchvision"):  # which would be downloaded
         facts[name] = attempt(lambda name=name: describe(models.load(name)))
     facts["FRAGILE_DATA"] = attempt(describe_root)
     return facts

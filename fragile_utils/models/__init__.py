@@ -11,6 +11,8 @@ from fragile_utils.models.loading import PREFIXES, load
 from fragile_utils.models.pretrained import (
     MODELS,
     cifar10_net,
+    cifar10_resnet,
+    cifar10_vit,
     efficientnet_lite,
     efficientnet_lite0,
     inception,
@@ -32,6 +34,8 @@ __all__ = [
     "check_network",
     "choose_beta",
     "cifar10_net",
+    "cifar10_resnet",
+    "cifar10_vit",
     "efficientnet_lite",
     "efficientnet_lite0",
     "from_timm",

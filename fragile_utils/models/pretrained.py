@@ -18,8 +18,7 @@ from fragile_utils.models.stored import load as load_stored
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN_BGR = (103.939 / 255, 116.779 / 255, 123.68 / 255)
 
-
-CIFAR10_NET = "cifar10_net.safetensors"
+CIFAR10_NET, CIFAR10_RESNET, CIFAR10_VIT = (f"cifar10_{name}.safetensors" for name in ("net", "resnet", "vit"))
 
 
 def squeezenet(weights: Literal["ndf", "torchvision"] = "ndf") -> Classifier:
@@ -151,8 +150,31 @@ def cifar10_net(weights: Path | None = None) -> Classifier:
     ----------
     Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009: the images.
     """
+    return _cifar10(CIFAR10_NET, weights)
+
+
+def cifar10_resnet(weights: Path | None = None) -> Classifier:
+    """Return a residual network for CIFAR-10, trained for this book: ResNet-20, see `resnet.ResNet`.
+
+    All else is as for `cifar10_net`: ``data.results("cifar10_resnet")`` says how it was trained. Its batch
+    normalisation has been folded into its convolutions.
+    """
+    return _cifar10(CIFAR10_RESNET, weights)
+
+
+def cifar10_vit(weights: Path | None = None) -> Classifier:
+    """Return a small vision transformer for CIFAR-10, trained for this book: see `vit.ViT`.
+
+    All else is as for `cifar10_net`: ``data.results("cifar10_vit")`` says how it was trained. It is smooth, so that an
+    attack on its explanations differentiates the network itself, and no surrogate.
+    """
+    return _cifar10(CIFAR10_VIT, weights)
+
+
+def _cifar10(name: str, weights: Path | None) -> Classifier:
+    """Return the network in a file of this package, or in that of the reader's own."""
     if weights is None:
-        with resources.as_file(resources.files("fragile_utils") / "resources" / CIFAR10_NET) as path:
+        with resources.as_file(resources.files("fragile_utils") / "resources" / name) as path:
             stored = load_stored(path)
     elif isinstance(weights, Path):
         stored = load_stored(weights)
@@ -169,4 +191,6 @@ MODELS: dict[str, Callable[[], Classifier]] = {
     "efficientnet-lite1": lambda: efficientnet_lite(1),
     "efficientnet-lite2": lambda: efficientnet_lite(2),
     "cifar10": cifar10_net,
+    "cifar10-resnet": cifar10_resnet,
+    "cifar10-vit": cifar10_vit,
 }

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from fragile_utils import data, models
+from fragile_utils._base.devices import pick_device
 
 IMAGENET = ("squeezenet", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 CIFAR10 = ("cifar10", "cifar10-resnet", "cifar10-vit")
@@ -21,10 +22,11 @@ COUNT = 64
 
 def cifar10(*, size: int | None, fit: data.Fit, limit: int | None) -> data.Batch:
     """Return the test images of CIFAR-10 that all networks of the book get right."""
-    batch = data.cifar10("test", limit=limit)
+    device = pick_device("auto")
+    batch = data.cifar10("test", limit=limit).to(device)
     for name in CIFAR10:
-        batch = batch.correct(models.load(name))
-    return batch
+        batch = batch.correct(models.load(name).to(device))
+    return batch.to("cpu")
 
 
 def main(folder: Path) -> None:

@@ -48,7 +48,7 @@ def images_of(network: str, networks: Iterable[torch.nn.Module], count: int, dev
     if network == "squeezenet":
         batch = data.imagenet_folder() if own else data.imagenet_samples()
     else:
-        batch = data.cifar10("test") if own else data.cifar10_samples()
+        batch = data.cifar10("test", limit=10 * count) if own else data.cifar10_samples()
     batch = batch.to(device)
     for model in networks:
         batch = batch.correct(model)

@@ -1,19 +1,24 @@
 """Compute the stored results `defences`: defended explanations under one protocol, the same for all.
 
     python book/results/defences.py WORK_FOLDER [--network cifar10] [--images 18] [--steps 12] [--defences NAME ...]
-    python book/results/defences.py WORK_FOLDER [--images 18] --collect
+    python book/results/defences.py WORK_FOLDER --network trained --trained FOLDER [--images 200]
+    python book/results/defences.py WORK_FOLDER --collect
 
-The images are the embedded ones that the network gets right, behind thermometers too. Each combination of network,
+The images are those of FRAGILE_DATA if it is set, else the embedded ones: those that the network gets right, behind
+thermometers too, evenly spread. With --trained, the networks are those of FOLDER/NAME/weights.safetensors, as `fragile
+train` writes them, "none" among them, and the images those that all of them get right. Each combination of network,
 defence and part of the images is written to WORK_FOLDER when it is done, and skipped when the script is started again.
 When the last is done, or after --collect, the results go to fragile_utils/results/. A folder holds runs with one number
-of steps. With 12 steps an image of CIFAR-10 takes about a minute of one processor core for all defences together, a
-third of it each for SmoothGrad and for votes; SqueezeNet takes about twelve times as long.
+of steps and one number of images. With 12 steps an image of CIFAR-10 takes about a minute of one processor core for all
+defences together, a third of it each for SmoothGrad and for votes; SqueezeNet takes about twelve times as long.
 """
 
 import argparse
 import itertools
 import json
+import os
 import time
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -21,31 +26,52 @@ import pandas as pd
 import torch
 
 from fragile_utils import attacks, data, defences, models, saliency
-from fragile_utils._base.devices import processor
+from fragile_utils._base.devices import pick_device
 from fragile_utils.data import Batch
 from fragile_utils.defences import Aggregate, Defence, SoftplusExplanation, ThermometerNetwork
 from fragile_utils.experiments import Protocol, evaluate_defence
+from fragile_utils.experiments._compute import environment
 
 RESULTS = Path(__file__).resolve().parents[2] / "fragile_utils" / "results"
-NETWORKS = {
-    "cifar10": (models.cifar10_net, data.cifar10_samples, 100),
-    "squeezenet": (models.squeezenet, data.imagenet_samples, 1000),
-}
+NETWORKS = ("cifar10", "squeezenet", "trained")
 NAMES = ("none", "softplus", "thermometer", "smoothgrad", "sparsified", "aggregate")
 LEVELS = 16  # of the thermometer
 NOISE = {"samples": 8, "sigma": 0.1}
-BUDGETS = (1, 2, 4, 8)
-PART = 3
+BUDGETS = (0.5, 1, 2, 4, 8)
 KEPT = ["network", "method", "attack", "by", "eps", "index", "success", "rms"]
 MEASURES = ["topk_intersection", "topk_intersection_error", "rank_correlation"]
 
 
-def subject(network: str) -> tuple[torch.nn.Module, Batch]:
-    """Return a network, and the embedded images that it gets right, behind thermometers too."""
-    build, samples, _ = NETWORKS[network]
-    model = build()
+def images_of(network: str, networks: Iterable[torch.nn.Module], count: int, device: torch.device) -> Batch:
+    """Return images that all of some networks get right, at most `count`, evenly spread."""
+    own = bool(os.environ.get("FRAGILE_DATA"))
+    if network == "squeezenet":
+        batch = data.imagenet_folder() if own else data.imagenet_samples()
+    else:
+        batch = data.cifar10("test", limit=10 * count) if own else data.cifar10_samples()
+    batch = batch.to(device)
+    for model in networks:
+        batch = batch.correct(model)
+    spread = torch.linspace(0, len(batch) - 1, min(count, len(batch)), dtype=torch.float64).round().int()
+    return batch[spread.tolist()]
+
+
+def subject(options: argparse.Namespace) -> tuple[dict[str, Defence], Batch]:
+    """Return the defences by name, and the images on which they are evaluated."""
+    device = pick_device(options.device)
+    if options.network == "trained":
+        folders = sorted(path.parent for path in options.trained.glob("*/weights.safetensors"))
+        trained = {folder.name: models.cifar10_net(folder / "weights.safetensors").to(device) for folder in folders}
+        plain = trained["none"]
+        found = {
+            name: Defence(name, model, saliency.Gradient(), undefended_model=None if name == "none" else plain)
+            for name, model in trained.items()
+        }
+        return found, images_of("cifar10", trained.values(), options.images, device)
+    model = (models.squeezenet() if options.network == "squeezenet" else models.cifar10_net()).to(device)
     coded = ThermometerNetwork(model, LEVELS, decode=True).eval()
-    return model, samples().correct(model).correct(coded)
+    batch = images_of(options.network, (model, coded), options.images, device)
+    return {name: defence(name, model, batch.images) for name in NAMES}, batch
 
 
 def defence(name: str, model: torch.nn.Module, images: torch.Tensor) -> Defence:
@@ -62,30 +88,29 @@ def defence(name: str, model: torch.nn.Module, images: torch.Tensor) -> Defence:
     return Defence(name, model, methods.get(name, saliency.Gradient)())
 
 
-def protocol(network: str, steps: int, seed: int) -> Protocol:
+def protocol(options: argparse.Namespace, seed: int) -> Protocol:
     """Return how all defences of a network are evaluated."""
-    k = NETWORKS[network][2]
+    k, steps = 1000 if options.network == "squeezenet" else 100, options.steps
     return Protocol(
         objective=attacks.TopK(k),
         k=k,
         budgets=tuple(eps * attacks.LEVEL for eps in BUDGETS),
         steps=steps,
-        step_size=max(1, 12 / steps) * attacks.LEVEL,
-        measure_every=max(1, steps // 4),
-        restarts=1,
+        step_size=max(0.5, 12 / steps) * attacks.LEVEL,
+        measure_every=max(1, steps // 20),
+        restarts=options.restarts,
         draws=2,
-        more_steps=(),
+        more_steps=tuple(options.more_steps),
         seed=seed,
+        batch_size=options.batch_size,
     )
 
 
-def evaluate(network: str, name: str, start: int, steps: int, path: Path) -> None:
+def evaluate(shown: Defence, batch: Batch, start: int, options: argparse.Namespace, path: Path) -> None:
     """Evaluate a defence on a part of the images, and write what was found."""
-    begun = time.process_time()
-    model, batch = subject(network)
-    shown = defence(name, model, batch.images)
-    how = protocol(network, steps, start)
-    found = evaluate_defence(shown, batch[start : start + PART], how)
+    begun = time.perf_counter()
+    network, name, how = options.network, shown.name, protocol(options, start)
+    found = evaluate_defence(shown, batch[start : start + options.part], how)
     table = found.table.assign(network=network, index=found.table["index"] + start).reindex(columns=KEPT + MEASURES)
     sanity = found.sanity.set_index("condition")["measured"]
     about = {
@@ -96,7 +121,10 @@ def evaluate(network: str, name: str, start: int, steps: int, path: Path) -> Non
         "protocol": repr(how).replace(f"seed={start}", "seed=of the first image of its part"),
         "a large budget wins": float(sanity["a large budget wins"]),
         "price": found.price._asdict(),
-        "seconds": time.process_time() - begun,
+        "steps": found.steps.to_dict("records"),
+        "sanity": found.sanity.to_dict("records"),
+        "seconds": time.perf_counter() - begun,
+        "hardware": environment(batch.images.device)["hardware"],
     }
     path.with_suffix(".json").write_text(json.dumps(about), encoding="utf-8")
     partial = path.with_suffix(".part")
@@ -106,9 +134,9 @@ def evaluate(network: str, name: str, start: int, steps: int, path: Path) -> Non
     print(path.name, means.to_dict(), f"{about['seconds']:.0f} s", flush=True)
 
 
-def collect(folder: Path, images: int) -> None:
-    """Write what is done of the first `images` to the package."""
-    done = [path for path in sorted(folder.glob("*.csv")) if int(path.stem.split("_")[-1]) < images]
+def collect(folder: Path) -> None:
+    """Write what is done to the package."""
+    done = sorted(folder.glob("*.csv"))
     table = pd.concat([pd.read_csv(path, keep_default_na=False) for path in done])
     table = table.sort_values(["network", "method", "attack", "eps", "index"])
     table.to_csv(RESULTS / "defences.csv", index=False)
@@ -126,15 +154,17 @@ def collect(folder: Path, images: int) -> None:
                 "images": int(parts["images"].sum()),
                 "a large budget wins": round(large, 4),
                 "price": prices.drop("accuracy").round(5).to_dict(),
+                "steps": parts["steps"].iloc[0] if len(parts) == 1 else [],
+                "sanity": parts["sanity"].iloc[0] if len(parts) == 1 else [],
                 "seconds": round(parts["seconds"].sum()),
             }
         )
     settings = {
-        "about": "defended explanations under one protocol, on the embedded images that the network gets right",
+        "about": "defended explanations and networks trained for explanations that hold, under one protocol",
         "script": "book/results/defences.py",
         "evaluated": evaluated,
         "versions": {package: metadata.version(package) for package in ("torch", "torchvision")},
-        "hardware": processor(),
+        "hardware": sorted(notes["hardware"].unique()),
         "seconds": round(notes["seconds"].sum()),
     }
     (RESULTS / "defences.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
@@ -145,19 +175,28 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("folder", type=Path, metavar="WORK_FOLDER")
     options.add_argument("--network", choices=NETWORKS, default="cifar10")
-    options.add_argument("--defences", nargs="*", choices=NAMES, default=list(NAMES))
-    options.add_argument("--images", type=int, default=18, help="at most; fewer where the network gets fewer right")
+    options.add_argument("--trained", type=Path, help="the folder of the folders of trained networks")
+    options.add_argument("--defences", nargs="*", help="by default all")
+    options.add_argument("--images", type=int, default=18, help="at most; fewer where the networks get fewer right")
+    options.add_argument("--part", type=int, default=3, help="images evaluated at a time; only whole sets have curves")
     options.add_argument("--steps", type=int, default=12)
+    options.add_argument("--more-steps", type=int, nargs="*", default=[], help="of the curve over steps")
+    options.add_argument("--restarts", type=int, default=1)
+    options.add_argument("--batch-size", type=int, default=64)
+    options.add_argument("--device", default="auto")
     options.add_argument("--collect", action="store_true", help="only write what is done to the package")
     options = options.parse_args()
+    if options.collect:
+        collect(options.folder)
+        return
     options.folder.mkdir(parents=True, exist_ok=True)
-    images = min(options.images, len(subject(options.network)[1]))
-    plan = itertools.product(range(0, images, PART), options.defences)
-    for start, name in plan if not options.collect else ():
+    defences_of, batch = subject(options)
+    plan = itertools.product(range(0, len(batch), options.part), options.defences or defences_of)
+    for start, name in plan:
         path = options.folder / f"{options.network}_{options.steps}_{name}_{start:04}.csv"
         if not path.exists():
-            evaluate(options.network, name, start, options.steps, path)
-    collect(options.folder, options.images)
+            evaluate(defences_of[name], batch, start, options, path)
+    collect(options.folder)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,46 @@
+"""The images that several networks get right, for comparisons of networks: the data of sweeps `architectures_*.json`.
+
+    python book/results/common_images.py FOLDER
+
+copies to FOLDER those of FRAGILE_DATA/imagenet that SqueezeNet and EfficientNet-Lite0 to Lite2 get right: 64 of them,
+evenly spread. `cifar10` is what a sweep calls, by its name ``book/results/common_images.py:cifar10``.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from fragile_utils import data, models
+from fragile_utils._base.devices import pick_device
+
+IMAGENET = ("squeezenet", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
+CIFAR10 = ("cifar10", "cifar10-resnet", "cifar10-vit")
+COUNT = 64
+
+
+def cifar10(*, size: int | None, fit: data.Fit, limit: int | None) -> data.Batch:
+    """Return the test images of CIFAR-10 that all networks of the book get right."""
+    device = pick_device("auto")
+    batch = data.cifar10("test", limit=limit).to(device)
+    for name in CIFAR10:
+        batch = batch.correct(models.load(name).to(device))
+    return batch.to("cpu")
+
+
+def main(folder: Path) -> None:
+    """Copy the images that all networks for ImageNet get right."""
+    names = None
+    for name in IMAGENET:
+        model = models.load(name)
+        right = {*data.imagenet_folder(size=model.size).correct(model).names}
+        names = right if names is None else names & right
+    files = [path for path in data.image_files(data.data_root() / "imagenet") if path.name in names]
+    folder.mkdir(parents=True, exist_ok=True)
+    for rank in torch.linspace(0, len(files) - 1, COUNT).round().int().tolist():
+        shutil.copy(files[rank], folder)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -88,16 +88,14 @@ def stored():
 
 def test_the_stored_networks_are_those_of_the_package(stored):
     _, table = stored
-    assert set(table.model) <= {*models.MODELS}
-    assert {"squeezenet", "efficientnet-lite0", "cifar10", "cifar10-resnet", "cifar10-vit"} <= set(table.model)
+    assert {"squeezenet", "efficientnet-lite0"} <= set(table.model) <= {*models.MODELS}
 
 
 def test_networks_are_compared_on_the_same_images(stored):
     _, table = stored
     gradient = table[(table.method == "gradient") & (table.attack == "topk")]
     images = gradient.groupby("model")["index"].apply(frozenset)
-    for networks in (["squeezenet", "efficientnet-lite0"], ["cifar10", "cifar10-resnet", "cifar10-vit"]):
-        assert len({*images[networks]}) == 1
+    assert len({*images[["squeezenet", "efficientnet-lite0"]]}) == 1
 
 
 def test_the_stored_measures_are_within_their_bounds(stored):
@@ -109,16 +107,5 @@ def test_the_stored_measures_are_within_their_bounds(stored):
     assert not table.duplicated(["model", "method", "attack", "index"]).any()
 
 
-def test_each_pair_of_the_stored_transfer_has_its_diagonal():
-    _, table = data.results("transfer")
-    found = experiments.transfer_summary(table)
-    own = found[(found.source == found.target) & (found.source_method == found.target_method)]
-    assert len(own) ** 2 >= len(found) > len(own)
-    assert (own.gap_high < 0).all()  # on the network that was attacked, an attack takes more than noise
-
-
 def test_the_stored_results_are_small():
-    sizes = [
-        (ROOT / "fragile_utils" / "results" / f"{name}.csv").stat().st_size for name in ("architectures", "transfer")
-    ]
-    assert sum(sizes) < 1.5e6
+    assert (ROOT / "fragile_utils" / "results" / "architectures.csv").stat().st_size < 1.5e6

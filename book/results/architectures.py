@@ -1,11 +1,11 @@
-"""Collect the stored results `architectures` and `transfer`: the same attacks on networks of several architectures.
+"""Collect the stored results `architectures`: the same attacks on networks of several architectures.
 
     python book/results/architectures.py WORK_FOLDER [--names NAME=NETWORK ...]
 
-WORK_FOLDER holds folders of `fragile sweep`, one or several for each network, and the tables of `experiments.transfer`
-as CSV files. Images are known by their classes and names, so that all networks that saw an image share its index. Where
-a sweep called a network by another name than `models.MODELS` has, --names says which it is. A network that is not,
-weight by weight, the one in this package is refused.
+WORK_FOLDER holds folders of `fragile sweep`, one or several for each network, of the configurations
+`architectures_*.json`. Images are known by their classes and names, so that all networks that saw an image share its
+index. Where a sweep called a network by another name than `models.MODELS` has, --names says which it is. A network that
+is not, weight by weight, the one in this package is refused.
 """
 
 import argparse
@@ -19,15 +19,12 @@ from fragile_utils import experiments, models
 from fragile_utils._base.contents import digest
 from fragile_utils.experiments import Subject, SweepFolder
 from fragile_utils.experiments.folder import SETTINGS
-from fragile_utils.experiments.transferring import PAIR
 
 RESULTS = Path(__file__).resolve().parents[2] / "fragile_utils" / "results"
 SCRIPT = "book/results/architectures.py"
 ROW = ["model", "method", "attack", "index"]
 NOISE = "noise_topk_intersection"  # of random signs with the root mean square of the attack
 VALUES = [*experiments.MEASURES, NOISE]
-MEASURED = [f"{prefix}{name}" for prefix in ("", "noise_") for name in experiments.MEASURES]
-TRANSFERRED = [*PAIR, "eps", "index", "success", "kept", "noise_kept", *MEASURED]
 
 
 def collect(folders: list[Path], names: dict[str, str]) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -85,13 +82,6 @@ def without_paths(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and value.startswith(("/", "./")) else value
 
 
-def write(name: str, about: str, settings: dict[str, Any], table: pd.DataFrame) -> None:
-    """Write one stored result to the package."""
-    table.to_csv(RESULTS / f"{name}.csv", index=False, float_format="%.4g", lineterminator="\n")
-    settings = {"about": about, "script": SCRIPT} | settings
-    (RESULTS / f"{name}.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-
-
 def main() -> None:
     """Collect what is there."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -101,14 +91,9 @@ def main() -> None:
     names = dict(pair.split("=", 1) for pair in options.names)
     folders = sorted(path.parent for path in options.folder.rglob(SETTINGS))
     settings, table = collect(folders, names)
-    write("architectures", "the same attacks on explanations of several networks", settings, table)
-    tables = [pd.read_csv(path) for path in sorted(options.folder.rglob("*.csv"))]
-    tables = [table for table in tables if set(TRANSFERRED) <= set(table)]
-    if tables:
-        whole = pd.concat(tables, ignore_index=True)[TRANSFERRED]
-        whole = whole.assign(source=whole["source"].replace(names), target=whole["target"].replace(names))
-        about = "images attacked on one network and method, measured on another"
-        write("transfer", about, {"tables": [path.name for path in sorted(options.folder.rglob("*.csv"))]}, whole)
+    about = {"about": "the same attacks on explanations of several networks", "script": SCRIPT}
+    table.to_csv(RESULTS / "architectures.csv", index=False, float_format="%.4g", lineterminator="\n")
+    (RESULTS / "architectures.json").write_text(json.dumps(about | settings, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -107,5 +107,19 @@ def test_the_stored_measures_are_within_their_bounds(stored):
     assert not table.duplicated(["model", "method", "attack", "index"]).any()
 
 
+def test_the_stored_transfer_has_all_pairs_on_the_same_images():
+    about, table = data.results("transfer")
+    networks = {"cifar10", "cifar10-resnet", "cifar10-vit"}
+    assert set(about["networks"]) == networks
+    pairs = table.groupby(["source", "target", "eps"])["index"].apply(frozenset)
+    assert len(pairs) == len(networks) ** 2 * len(about["budgets"])
+    assert set(pairs) == {frozenset(range(about["images"]))}
+    own = experiments.transfer_summary(table[table.source == table.target])
+    assert (own.gap_high < 0).all()  # on the network that was attacked, an attack takes more than noise
+
+
 def test_the_stored_results_are_small():
-    assert (ROOT / "fragile_utils" / "results" / "architectures.csv").stat().st_size < 1.5e6
+    sizes = [
+        (ROOT / "fragile_utils" / "results" / f"{name}.csv").stat().st_size for name in ("architectures", "transfer")
+    ]
+    assert sum(sizes) < 1.5e6

@@ -1,6 +1,6 @@
-"""Train the networks of `models.cifar10_net`, `cifar10_resnet` and `cifar10_vit`, and store them in the package.
+"""Train the networks for CIFAR-10 of `models`, those of `cifar10_trained` too, and store them in the package.
 
-    python book/results/cifar10_networks.py WORK_FOLDER [--only net resnet vit] [--root DATA]
+    python book/results/cifar10_networks.py WORK_FOLDER [--only net resnet vit adversarial ...] [--root DATA]
 
 With each come its settings and its learning curve. CIFAR-10 is read from DATA, by default FRAGILE_DATA. The first takes
 about 20 minutes on one core of a processor that computes in bfloat16, the others hours; a GPU takes minutes. A training
@@ -13,10 +13,17 @@ from pathlib import Path
 
 from fragile_utils.cli import main as fragile
 from fragile_utils.cli.train import LOG, SETTINGS, WEIGHTS
-from fragile_utils.models.pretrained import CIFAR10_NET, CIFAR10_RESNET, CIFAR10_VIT
+from fragile_utils.models import CIFAR10_TRAINED
 
 PACKAGE = Path(__file__).resolve().parents[2] / "fragile_utils"
-NETWORKS = {"net": ("small", CIFAR10_NET), "resnet": ("resnet", CIFAR10_RESNET), "vit": ("vit", CIFAR10_VIT)}
+SAME = "--batch-size 512 --learning-rate 0.2"  # of all networks that are compared as defences
+NETWORKS = {
+    "net": "--preset small",
+    "resnet": "--preset resnet",
+    "vit": "--preset vit",
+    "plain": f"--preset small --precision float32 {SAME}",
+    **{name: f"--defence {name} {SAME}" for name in CIFAR10_TRAINED if name != "plain"},
+}
 
 
 def main() -> None:
@@ -28,19 +35,17 @@ def main() -> None:
     options = options.parse_args()
     where = [] if options.root is None else ["--root", options.root]
     for name in options.only:
-        preset, file = NETWORKS[name]
         folder = options.folder / name
-        if fragile(["train", "cifar10", "--preset", preset, *where, "--out", str(folder), "--json"]):
+        if fragile(["train", "cifar10", *NETWORKS[name].split(), *where, "--out", str(folder), "--json"]):
             raise SystemExit(2)
-        store(folder, file)
+        store(folder, f"cifar10_{name}")
 
 
-def store(folder: Path, file: str) -> None:
-    """Copy what a training wrote to the package, as `file`."""
-    weights = PACKAGE / "resources" / file
-    shutil.copyfile(folder / WEIGHTS, weights)
-    shutil.copyfile(folder / SETTINGS, PACKAGE / "results" / f"{weights.stem}.json")
-    shutil.copyfile(folder / LOG, PACKAGE / "results" / f"{weights.stem}.csv")
+def store(folder: Path, name: str) -> None:
+    """Copy what a training wrote to the package, under a name."""
+    shutil.copyfile(folder / WEIGHTS, PACKAGE / "resources" / f"{name}.safetensors")
+    shutil.copyfile(folder / SETTINGS, PACKAGE / "results" / f"{name}.json")
+    shutil.copyfile(folder / LOG, PACKAGE / "results" / f"{name}.csv")
 
 
 if __name__ == "__main__":

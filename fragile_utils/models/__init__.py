@@ -9,9 +9,11 @@ from fragile_utils.models.classifier import Classifier, Normalize
 from fragile_utils.models.door import check_network
 from fragile_utils.models.loading import PREFIXES, load
 from fragile_utils.models.pretrained import (
+    CIFAR10_TRAINED,
     MODELS,
     cifar10_net,
     cifar10_resnet,
+    cifar10_trained,
     cifar10_vit,
     efficientnet_lite,
     efficientnet_lite0,
@@ -24,6 +26,7 @@ from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, kinks
 from fragile_utils.models.wrapping import Wrapped, wrap
 
 __all__ = [
+    "CIFAR10_TRAINED",
     "MODELS",
     "PREFIXES",
     "Classifier",
@@ -35,6 +38,7 @@ __all__ = [
     "choose_beta",
     "cifar10_net",
     "cifar10_resnet",
+    "cifar10_trained",
     "cifar10_vit",
     "efficientnet_lite",
     "efficientnet_lite0",

@@ -1,5 +1,6 @@
 """Trained networks, by name."""
 
+import functools
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -18,6 +19,7 @@ from fragile_utils.models.stored import load as load_stored
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN_BGR = (103.939 / 255, 116.779 / 255, 123.68 / 255)
 
+CIFAR10_TRAINED = ("plain", "softplus", "curvature", "adversarial", "alignment")
 CIFAR10_NET, CIFAR10_RESNET, CIFAR10_VIT = (f"cifar10_{name}.safetensors" for name in ("net", "resnet", "vit"))
 
 
@@ -171,6 +173,25 @@ def cifar10_vit(weights: Path | None = None) -> Classifier:
     return _cifar10(CIFAR10_VIT, weights)
 
 
+def cifar10_trained(how: str) -> Classifier:
+    """Return a network of the layout of `cifar10_net`, trained so that its explanations hold, or without that.
+
+    Parameters
+    ----------
+    how : str
+        A name of `CIFAR10_TRAINED`: "plain", without a defence but by the same schedule as the others, or a name of
+        `defences.TRAININGS`. ``data.results("cifar10_adversarial")``, for example, says what it reaches.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    """
+    if how not in CIFAR10_TRAINED:
+        raise ValueError(f"how: expected one of {', '.join(CIFAR10_TRAINED)}, got {how!r}")
+    return _cifar10(f"cifar10_{how}.safetensors", None)
+
+
 def _cifar10(name: str, weights: Path | None) -> Classifier:
     """Return the network in a file of this package, or in that of the reader's own."""
     if weights is None:
@@ -193,4 +214,5 @@ MODELS: dict[str, Callable[[], Classifier]] = {
     "cifar10": cifar10_net,
     "cifar10-resnet": cifar10_resnet,
     "cifar10-vit": cifar10_vit,
+    **{f"cifar10-{how}": functools.partial(cifar10_trained, how) for how in CIFAR10_TRAINED},
 }

@@ -142,13 +142,22 @@ PRESETS = {
     "paper": Training(
         width=96, hidden=1024, batch_norm=False, optimiser="adam", learning_rate=5e-4, weight_decay=0.0, shift=0
     ),
-    "resnet": Training("resnet", width=16, depth=3, epochs=40, weight_decay=5e-4, label_smoothing=0.1),
+    "resnet": Training(
+        *("resnet", 16),
+        depth=3,
+        epochs=40,
+        batch_size=512,
+        learning_rate=0.3,
+        weight_decay=5e-4,
+        label_smoothing=0.1,
+    ),
     "vit": Training(
         *("vit", 96),
         depth=6,
-        epochs=80,
+        epochs=60,
+        batch_size=512,
         optimiser="adam",
-        learning_rate=1e-3,
+        learning_rate=2e-3,
         weight_decay=0.05,
         label_smoothing=0.1,
     ),

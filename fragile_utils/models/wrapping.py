@@ -99,8 +99,9 @@ def wrap(
     for name, value in (("mean", mean), ("std", std)):
         if value is not None and (not hasattr(value, "__len__") or len(value) not in (1, 3)):
             raise ValueError(f"{name}: expected 3 numbers, or 1 for a network that takes grey, got {value!r}")
-    if mean is None and std is None:
-        adapted.append("no mean and standard deviation were given: it gets images in [0, 1] as they are")
+    if mean is None:
+        shown = "it gets images in [0, 1] as they are" if std is None else "nothing is subtracted from its images"
+        adapted.append(f"no mean was given: {shown}, and the baseline 'mean' of its explanations is black")
     if beta is None and isinstance(getattr(module, "beta", None), float):
         beta = module.beta
     scaled = std is not None

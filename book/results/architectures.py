@@ -2,8 +2,8 @@
 
     python book/results/architectures.py WORK_FOLDER [--names NAME=NETWORK ...]
 
-WORK_FOLDER holds folders of `fragile sweep`, one or several for each network, of the configurations
-`architectures_*.json`. Images are known by their classes and names, so that all networks that saw an image share its
+WORK_FOLDER holds folders of `fragile sweep`, one or several for each network, of `architectures_imagenet.json` for
+example, or parts of it. Images are known by their classes and names, so that all networks that saw an image share its
 index. Where a sweep called a network by another name than `models.MODELS` has, --names says which it is. A network that
 is not, weight by weight, the one in this package is refused.
 """

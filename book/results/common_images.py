@@ -1,9 +1,9 @@
-"""The images that several networks get right, for comparisons of networks: the data of sweeps `architectures_*.json`.
+"""The images that several networks get right, for comparisons of networks: `architectures_imagenet.json`, `transfer.py`.
 
     python book/results/common_images.py FOLDER
 
 copies to FOLDER those of FRAGILE_DATA/imagenet that SqueezeNet and EfficientNet-Lite0 to Lite2 get right: 64 of them,
-evenly spread. `cifar10` is what a sweep calls, by its name ``book/results/common_images.py:cifar10``.
+evenly spread. `cifar10` returns those of CIFAR-10; a sweep calls it as ``book/results/common_images.py:cifar10``.
 """
 
 import shutil

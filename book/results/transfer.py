@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from common_images import CIFAR10, cifar10
 
-from fragile_utils import attacks, data, experiments, models, saliency
+from fragile_utils import attacks, experiments, models, saliency
 from fragile_utils._base.devices import pick_device, processor
 
 RESULTS = Path(__file__).resolve().parents[2] / "fragile_utils" / "results"
-NETWORKS = ("cifar10", "cifar10-resnet", "cifar10-vit")
 SETTINGS = {"attack": "topk", "k": 100, "steps": 40, "step_size": 0.5, "budgets": [2, 8]}  # in levels
 READ, IMAGES = 200, 48  # of the test images, evenly spread; of those that all networks get right
 
@@ -26,10 +26,8 @@ READ, IMAGES = 200, 48  # of the test images, evenly spread; of those that all n
 def compute(folder: Path) -> None:
     """Write a table for each budget."""
     device = pick_device("auto")
-    networks = {name: models.load(name).to(device) for name in NETWORKS}
-    batch = data.cifar10("test", limit=READ).to(device)
-    for network in networks.values():
-        batch = batch.correct(network)
+    networks = {name: models.load(name).to(device) for name in CIFAR10}
+    batch = cifar10(size=None, fit="crop", limit=READ).to(device)
     rows = torch.linspace(0, len(batch) - 1, IMAGES, dtype=torch.float64).round().int().tolist()
     for eps in SETTINGS["budgets"]:
         table = experiments.transfer(
@@ -58,7 +56,7 @@ def main() -> None:
     table = pd.concat([pd.read_csv(options.folder / f"transfer_cifar10_{eps}.csv") for eps in SETTINGS["budgets"]])
     table.to_csv(RESULTS / "transfer.csv", index=False, float_format="%.4g", lineterminator="\n")
     about = {"about": "images attacked on one network, explained by another", "script": "book/results/transfer.py"}
-    about |= {"networks": NETWORKS, "methods": ["gradient"]} | SETTINGS
+    about |= {"networks": CIFAR10, "methods": ["gradient"]} | SETTINGS
     about |= {"data": "cifar10-test", "read": READ, "images": IMAGES}
     about |= {"versions": {"torch": metadata.version("torch")}, "hardware": processor()}
     (RESULTS / "transfer.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The images that several networks get right, for comparisons of networks: `architectures_imagenet.json`, `transfer.py`.
+"""The images that several networks get right, for `architectures_imagenet.json` and `transfer.py`.
 
     python book/results/common_images.py FOLDER
 

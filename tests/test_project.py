@@ -53,6 +53,7 @@ INSTALL_CELL = f'''\
 import importlib.util
 
 if importlib.util.find_spec("fragile_utils") is None:
+    %env GOMP_SPINCOUNT=10000
     %pip install -q "fragile_utils @ git+{ADDRESS}"'''
 
 

@@ -19,7 +19,7 @@ def layers(draw, depth, count=2, heads=3, tokens=5):
 
 def entry_by_entry(matrices, gradients, positive, shortcut=1.0):
     """The whole R (N, T, T), every sum written out."""
-    count, heads, tokens, _ = matrices[0].shape
+    count, _, tokens, _ = matrices[0].shape
     found = torch.zeros(count, tokens, tokens).double()
     for n in range(count):
         r = [[float(i == j) for j in range(tokens)] for i in range(tokens)]

@@ -71,7 +71,7 @@ def subject(options: argparse.Namespace) -> tuple[dict[str, Defence], Batch]:
     model = (models.squeezenet() if options.network == "squeezenet" else models.cifar10_net()).to(device)
     coded = ThermometerNetwork(model, LEVELS, decode=True).eval()
     batch = images_of(options.network, (model, coded), options.images, device)
-    return {name: defence(name, model, batch.images) for name in NAMES}, batch
+    return {name: defence(name, model, batch.images) for name in options.defences or NAMES}, batch
 
 
 def defence(name: str, model: torch.nn.Module, images: torch.Tensor) -> Defence:

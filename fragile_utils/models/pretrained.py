@@ -20,7 +20,6 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN_BGR = (103.939 / 255, 116.779 / 255, 123.68 / 255)
 
 CIFAR10_TRAINED = ("plain", "softplus", "curvature", "adversarial", "alignment")
-CIFAR10_NET, CIFAR10_RESNET, CIFAR10_VIT = (f"cifar10_{name}.safetensors" for name in ("net", "resnet", "vit"))
 
 
 def squeezenet(weights: Literal["ndf", "torchvision"] = "ndf") -> Classifier:
@@ -152,7 +151,7 @@ def cifar10_net(weights: Path | None = None) -> Classifier:
     ----------
     Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009: the images.
     """
-    return _cifar10(CIFAR10_NET, weights)
+    return _cifar10("net", weights)
 
 
 def cifar10_resnet(weights: Path | None = None) -> Classifier:
@@ -161,7 +160,7 @@ def cifar10_resnet(weights: Path | None = None) -> Classifier:
     All else is as for `cifar10_net`: ``data.results("cifar10_resnet")`` says how it was trained. Its batch
     normalisation has been folded into its convolutions.
     """
-    return _cifar10(CIFAR10_RESNET, weights)
+    return _cifar10("resnet", weights)
 
 
 def cifar10_vit(weights: Path | None = None) -> Classifier:
@@ -170,7 +169,7 @@ def cifar10_vit(weights: Path | None = None) -> Classifier:
     All else is as for `cifar10_net`: ``data.results("cifar10_vit")`` says how it was trained. It is smooth, so that an
     attack on its explanations differentiates the network itself, and no surrogate.
     """
-    return _cifar10(CIFAR10_VIT, weights)
+    return _cifar10("vit", weights)
 
 
 def cifar10_trained(how: str) -> Classifier:
@@ -189,13 +188,13 @@ def cifar10_trained(how: str) -> Classifier:
     """
     if how not in CIFAR10_TRAINED:
         raise ValueError(f"how: expected one of {', '.join(CIFAR10_TRAINED)}, got {how!r}")
-    return _cifar10(f"cifar10_{how}.safetensors", None)
+    return _cifar10(how, None)
 
 
 def _cifar10(name: str, weights: Path | None) -> Classifier:
     """Return the network in a file of this package, or in that of the reader's own."""
     if weights is None:
-        with resources.as_file(resources.files("fragile_utils") / "resources" / name) as path:
+        with resources.as_file(resources.files("fragile_utils") / "resources" / f"cifar10_{name}.safetensors") as path:
             stored = load_stored(path)
     elif isinstance(weights, Path):
         stored = load_stored(weights)

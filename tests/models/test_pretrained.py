@@ -11,7 +11,6 @@ import torch
 import torchvision
 
 from fragile_utils import attacks, data, models, saliency
-from fragile_utils.models import pretrained
 from fragile_utils.models.stored import LAYOUTS
 from fragile_utils.models.surrogate import softplus_surrogate
 from fragile_utils.models.training import Training
@@ -97,7 +96,7 @@ def test_weights_of_inception_that_cannot_be_downloaded_are_a_clear_error(monkey
 
 
 RESOURCES = resources.files("fragile_utils") / "resources"
-CIFAR10_FILE = RESOURCES / pretrained.CIFAR10_NET
+CIFAR10_FILE = RESOURCES / "cifar10_net.safetensors"
 SMALL_NETWORKS = {"cifar10_net": 19, "cifar10_resnet": 20, "cifar10_vit": 19}  # how many of the 20 samples are right
 over_small_networks = pytest.mark.parametrize("name", SMALL_NETWORKS)
 
@@ -166,7 +165,9 @@ def test_a_network_for_cifar10_is_the_one_whose_training_is_recorded(name):
 
 
 def test_the_networks_for_cifar10_are_small():
-    assert sum((RESOURCES / f"{name}.safetensors").stat().st_size for name in SMALL_NETWORKS) < 5e6
+    files = [path for path in RESOURCES.iterdir() if path.name.endswith(".safetensors")]
+    assert {f"{name}.safetensors" for name in SMALL_NETWORKS} < {path.name for path in files}
+    assert sum(path.stat().st_size for path in files) < 5e6
 
 
 @over_small_networks

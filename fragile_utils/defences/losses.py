@@ -1,7 +1,8 @@
 """What a network is trained by, so that its explanations hold: penalties on derivatives, and adversarial images.
 
-Derivatives are taken with respect to images in [0, 1], of the network as it will be explained: batch normalisation by
-its running statistics.
+Derivatives are taken with respect to images in [0, 1]. Batch normalisation goes by the statistics of the batch at hand,
+and is differentiated through them, as in the cross-entropy. By its running statistics, which lag behind the weights, a
+penalty can be made small without a smoother network: smaller weights, which the cross-entropy does not notice, suffice.
 """
 
 from collections.abc import Callable
@@ -36,7 +37,7 @@ class Penalised(Loss):
 
     def __call__(self, learner: Learner, images: Tensor, labels: Tensor, generator: torch.Generator) -> LossValue:
         some = slice(max(1, round(self.share * len(images))))
-        with learner.settled():  # before the running statistics change, on which the penalty depends
+        with learner.unnoticed():  # they are seen below
             penalty = self.penalty(learner, images[some], labels[some], generator)
         logits = learner.logits(images)
         return LossValue(learner.cross_entropy(logits, labels) + self.weight * penalty, logits, penalty)

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -49,13 +50,35 @@ class Learner:
 
     @contextlib.contextmanager
     def settled(self) -> Iterator[None]:
-        """For the time being, the network as it will be explained: batch normalisation by its running statistics."""
+        """For the time being, batch normalisation by its running statistics, as in the network that is stored."""
         training = self.network.training
         self.network.eval()
         try:
             yield
         finally:
             self.network.train(training)
+
+    @contextlib.contextmanager
+    def unnoticed(self) -> Iterator[None]:
+        """For the time being, images do not count as seen: batch normalisation leaves its running statistics alone.
+
+        It normalises by the statistics of the images at hand, and has derivatives of all orders (PyTorch's has two).
+        """
+        norms = [module for module in self.network.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.forward = partial(_by_batch, norm)
+        try:
+            yield
+        finally:
+            for norm in norms:
+                del norm.forward  # that of the class stands again
+
+
+def _by_batch(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Return what batch normalisation gives in training, for x (N, C, H, W)."""
+    var, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0, keepdim=True)
+    x = (x - mean) / (var + norm.eps).sqrt()
+    return x * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
 
 
 class Loss:

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from written import METHODS
 
-from fragile_utils import attacks, metrics, models, saliency
+from fragile_utils import attacks, data, metrics, models, saliency
 from fragile_utils.attacks import LEVEL, MapProblem, regions
 from fragile_utils.attacks.base import confidence
 
@@ -69,8 +68,12 @@ def agree(tab, network, name, aim, runtime="WASM", pictures=3, but=0):
 
     Signs may differ in one square of an image, of `but` pixels a side, besides those that may differ anywhere.
     """
-    method, model, images = METHODS[name], network.model, network.examples.images[:pictures]
-    side, labels = images.shape[-1], network.examples.labels[:pictures]
+    (explanation,) = (one for one in network.methods if one.name == name)
+    method, model, images = explanation.method, network.model, network.examples.images[:pictures]
+    side, labels = explanation.size or images.shape[-1], network.examples.labels[:pictures]
+    if side != images.shape[-1]:
+        images = F.interpolate(images, (side, side), mode="bilinear", antialias=True).clamp(0, 1)
+        labels = data.predict(model, images)
     graph, make, as_sent = AIMS[aim]
     attack = make(side, metrics.default_k(side, side))
     for original, label in zip(images[:, None], labels[:, None], strict=True):

@@ -34,10 +34,10 @@ def score():
     return features(3, 1)
 """
 HALF = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-# DeepLIFT's rule for a max pool divides by how far the maximum has moved from the reference, and the rule's derivative
-# does so again. Where that is nothing but rounding, or little more (1e-8 and 5e-6, in two of the 180 steps below), single
-# precision does not know the slope, in Python neither: of the first of the two steps it gets 1.8 % of the signs otherwise
-# than double precision. What such a window of the pool hands down arrives in the 15 by 15 pixels that a unit in it sees.
+# DeepLIFT's rule for a max pool divides by how far the maximum has moved from the reference, and so does the rule's
+# derivative once more. Where that is rounding or little more (1e-8 and 5e-6, in two of the 180 steps below), single
+# precision does not know the slope, in Python neither: in the first of the two, 1.8 % of its signs are others than in
+# double precision. What such a window of the pool hands down arrives in the 15 by 15 pixels that a unit in it sees.
 SEEN = {"gradient": 0, "deeplift": 15}
 
 

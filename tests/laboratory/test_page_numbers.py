@@ -5,14 +5,14 @@ import re
 import browsing
 import pytest
 from golden import AIMS, agree
-from written import METHODS, large, small
+from written import METHODS, OTHERS, large, small
 
 from fragile_utils import laboratory
 
 
 @pytest.fixture(scope="module")
 def small_tab(browser, tmp_path_factory):
-    network, folder = small(*METHODS), tmp_path_factory.mktemp("small") / "laboratory"
+    network, folder = small(*METHODS, "integrated-gradients"), tmp_path_factory.mktemp("small") / "laboratory"
     laboratory.write(folder, [network])
     with browsing.served(folder) as site, browsing.watched(browser, site) as (tab, problems):
         tab.goto(site + "vendor/ort/LICENSE.txt")
@@ -22,21 +22,21 @@ def small_tab(browser, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def large_site(tmp_path_factory):
-    network, folder = large(*METHODS), tmp_path_factory.mktemp("large") / "laboratory"
+    network, folder = large(*METHODS, *OTHERS), tmp_path_factory.mktemp("large") / "laboratory"
     laboratory.write(folder, [network])
     with browsing.served(folder) as site:
         yield site, network
 
 
 @pytest.mark.parametrize("aim", AIMS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "integrated-gradients"])
 def test_each_step_on_the_small_network_is_that_of_the_package(small_tab, method, aim):
     agree(*small_tab, method, aim)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("aim", AIMS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *OTHERS])
 def test_each_step_on_squeezenet_is_that_of_the_package(browser, large_site, method, aim):
     site, network = large_site
     with browsing.watched(browser, site) as (tab, problems):
@@ -50,10 +50,13 @@ def test_twenty_steps_empty_the_top_of_the_chairs_and_keep_the_label(browser, la
     site, _ = large_site
     with browsing.watched(browser, site) as (tab, problems):
         tab.goto(site, wait_until="networkidle")
+        sent = []
+        tab.on("response", lambda answer: sent.append(int(answer.header_value("content-length") or 0)))
         tab.locator("#start").click()
         tab.locator("#play").click(timeout=60_000)
         status = tab.locator("#status")
         status.filter(has_text=re.compile("^After 20 steps")).wait_for(timeout=240_000)
+        assert 5e6 < sum(sent) < 10e6, "bytes after the click"
         assert "still says “folding chair”" in status.inner_text()
         assert "more than 8 levels" in status.inner_text()
         best = tab.locator("#rows tr").filter(has_text="best that keeps").locator("td").all_inner_texts()

@@ -1,8 +1,10 @@
 """Golden: what the browser computes at each step is what the package computes, each step from Python's iterate."""
 
 import re
+import urllib.request
 
 import browsing
+import onnx
 import pytest
 from golden import AIMS, agree
 from written import METHODS, OTHERS, large, small
@@ -43,6 +45,13 @@ def test_each_step_on_squeezenet_is_that_of_the_package(browser, large_site, met
         tab.goto(site + "vendor/ort/LICENSE.txt")
         agree(tab, network, method, aim)
         assert problems == []
+
+
+@pytest.mark.slow
+def test_a_step_on_squeezenet_has_as_many_operations_as_chapter_20_says(large_site):
+    site, network = large_site
+    with urllib.request.urlopen(f"{site}models/{network.name}-gradient-227-topk.onnx") as file:
+        assert 1600 <= len(onnx.load_from_string(file.read()).graph.node) <= 1700
 
 
 @pytest.mark.slow

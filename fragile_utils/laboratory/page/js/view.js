@@ -138,7 +138,7 @@ export class View {
     row.append(
       head,
       ...[
-        `${classes[outcome.predicted]}, ${percent(outcome.confidence)}`,
+        `${classes[outcome.predicted]}, ${percent(outcome.confidence).replaceAll(' ', '\u00a0')}`, // one word
         fixed(outcome.loss, 2),
         percent(outcome.intersection),
         fixed(outcome.correlation, 2),

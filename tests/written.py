@@ -3,6 +3,8 @@
 from fragile_utils import data, laboratory, models, saliency
 
 METHODS = {"gradient": saliency.Gradient(), "deeplift": saliency.DeepLift()}
+OTHERS = {"deep-taylor": saliency.DeepTaylor(), "integrated-gradients": saliency.IntegratedGradients(5)}
+SMALLER = {("squeezenet", "integrated-gradients"): 128}  # pixels, as in the book's laboratory
 
 
 def small(*methods: str, examples: int = 4) -> laboratory.Network:
@@ -18,5 +20,6 @@ def large(*methods: str, examples: int = 3) -> laboratory.Network:
 
 
 def _network(name, title, model, batch, methods, examples):
-    explanations = [laboratory.Explanation(method, method, METHODS[method]) for method in methods]
+    made = METHODS | OTHERS
+    explanations = [laboratory.Explanation(one, one, made[one], SMALLER.get((name, one))) for one in methods]
     return laboratory.Network(name, title, model, explanations, batch.correct(model)[:examples])

@@ -222,6 +222,34 @@ def test_noise_has_the_size_of_the_attack(tab):
     assert tab.locator(".curve .noise").count() == 4
 
 
+def test_noise_is_drawn_anew_each_time_and_in_the_same_order_after_a_new_attack(tab):
+    drawn = []
+    start(tab)
+    for _ in range(2):
+        attack(tab)
+        for _ in range(2):
+            before = pixels(tab, "photo-now")
+            tab.locator("#noise").click()
+            tab.wait_for_function("() => [...document.querySelectorAll('#rows tr')].length === 3")
+            while np.array_equal(pixels(tab, "photo-now"), before):
+                tab.wait_for_timeout(50)
+            drawn.append(pixels(tab, "photo-now"))
+    assert not np.array_equal(drawn[0], drawn[1])
+    assert np.array_equal(drawn[:2], drawn[2:])
+
+
+def test_the_numbers_above_the_curves_are_those_of_what_is_shown(tab):
+    start(tab)
+    attack(tab)
+    tab.locator("#noise").click()
+    says(tab, "With noise of the same size")
+    for row in tab.locator("#rows tr").all():
+        row.locator("input").check()
+        written = [tab.locator(".curve strong").nth(i).inner_text() for i in range(4)]
+        cells = row.locator("td").all_inner_texts()
+        assert written == [*cells[2:4], cells[4].removesuffix(" px"), cells[5]]
+
+
 def test_the_pair_is_saved_without_loss(tab):
     start(tab)
     attack(tab)
@@ -286,6 +314,42 @@ def test_a_region_is_drawn_with_the_pointer(tab):
     tab.mouse.up()
     sides = [int(tab.locator(f"#region-{side}").input_value()) for side in ("top", "bottom", "left", "right")]
     assert sides == [16, 32, 8, 24]
+
+
+def test_a_region_is_drawn_with_a_finger(browser, site):
+    with browsing.watched(browser, site, viewport=browsing.PHONE, has_touch=True, is_mobile=True) as (tab, problems):
+        tab.goto(site, wait_until="networkidle")
+        tab.locator("#choices summary").tap()
+        tab.locator("[name=objective][value=region]").tap()
+        frame = tab.locator(".before .frame")
+        frame.scroll_into_view_if_needed()
+        box, scrolled = frame.bounding_box(), tab.evaluate("scrollY")
+        finger = tab.context.new_cdp_session(tab)
+
+        def touch(kind, *share):
+            points = [{axis: box[axis] + share[0] * box["width"] for axis in "xy"}] if share else []
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        touch("touchStart", 0.26)
+        for share in (0.3, 0.4, 0.6, 0.74):
+            touch("touchMove", share)
+        touch("touchEnd")
+        sides = [int(tab.locator(f"#region-{side}").input_value()) for side in ("top", "bottom", "left", "right")]
+        assert sides == [8, 24, 8, 24]
+        assert tab.evaluate("scrollY") == scrolled, "the finger draws, and does not scroll"
+        assert problems == []
+
+
+def test_a_slider_takes_its_opposite_along(tab):
+    tab.locator("[name=objective][value=region]").check()
+    sides = lambda: [int(tab.locator(f"#region-{side}").input_value()) for side in ("top", "bottom", "left", "right")]  # noqa: E731
+    tab.locator("#region-bottom").fill("5")
+    tab.locator("#region-left").fill("31")
+    assert sides() == [4, 5, 31, 32]
+    outline = tab.locator(".before .region")
+    assert outline.evaluate("({ style }) => [style.top, style.left, style.height, style.width]") == [
+        f"{100 * pixels / 32}%" for pixels in (4, 31, 1, 1)
+    ]
 
 
 # --- A photograph of the reader's own ---------------------------------------------------------------------------------
@@ -361,6 +425,16 @@ def test_a_photograph_is_dropped_on_the_page(tab):
         [*encoded(COLOURS, "PNG")],
     )
     tab.locator("canvas#photo-before[aria-label*='dropped.png']").wait_for()
+
+
+def test_a_photograph_is_pasted(tab):
+    tab.evaluate(
+        """(bytes) => { const clipboardData = new DataTransfer();
+        clipboardData.items.add(new File([Uint8Array.from(bytes)], 'pasted.png'));
+        document.body.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true })) }""",
+        [*encoded(COLOURS, "PNG")],
+    )
+    tab.locator("canvas#photo-before[aria-label*='pasted.png']").wait_for()
 
 
 # --- For everybody ----------------------------------------------------------------------------------------------------

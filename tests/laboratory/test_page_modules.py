@@ -270,6 +270,29 @@ def test_a_link_that_names_what_is_not_there_is_none(modules, change):
     assert modules("link.fromFragment(link.asFragment(given.choice), given.manifest)", given) is None
 
 
+# --- Sentences --------------------------------------------------------------------------------------------------------
+
+OUTCOME = {"iterate": 7, "predicted": 1, "confidence": 0.9, "largest": 2, "intersection": 0.02, "shift": 3.21, "d": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("state", "objective", "said"),
+    [
+        ({"shown": "best"}, "top", "still says “dog” (90 %), no colour of any pixel has moved by more than 2 levels"),
+        ({"shown": "best"}, "top", "and 2 % of the explanation’s 10 most salient pixels are where they were. (This is"),
+        ({"shown": "best"}, "centre", "moved by 3.2 pixels. (This is iterate 7, which is shown: the best so far.)"),
+        ({"shown": "latest"}, "region", "30 % of the explanation’s weight is in your region. (This is iterate 7"),
+        ({"shown": "latest"}, "top", "(This is iterate 7, which the table below has: the best so far.)"),
+        ({"shown": "best", "success": False}, "top", "no iterate has brought the attack nearer to its aim"),
+        ({"shown": "latest", "best": None}, "top", "the attack has failed, and Algorithm 1 returns the original. What"),
+    ],
+)
+def test_a_sentence_says_what_an_attack_came_to(modules, state, objective, said):
+    given = {"latest": OUTCOME | {"iterate": 9}, "best": OUTCOME, "success": True} | state
+    call = "words.verdict(given.state, given.objective, ['cat', 'dog'], 10)"
+    assert said in modules(call, {"state": given, "objective": objective})
+
+
 # --- The source -------------------------------------------------------------------------------------------------------
 
 

@@ -34,9 +34,11 @@ def score():
     return features(3, 1)
 """
 HALF = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-# In one of thirty steps that were looked at, 1.2 % of the signs differ, all in one corner of 13 by 9 pixels: probably a
-# unit at a kink, where rounding decides on which side it is, and with it the signs of its receptive field.
-SIGNS = 0.98
+# DeepLIFT's rule for a max pool divides by how far the maximum has moved from the reference, and so does the rule's
+# derivative once more. Where that is rounding or little more (1e-8 and 5e-6, in two of the 180 steps below), single
+# precision does not know the slope, in Python neither: in the first of the two, 1.8 % of its signs are others than in
+# double precision. What such a window of the pool hands down arrives in the 15 by 15 pixels that a unit in it sees.
+SEEN = {"gradient": 0, "deeplift": 15}
 
 
 def written(folder, *arguments):
@@ -80,7 +82,7 @@ def test_each_step_on_a_readers_network_is_that_of_the_package(browser, own, met
     site, network = own
     with browsing.watched(browser, site) as (tab, problems):
         tab.goto(site + "vendor/ort/LICENSE.txt")
-        agree(tab, network, method, aim, pictures=1, signs=SIGNS)
+        agree(tab, network, method, aim, but=SEEN[method])
         assert problems == []
 
 

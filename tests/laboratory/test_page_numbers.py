@@ -1,18 +1,20 @@
 """Golden: what the browser computes at each step is what the package computes, each step from Python's iterate."""
 
 import re
+import urllib.request
 
 import browsing
+import onnx
 import pytest
 from golden import AIMS, agree
-from written import METHODS, large, small
+from written import METHODS, OTHERS, large, small
 
 from fragile_utils import laboratory
 
 
 @pytest.fixture(scope="module")
 def small_tab(browser, tmp_path_factory):
-    network, folder = small(*METHODS), tmp_path_factory.mktemp("small") / "laboratory"
+    network, folder = small(*METHODS, "integrated-gradients"), tmp_path_factory.mktemp("small") / "laboratory"
     laboratory.write(folder, [network])
     with browsing.served(folder) as site, browsing.watched(browser, site) as (tab, problems):
         tab.goto(site + "vendor/ort/LICENSE.txt")
@@ -22,21 +24,21 @@ def small_tab(browser, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def large_site(tmp_path_factory):
-    network, folder = large(*METHODS), tmp_path_factory.mktemp("large") / "laboratory"
+    network, folder = large(*METHODS, *OTHERS), tmp_path_factory.mktemp("large") / "laboratory"
     laboratory.write(folder, [network])
     with browsing.served(folder) as site:
         yield site, network
 
 
 @pytest.mark.parametrize("aim", AIMS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "integrated-gradients"])
 def test_each_step_on_the_small_network_is_that_of_the_package(small_tab, method, aim):
     agree(*small_tab, method, aim)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("aim", AIMS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *OTHERS])
 def test_each_step_on_squeezenet_is_that_of_the_package(browser, large_site, method, aim):
     site, network = large_site
     with browsing.watched(browser, site) as (tab, problems):
@@ -46,14 +48,24 @@ def test_each_step_on_squeezenet_is_that_of_the_package(browser, large_site, met
 
 
 @pytest.mark.slow
+def test_a_step_on_squeezenet_has_as_many_operations_as_chapter_20_says(large_site):
+    site, network = large_site
+    with urllib.request.urlopen(f"{site}models/{network.name}-gradient-227-topk.onnx") as file:
+        assert 1600 <= len(onnx.load_from_string(file.read()).graph.node) <= 1700
+
+
+@pytest.mark.slow
 def test_twenty_steps_empty_the_top_of_the_chairs_and_keep_the_label(browser, large_site):
     site, _ = large_site
     with browsing.watched(browser, site) as (tab, problems):
         tab.goto(site, wait_until="networkidle")
+        sent = []
+        tab.on("response", lambda answer: sent.append(int(answer.header_value("content-length") or 0)))
         tab.locator("#start").click()
         tab.locator("#play").click(timeout=60_000)
         status = tab.locator("#status")
         status.filter(has_text=re.compile("^After 20 steps")).wait_for(timeout=240_000)
+        assert 5e6 < sum(sent) < 10e6, "bytes after the click"
         assert "still says “folding chair”" in status.inner_text()
         assert "more than 8 levels" in status.inner_text()
         best = tab.locator("#rows tr").filter(has_text="best that keeps").locator("td").all_inner_texts()

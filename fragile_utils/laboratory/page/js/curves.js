@@ -51,8 +51,9 @@ export class Curve {
    * @param {number} known.steps how many there will be
    * @param {number} known.best which iterate is the best, or 0
    * @param {number | null} known.noise
+   * @param {number} known.shown the value of what the pictures show
    */
-  draw({ values, steps, best, noise }) {
+  draw({ values, steps, best, noise, shown }) {
     const finite = [...values, ...(this.range ?? []), noise ?? NaN].filter(Number.isFinite);
     const low = Math.min(...finite),
       high = Math.max(...finite, low + 1e-9);
@@ -72,12 +73,11 @@ export class Curve {
       drawn.push(element('circle', { class: 'best', cx: x(best), cy: y(values[best]), r: 4 }));
     }
     this.svg.replaceChildren(...drawn);
-    const last = values[values.length - 1],
-      shown = Number.isFinite(last) ? this.format(last) : '–';
-    this.value.textContent = shown;
+    const written = (/** @type {number} */ value) => (Number.isFinite(value) ? this.format(value) : '–');
+    this.value.textContent = written(shown);
     const noiseWords = noise === null ? '' : `; noise of the same size: ${this.format(noise)}`;
     const bestWords = best ? `; the best iterate, ${best}: ${this.format(values[best])}` : '';
-    const words = `${this.title} after ${values.length - 1} steps: ${shown}${bestWords}${noiseWords}`;
-    this.svg.setAttribute('aria-label', words);
+    const words = `${this.title} after ${values.length - 1} steps: ${written(values[values.length - 1])}`;
+    this.svg.setAttribute('aria-label', words + bestWords + noiseWords);
   }
 }

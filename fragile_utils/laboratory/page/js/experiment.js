@@ -15,6 +15,7 @@ export class Experiment {
   best = null;
   /** @type {Outcome | null} */ latest = null;
   /** @type {Float32Array | null} the iterate after the latest */ next = null;
+  drawn = 0; // how often noise was added beside this attack
 
   /** @param {Engine | Checked} engine @param {Float32Array} image three planes in [0, 1] */
   constructor(engine, image) {
@@ -41,6 +42,7 @@ export class Experiment {
   restart(aim) {
     this.aim = aim;
     this.best = this.latest = this.next = null;
+    this.drawn = 0;
   }
 
   /** Take one step, and return what there is to say of the new iterate. @returns {Promise<Outcome>} */
@@ -58,10 +60,10 @@ export class Experiment {
     return this.best !== null && this.best.d > (this.start ?? Infinity);
   }
 
-  /** The original with noise of the size of what the attack added. @param {number} seed @returns {Promise<Outcome>} */
-  async noise(seed) {
+  /** The original with noise of the size of what the attack added, drawn anew. @returns {Promise<Outcome>} */
+  async noise() {
     const attacked = this.best ?? this.latest;
-    const image = attacked ? noisy(this.image, rms(attacked.image, this.image), seed) : this.image;
+    const image = attacked ? noisy(this.image, rms(attacked.image, this.image), this.drawn++) : this.image;
     return (await this.#measure(image, NaN)).outcome;
   }
 

@@ -232,6 +232,7 @@ export class Laboratory {
     while (this.running && turn === this.turn && this.iterate < this.choices.steps) {
       const start = performance.now();
       await this.advance();
+      if (!this.running && turn === this.turn) this.conclude(); // paused meanwhile, and this step came after that
       await pause(Math.max(0, PACE - (performance.now() - start))); // at the least, lets a click in
     }
     if (turn !== this.turn || !this.running) return;
@@ -267,13 +268,14 @@ export class Laboratory {
     this.paint(true);
     const { latest, best } = this.rows,
       { aim, network, method } = this.choices;
-    if (latest) this.say(verdict({ latest, best, success: this.success }, aim.objective, network.classes, method.k));
+    const state = { best, success: this.success, shown: this.shown };
+    if (latest) this.say(verdict({ latest, ...state }, aim.objective, network.classes, method.k));
   }
 
   // --- Beside the attack ---------------------------------------------------------------
 
   async addNoise() {
-    await this.compare('noise', () => this.client?.do('noise', { seed: 0 }));
+    await this.compare('noise', () => this.client?.do('noise'));
   }
 
   async throughJpeg() {
@@ -338,7 +340,7 @@ export class Laboratory {
 
   curves() {
     const { aim, steps } = this.choices;
-    this.view.measures(this.iterates, steps, aim.objective, this.rows.best, this.rows.noise);
+    this.view.measures(this.iterates, steps, aim.objective, this.rows, this.shown);
   }
 
   refresh() {

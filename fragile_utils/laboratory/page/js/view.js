@@ -88,14 +88,22 @@ export class View {
   /**
    * Draw the curves.
    * @param {Outcome[]} iterates from the original on @param {number} steps @param {Objective} objective
-   * @param {Outcome | null} best @param {Outcome | null} noise
+   * @param {Record<Row, Outcome | null>} rows @param {Row} shown whose values are written above the curves
    */
-  measures(iterates, steps, objective, best, noise) {
+  measures(iterates, steps, objective, rows, shown) {
     byId('results').hidden = iterates.length < 2;
+    const { best, noise } = rows,
+      seen = rows[shown];
     this.curves.d.rename(CLIMBED[objective]);
     for (const measure of MEASURES) {
       const values = iterates.map((outcome) => outcome[measure]);
-      this.curves[measure].draw({ values, steps, best: best?.iterate ?? 0, noise: noise ? noise[measure] : null });
+      this.curves[measure].draw({
+        values,
+        steps,
+        best: best?.iterate ?? 0,
+        noise: noise ? noise[measure] : null,
+        shown: seen ? seen[measure] : NaN,
+      });
     }
   }
 
@@ -130,7 +138,7 @@ export class View {
     row.append(
       head,
       ...[
-        `${classes[outcome.predicted]}, ${percent(outcome.confidence)}`,
+        `${classes[outcome.predicted]}, ${percent(outcome.confidence).replaceAll(' ', '\u00a0')}`, // one word
         fixed(outcome.loss, 2),
         percent(outcome.intersection),
         fixed(outcome.correlation, 2),

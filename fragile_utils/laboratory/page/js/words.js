@@ -82,15 +82,15 @@ export function explained(original, classes, label) {
 
 /**
  * What an attack has come to.
- * @param {{ latest: Outcome, best: Outcome | null, success: boolean }} state
+ * @param {{ latest: Outcome, best: Outcome | null, success: boolean, shown: string }} state and which row is shown
  * @param {Objective} objective @param {string[]} classes @param {number} k
  */
-export function verdict({ latest, best, success }, objective, classes, k) {
+export function verdict({ latest, best, success, shown }, objective, classes, k) {
   const steps = counted(latest.iterate, 'step');
   if (!best) {
     return (
-      `After ${steps} no iterate has kept the answer, so that Algorithm 1 returns nothing. ` +
-      'Try a smaller budget, more steps, or another photograph.'
+      `After ${steps} no iterate has kept the answer, so that the attack has failed, and Algorithm 1 returns the ` +
+      'original. What is shown is the latest iterate. Try another budget, more steps, or another photograph.'
     );
   }
   if (!success) return `After ${steps} no iterate has brought the attack nearer to its aim.`;
@@ -100,8 +100,8 @@ export function verdict({ latest, best, success }, objective, classes, k) {
     centre: `the centre of the explanation has moved by ${fixed(best.shift, 1)} pixels`,
     region: `${inWords(best.d)} of the explanation’s weight is in your region`,
   }[objective];
-  const other = `(The best iterate that keeps the answer is ${best.iterate}, and is shown.)`;
-  const which = best.iterate === latest.iterate ? '' : ` ${other}`;
+  const where = shown === 'best' ? 'which is shown' : 'which the table below has';
+  const which = best.iterate === latest.iterate ? '' : ` (This is iterate ${best.iterate}, ${where}: the best so far.)`;
   return (
     `After ${steps} the network still says “${classes[best.predicted]}” (${percent(best.confidence)}), ` +
     `no colour of any pixel has moved by more than ${counted(Math.round(best.largest), 'level')} of 255, ` +

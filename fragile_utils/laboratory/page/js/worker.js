@@ -59,9 +59,8 @@ const jobs = {
     await current().advance();
     return state();
   },
-  /** @param {{ seed: number }} given */
-  async noise({ seed }) {
-    return current().noise(seed);
+  async noise() {
+    return current().noise();
   },
   /** @param {{ image: Float32Array }} given */
   async look({ image }) {

@@ -1,7 +1,6 @@
 """The numbers of an audit: what is left of each explanation, beside noise, nature and chance; and its verdict."""
 
 import platform
-import re
 from importlib import metadata
 from typing import Any
 
@@ -141,35 +140,3 @@ def cell(method: dict[str, Any], attack: str, eps: float) -> dict[str, Any]:
 def _kept(method: dict[str, Any], eps: float) -> float:
     values = [cell(method, attack, eps)["topk_intersection"]["mean"] for attack in HARMFUL]
     return min(value for value in values if value is not None)
-
-
-def threshold(text: str, budgets: tuple[float, ...]) -> tuple[str, float, float]:
-    """Return measure, bound and budget of a condition such as ``topk_intersection=0.3@2``.
-
-    Raises
-    ------
-    ValueError
-        If it is none, or the budget is not one of the audit's.
-    """
-    match = re.fullmatch(r"([a-z_]+)=([0-9.]+)@([0-9.]+)", text)
-    try:
-        measure, bound, eps = match[1], float(match[2]), float(match[3])  # type: ignore[index]
-    except (TypeError, ValueError):
-        measure = ""
-    if measure not in BOUNDED:
-        raise ValueError(f"expected MEASURE=NUMBER@BUDGET, of {' or '.join(BOUNDED)}, got {text!r}")
-    if eps not in budgets:
-        raise ValueError(f"expected a budget of the audit, {', '.join(f'{b:g}' for b in budgets)}, got {eps:g}")
-    return measure, bound, eps
-
-
-def below(summary: dict[str, Any], measure: str, bound: float, eps: float) -> list[str]:
-    """Return a line for each method and attack that leaves less than `bound` of a measure at a budget, on average."""
-    lines = []
-    for name, method in summary["methods"].items():
-        for attack in HARMFUL:
-            value = cell(method, attack, eps)[measure]["mean"]
-            if value is None or value < bound:
-                got = "nothing" if value is None else f"{value:.3f}"
-                lines.append(f"{name} under {attack} at {eps:g} levels: {measure} {got}, below {bound:g}")
-    return lines

@@ -71,11 +71,13 @@ def document(title: str, body: str) -> str:
 
 def _opening(summary: Mapping[str, Any]) -> str:
     images, settings = summary["images"], summary["settings"]
+    largest = max(settings["budgets"])
     return (
-        f"{images['audited']} images of {summary['data']} ({images['read']} read) were changed so little that it "
-        "is hard to see, and so that the network's answer stays the same; measured is how much of each explanation is "
-        f"left: of its {settings['k']:,} most important pixels, which share is still among the {settings['k']:,} "
-        "most important afterwards. Budgets are the largest change of any value of a pixel, in levels of 255."
+        f"{images['read']} images of {summary['data']} were read. {images['audited']} of those that the network gets "
+        "right, or whose class is not known, were changed, so that it still names the same class. Measured is how "
+        f"much of each explanation is left: of its {settings['k']:,} most important pixels, which share is still among "
+        f"the {settings['k']:,} most important afterwards; 1 is all of them. Budgets are the largest change of any "
+        f"value of a pixel, in levels of 255: here at most {largest:g}."
     )
 
 
@@ -93,7 +95,7 @@ def _overview(summary: Mapping[str, Any]) -> str:
                 *(_interval(cells[attack]) for attack in ATTACKS),
                 _number(min((value for value in natural.values() if value is not None), default=None)),
                 _number(method["chance"]["other"]["topk_intersection"]["mean"]),
-                _budget(method["failure"]["topk"], max(budgets)),
+                _budget(method["failure"]["topk"], budgets),
             ]
         )
     head = ["method", *ATTACKS.values(), "everyday changes in place, at worst", "chance", "half is lost at (levels)"]
@@ -121,6 +123,7 @@ def _section(name: str, method: Mapping[str, Any], summary: Mapping[str, Any]) -
     return "\n".join(
         [
             f"<h2>{_text(name)}</h2>",
+            *(f"<p>What it shows: {words}.</p>" for words in [audit_words.SHOWS.get(name.partition("(")[0])] if words),
             f"<p>{_text(method['paragraph'])}</p>",
             f'<figure><div class="wide" tabindex="0" role="region" aria-label="chart of {_text(name)}">{drawn}</div>'
             f"<figcaption>{_text(name)}: {LEFT_OVER}; bands are 95 % intervals of the mean.</figcaption>"
@@ -274,8 +277,11 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _budget(found: Mapping[str, Any], largest: float) -> str:
-    return f"more than {largest:g}" if found["median"] is None else f"{found['median']:.2g}"
+def _budget(found: Mapping[str, Any], budgets: Sequence[float]) -> str:
+    """Return the median budget at which half is lost, as far as budgets that were tried can say it."""
+    if found["median"] is None:
+        return f"more than {max(budgets):g}"
+    return f"less than {min(budgets):g}" if found["median"] < min(budgets) else f"{found['median']:.2g}"
 
 
 def _text(value: object) -> str:

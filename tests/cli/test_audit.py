@@ -187,7 +187,11 @@ def test_a_condition_that_is_not_met_is_exit_status_3(here, fragile):
     assert fragile("audit", *OPTIONS, "--fail-below", "topk_intersection=0.0@2")[0] == 0
     status, _, err = fragile("audit", *OPTIONS, "--fail-below", "topk_intersection=0.999@8")
     assert status == audit.BELOW == 3
-    assert "fragile: gradient under topk at 8 levels: topk_intersection" in err
+    assert "fragile: gradient under topk at " in err
+    assert "fragile: integrated-gradients under random-sign at 8 levels: topk_intersection" in err
+    status, _, err = fragile("audit", *OPTIONS, "--fail-below", "topk_intersection=1@jpeg")
+    assert status == 3
+    assert "fragile: gradient under jpeg: topk_intersection" in err
 
 
 def test_two_reports_are_set_side_by_side(here, fragile, tmp_path):
@@ -225,7 +229,7 @@ BAD = {
     "no images": (["--images", 0], "--images: expected a whole number at least 1"),
     "k": (["--k", 500], "k: expected at most 256"),
     "a budget": (["--budgets", "0,1"], "budgets: expected a number above 0"),
-    "a condition": (["--fail-below", "topk=1@2"], "--fail-below: expected MEASURE=NUMBER@BUDGET"),
+    "a condition": (["--fail-below", "topk=1@2"], "--fail-below: expected MEASURE=NUMBER@PLACE"),
     "another budget": (
         ["--fail-below", "topk_intersection=1@3"],
         "--fail-below: expected a budget of the audit",

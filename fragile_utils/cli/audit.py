@@ -21,6 +21,9 @@ from fragile_utils.plots import audit as pages
 from fragile_utils.plots import widgets
 
 SUMMARY, RESULTS, REPORT = "summary.json", "results.parquet", "report.html"
+FIELDS = {"models": "--model", "model": "--model", "methods": "--method", "folder": "--out"} | {
+    name: f"--{name}" for name in ("data", "budgets", "images", "k", "steps")
+}
 BELOW = 3  # exit status where --fail-below is not met
 
 
@@ -81,6 +84,17 @@ def run(options: argparse.Namespace) -> int:
     common.check_options(options, counts=counts, positive=("step_size",))
     if options.compare is not None:
         return compare(*options.compare, options.out)
+    try:
+        return audited(options)
+    except ValueError as error:  # of a value: here its fields have the names of options
+        field, colon, said = str(error).partition(": ")
+        if field not in FIELDS or not colon:
+            raise
+        raise ValueError(f"{FIELDS[field]}: {said}") from error
+
+
+def audited(options: argparse.Namespace) -> int:
+    """Audit a network."""
     if options.out is None and not options.plan:
         raise ValueError("expected --out REPORT, the folder of the report")
     if options.out is not None:
@@ -166,10 +180,12 @@ def report(
 def compare(first: Path, second: Path, out: Path | None) -> int:
     """Print two reports side by side, and write a page of them if there is a folder for it."""
     names = (first.name or str(first), second.name or str(second))
-    rows, page = pages.compared(read(first), read(second), names if names[0] != names[1] else (str(first), str(second)))
+    one, two = read(first), read(second)
+    rows, page = pages.compared(one, two, names if names[0] != names[1] else (str(first), str(second)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(pages.remarks(one, two))
     if out is not None:
         write_bytes(out / "compare.html", page.encode())
         print(f"written: {out / 'compare.html'}")

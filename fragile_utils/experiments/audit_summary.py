@@ -15,7 +15,7 @@ from fragile_utils.experiments.bootstrap import mean_interval, median_interval
 from fragile_utils.experiments.failure import budget_to_failure
 from fragile_utils.metrics import MEASURES
 
-SCHEMA = "fragile-audit/1"  # the last number changes when a field changes its meaning, or goes
+SCHEMA = "fragile-audit/2"  # the last number changes when a field changes its meaning, or goes
 HARMFUL = ("topk", "mass-center")
 BOUNDED = ("topk_intersection", "rank_correlation")  # measures of which more is steadier
 
@@ -26,8 +26,9 @@ def summarise(found: Found) -> dict[str, Any]:
     ``methods`` has an entry for each method: ``cells`` (an attack at a budget: mean with its 95 % interval, median and
     worst image of each measure), ``noise_rms`` (the same for noise of the size of the top-k attack), ``natural``,
     ``chance``, ``deletion`` and ``insertion``, ``failure`` (the budget at which half of the top pixels are lost),
-    ``paragraph``. An image on which an attack did not succeed counts as unchanged. ``left_out`` says what a whole audit
-    does and this one did not.
+    ``paragraph``. An image on which an attack did not succeed counts as unchanged, since nothing was achieved there; one
+    whose answer noise or an everyday change has changed is left out of what these leave. ``left_out`` says what a whole
+    audit does and this one did not.
     """
     plan, audit = found.plan, found.plan.audit
     names = list(dict.fromkeys(found.attacks["method"]))
@@ -37,7 +38,12 @@ def summarise(found: Found) -> dict[str, Any]:
         "network": plan.network,
         "data": audit.data,
         "settings": audit.to_dict(),
-        "images": {"read": plan.read, "audited": audit.images, "names": list(found.hashes["images"])},
+        "images": {
+            "read": plan.read,
+            "labelled": plan.labelled,
+            "audited": audit.images,
+            "names": list(found.hashes["images"]),
+        },
         "refused": plan.refused,
         "left_out": audit.left_out(plan.refused),
         "sha256": {key: found.hashes[key] for key in ("parameters", "pixels")},
@@ -64,7 +70,7 @@ def _method(found: Found, name: str) -> dict[str, Any]:
     natural = found.natural[found.natural["method"] == name]
     controls = found.controls[found.controls["method"] == name]
     cells = [
-        {"attack": attack, "eps": float(eps), **_cell(group)}
+        {"attack": attack, "eps": float(eps), **_cell(group if attack in HARMFUL else _kept_answer(group))}
         for (attack, eps), group in rows.groupby(["attack", "eps"], sort=False)
     ]
     topk = rows[rows["attack"] == "topk"]
@@ -72,7 +78,7 @@ def _method(found: Found, name: str) -> dict[str, Any]:
     return {
         "cells": cells,
         "noise_rms": noise,
-        "natural": {change: _cell(group) for change, group in natural.groupby("attack", sort=False)},
+        "natural": {change: _cell(_kept_answer(group)) for change, group in natural.groupby("attack", sort=False)},
         "chance": {kind: {m: _interval(controls[f"{kind}_{m}"]) for m in MEASURES} for kind in ("other", "shuffled")},
         **{
             kind: {
@@ -85,6 +91,12 @@ def _method(found: Found, name: str) -> dict[str, Any]:
         "failure": {attack: _failure(rows[rows["attack"] == attack]) for attack in (*HARMFUL, "random-sign")}
         | {"noise_rms": _failure(topk, "noise_")},
     }
+
+
+def _kept_answer(group: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a change that nobody chose, without measures where it has changed the answer."""
+    values = group[list(MEASURES)].mask(group["reason"] == NO_LABEL)
+    return group.assign(**{measure: values[measure] for measure in MEASURES})
 
 
 def _cell(group: pd.DataFrame) -> dict[str, Any]:
@@ -102,10 +114,9 @@ def _measures(group: pd.DataFrame, prefix: str = "") -> dict[str, Any]:
     found = {}
     for measure in MEASURES:
         values = group[prefix + measure]
-        worst = values.idxmin() if measure in BOUNDED else values.idxmax()
-        median = _number(values.median())
-        found[measure] = _interval(values) | {"median": median}
+        found[measure] = _interval(values) | {"median": _number(values.median())}
         if values.notna().any():
+            worst = values.idxmin() if measure in BOUNDED else values.idxmax()
             found[measure] |= {"worst": _number(values[worst]), "worst_image": str(group["name"][worst])}
     return found
 

@@ -101,12 +101,13 @@ def _everyday(method: dict[str, Any]) -> list[str]:
         f"Of what happens to pictures every day, {WORDS[worst]} moved it most, and left {_percent(natural[worst])}; "
         f"{WORDS['shift']}, with which an explanation ought to move, left {_percent(moved)} where they were."
     ]
-    cell = method["natural"][worst]
-    if cell["answer_changed"]:
-        said.append(
-            f"On {cell['answer_changed']} of {cell['images']} {WORDS[worst]} changed the answer itself; there 100 % is "
-            "counted."
-        )
+    changed = [
+        f"by {WORDS[change]} on {cell['answer_changed']} of {cell['images']}"
+        for change, cell in method["natural"].items()
+        if cell["answer_changed"]
+    ]
+    if changed:
+        said.append(f"The answer itself was changed {', '.join(changed)}; these are left out here.")
     return said
 
 

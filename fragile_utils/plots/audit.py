@@ -18,6 +18,8 @@ ATTACKS = {
 }
 MORE = ("rank correlation", "centre shift (pixels)")
 NOISE = "noise of the same energy"
+FEW = 16  # images
+SEARCH = {"steps": "the number of steps", "step_size": "the size of a step", "patience": "patience"}
 LEFT_OVER = "share of the top pixels that is left"
 
 
@@ -71,10 +73,11 @@ def document(title: str, body: str) -> str:
 
 def _opening(summary: Mapping[str, Any]) -> str:
     images, settings = summary["images"], summary["settings"]
-    largest = max(settings["budgets"])
+    largest, unknown = max(settings["budgets"]), images["labelled"] < images["read"]
     return (
-        f"{images['read']} images of {summary['data']} were read. {images['audited']} of those that the network gets "
-        "right, or whose class is not known, were changed, so that it still names the same class. Measured is how "
+        f"{images['read']} images of {summary['data']} were read; the class of {images['labelled'] or 'none'} of them "
+        f"is known. {images['audited']} that the network gets right{', or whose class is not known,' * unknown} were "
+        "changed, so that it still names the same class. Measured is how "
         f"much of each explanation is left: of its {settings['k']:,} most important pixels, which share is still among "
         f"the {settings['k']:,} most important afterwards; 1 is all of them. Budgets are the largest change of any "
         f"value of a pixel, in levels of 255: here at most {largest:g}."
@@ -162,7 +165,11 @@ def _all_cells(name: str, method: Mapping[str, Any]) -> str:
         "rank correlation",
         "centre shift (pixels)",
     ]
-    return _table(f"{name} under attack; images that no attack moved count as unchanged.", [*head, "unchanged"], rows)
+    caption = (
+        f"{name} under attack and noise. Images that an attack could not move count as unchanged; images whose answer "
+        "noise has changed are left out."
+    )
+    return _table(caption, [*head, "not moved"], rows)
 
 
 def _natural(name: str, method: Mapping[str, Any]) -> str:
@@ -177,7 +184,7 @@ def _natural(name: str, method: Mapping[str, Any]) -> str:
         for change, cell in method["natural"].items()
     ]
     head = ["change", "top pixels left", *MORE, "answer changed"]
-    return _table(f"{name} under everyday changes.", head, rows)
+    return _table(f"{name} under everyday changes, of the images whose answer stays the same.", head, rows)
 
 
 def _controls(name: str, method: Mapping[str, Any]) -> str:
@@ -243,13 +250,23 @@ def compared(
             for eps in budgets:
                 one, two = (_by_attack(report["methods"][name], eps)[attack] for report in (first, second))
                 rows.append([name, words, f"{eps:g}", _interval(one), _interval(two), _steadier(one, two, names)])
-    same = first["sha256"]["pixels"] == second["sha256"]["pixels"]
-    note = "Both on the same images." if same else "On different images: differences may be theirs."
     head = ["method", "attack", "budget", *names, "steadier"]
     title = f"{names[0]} beside {names[1]}"
     caption = f"{LEFT_OVER.capitalize()}: mean and 95 % interval."
-    body = f"<h1>{_text(title)}</h1><p>{_text(note)} One is called steadier where the intervals do not overlap.</p>"
+    body = f"<h1>{_text(title)}</h1><p>{_text(remarks(first, second))}</p>"
     return [head, *rows], document(title, body + _table(caption, head, rows))
+
+
+def remarks(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """Return what has to be known of two audits to read their rows side by side."""
+    said = ["One is called steadier where the intervals do not overlap."]
+    same = first["sha256"]["pixels"] == second["sha256"]["pixels"]
+    said.append("Both are on the same images." if same else "They are on different images: differences may be theirs.")
+    if (few := min(report["settings"]["images"] for report in (first, second))) < FEW:
+        said.append(f"One is on {few} image{'s' * (few > 1)}: intervals from so few tend to be too narrow.")
+    if other := [words for name, words in SEARCH.items() if first["settings"][name] != second["settings"][name]]:
+        said.append(f"They differ in {' and '.join(other)}: a shorter search finds less, and looks steadier.")
+    return " ".join(said)
 
 
 def _steadier(one: Mapping[str, Any], two: Mapping[str, Any], names: tuple[str, str]) -> str:

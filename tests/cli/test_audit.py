@@ -153,7 +153,7 @@ def test_results_are_rows_of_attacks_and_of_natural_changes(here):
     assert set(table["attack"]) == {"topk", "mass-center", "random-sign", "jpeg", "shift", "brightness", "resize"}
     assert len(table) == 2 * 3 * (3 * 3 + 4)
     summary = json.loads((here / "report" / "summary.json").read_text())
-    assert (summary["schema"], summary["images"]["audited"]) == ("fragile-audit/1", 3)
+    assert (summary["schema"], summary["images"]["audited"]) == ("fragile-audit/2", 3)
 
 
 def test_the_same_command_gives_the_same_report(here, fragile):
@@ -208,14 +208,39 @@ def test_two_reports_are_set_side_by_side(here, fragile, tmp_path):
     text = (tmp_path / "both" / "compare.html").read_text()
     assert "after&lt;b&gt;" in text
     assert "<b>" not in text
-    assert "Both on the same images." in text
+    for told in (out, text):
+        assert "Both are on the same images. One is on 3 images: intervals from so few tend to be too narrow." in told
+        assert "They differ" not in told
+    summary["sha256"]["pixels"], summary["settings"]["steps"] = "0" * 64, 50
+    path.write_text(json.dumps(summary))
+    _, out, _ = fragile("audit", "--compare", "report", tmp_path / "after<b>")
+    assert "They are on different images" in out
+    assert "They differ in the number of steps: a shorter search finds less, and looks steadier." in out
+
+
+def test_images_of_one_name_in_two_folders_are_two(fragile, tmp_path, monkeypatch):
+    fill(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for folder, source in (("cat", "a.png"), ("dog", "'b&c.png")):
+        (tmp_path / "images" / folder).mkdir()
+        (tmp_path / "images" / source).rename(tmp_path / "images" / folder / "a.png")
+    assert fragile("audit", *OPTIONS)[0] == 0
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
+    assert {"cat/a.png", "dog/a.png"} < set(summary["images_sha256"])
+    assert len(summary["images_sha256"]) == summary["images"]["audited"] == 3
+    assert "the class of none of them is known" in " ".join(Reader(page(tmp_path)).words)
+
+
+def test_budgets_are_in_order_whatever_the_order_in_which_they_are_given(here, fragile):
+    options = [text if text != "1,2,8" else "8,1,2" for text in OPTIONS]
+    assert fragile("audit", *options)[0] == 0  # in the folder of the same audit: nothing differs
 
 
 def test_the_plan_alone_computes_nothing(here, fragile):
     network = ("--model", "net.py:network", "--size", 16)
     status, out, _ = fragile("audit", *network, "--data", "images", "--quick", "--plan")
     assert status == 0
-    assert "3 images of images (3 read), k = 100 pixels" in out
+    assert "3 images of images (3 read, none with a class; of the others the network's answer is taken), k" in out
     assert "grad-cam: about" in out
 
 
@@ -224,19 +249,22 @@ BAD = {
     "no such data": (["--data", "none"], "no such file or folder: none"),
     "no such network": (["--model", "none.py:net"], "no such file: none.py"),
     "onnx": (["--model", "net.onnx"], "ONNX holds no network"),
-    "no method": (["--method", "tea-leaves"], "methods: expected one of gradient"),
-    "an option": (["--method", "gradient:steps=3"], "methods: gradient: unknown option 'steps'"),
+    "no method": (["--method", "tea-leaves"], "--method: expected one of gradient"),
+    "an option": (["--method", "gradient:steps=3"], "--method: gradient: unknown option 'steps'"),
     "no images": (["--images", 0], "--images: expected a whole number at least 1"),
-    "k": (["--k", 500], "k: expected at most 256"),
-    "a budget": (["--budgets", "0,1"], "budgets: expected a number above 0"),
+    "k": (["--k", 500], "--k: expected at most 256"),
+    "a budget": (["--budgets", "0,1"], "--budgets: expected a number above 0"),
     "a condition": (["--fail-below", "topk=1@2"], "--fail-below: expected MEASURE=NUMBER@PLACE"),
     "another budget": (
         ["--fail-below", "topk_intersection=1@3"],
         "--fail-below: expected a budget of the audit",
     ),
     "a file": (["--out", "names.txt"], "--out: expected a folder, got the file names.txt"),
-    "another folder": (["--out", "images"], "folder: expected a new folder, or that of an audit"),
-    "too few names": (["--classes", "few.txt"], "classes: expected 5 names, got 1"),
+    "another folder": (["--out", "images"], "--out: expected a new folder, or that of an audit"),
+    "too few names": (["--classes", "few.txt"], "--model: net.py:network: classes: expected 5 names, got 1"),
+    "below a file": (["--out", "names.txt/report"], "--out: expected a folder, got the file "),
+    "a budget twice": (["--budgets", "2,2"], "--budgets: expected each once"),
+    "no such function": (["--model", "net.py:none"], "--model: net.py has no none; it has 'network'"),
     "a device": (["--device", "abacus"], "--device: 'abacus' is not available here"),
 }
 
@@ -256,7 +284,7 @@ def test_wrong_input_is_one_line_and_nothing_is_written(case, fragile, tmp_path,
     assert {path for path in listed(tmp_path) if "__pycache__" not in path} == before
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"schema": "fragile-audit/2"}', None])
+@pytest.mark.parametrize("content", ["", "[]", '{"schema": "fragile-audit/1"}', None])
 def test_what_is_no_report_cannot_be_compared(content, fragile, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -1,6 +1,7 @@
 """The audit of a model: what it plans, what it finds, that it goes on, and that its words follow its numbers."""
 
 import copy
+import dataclasses
 import itertools
 import json
 import os
@@ -18,6 +19,7 @@ from torch import nn
 
 from fragile_utils import attacks, data, metrics, models, saliency
 from fragile_utils._base.code import Code
+from fragile_utils.attacks.algorithm import NO_LABEL
 from fragile_utils.experiments import audit, audit_controls, audit_summary, audit_words, deletion
 
 CODE = ["sweeps:network", "sweeps:many_images"]
@@ -105,7 +107,7 @@ def test_the_rows_are_those_of_attacks_on_these_images(found):
 def test_the_summary_is_json_and_its_means_are_those_of_the_rows(found, summary):
     table = found[0].attacks
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    assert summary["schema"] == "fragile-audit/1"
+    assert summary["schema"] == "fragile-audit/2"
     for name, method in summary["methods"].items():
         for cell in method["cells"]:
             rows = table[
@@ -285,10 +287,41 @@ def test_an_everyday_change_that_changes_the_answer_is_counted_in_words(summary)
     natural = report["methods"]["gradient"]["natural"]
     for change, left in (("jpeg", 0.2), ("shift", 0.1), ("brightness", 0.9), ("resize", 0.8)):
         natural[change]["topk_intersection"]["mean"] = left
-        natural[change]["answer_changed"] = 1
+        natural[change]["answer_changed"] = 1 if change in ("jpeg", "resize") else 0
     said = audit_words.paragraph("gradient", report)
     assert "compression with JPEG at quality 90 moved it most, and left 20 %; a shift by one pixel" in said
-    assert "left 10 % where they were. On 1 of 3 compression with JPEG at quality 90 changed the answer itself" in said
+    assert (
+        "left 10 % where they were. The answer itself was changed by compression with JPEG at quality 90 on 1 of 3, by "
+        "making it smaller and large again on 1 of 3; these are left out here." in said
+    )
+
+
+def test_an_image_whose_answer_noise_or_an_everyday_change_has_changed_is_no_evidence_of_steadiness(found):
+    first, _ = found
+    natural = first.natural.copy()
+    lost = (natural["attack"] == "jpeg") & (natural["index"] == 1)
+    natural.loc[lost, ["success", "reason", "topk_intersection"]] = [False, NO_LABEL, 1.0]
+    natural.loc[natural["attack"] == "shift", ["success", "reason"]] = [False, NO_LABEL]
+    method = audit_summary.summarise(dataclasses.replace(first, natural=natural))["methods"]["gradient"]
+    rows = natural[(natural["method"] == "gradient") & (natural["attack"] == "jpeg") & ~lost]
+    jpeg = method["natural"]["jpeg"]
+    assert (jpeg["images"], jpeg["answer_changed"]) == (3, 1)
+    assert jpeg["topk_intersection"]["mean"] == pytest.approx(rows["topk_intersection"].mean())
+    assert jpeg["topk_intersection"]["worst"] == rows["topk_intersection"].min()
+    noise = first.attacks.copy()
+    hit = (noise["attack"] == "random-sign") & (noise["index"] == 1) & (noise["eps"] == 2)
+    noise.loc[hit, ["success", "reason", "topk_intersection"]] = [False, NO_LABEL, 1.0]
+    cell = audit_summary.cell(
+        audit_summary.summarise(dataclasses.replace(first, attacks=noise))["methods"]["gradient"], "random-sign", 2
+    )
+    rows = noise[(noise["method"] == "gradient") & (noise["attack"] == "random-sign") & (noise["eps"] == 2) & ~hit]
+    assert (cell["unchanged"], cell["topk_intersection"]["mean"]) == (
+        1,
+        pytest.approx(rows["topk_intersection"].mean()),
+    )
+    shift = method["natural"]["shift"]
+    assert shift["answer_changed"] == 3
+    assert shift["topk_intersection"] == {"mean": None, "low": None, "high": None, "median": None}
 
 
 def test_a_budget_below_the_smallest_is_not_told_as_if_it_had_been_tried(summary):

@@ -26,7 +26,7 @@ def summarise(found: Found) -> dict[str, Any]:
     ``methods`` has an entry for each method: ``cells`` (an attack at a budget: mean with its 95 % interval, median and
     worst image of each measure), ``noise_rms`` (the same for noise of the size of the top-k attack), ``natural``,
     ``chance``, ``deletion`` and ``insertion``, ``failure`` (the budget at which half of the top pixels are lost),
-    ``paragraph``. An image on which an attack did not succeed counts as unchanged, since nothing was achieved there; one
+    ``paragraph``. An image on which an attack did not succeed counts as unchanged: nothing was achieved there. One
     whose answer noise or an everyday change has changed is left out of what these leave. ``left_out`` says what a whole
     audit does and this one did not.
     """

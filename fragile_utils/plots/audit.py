@@ -74,13 +74,14 @@ def document(title: str, body: str) -> str:
 def _opening(summary: Mapping[str, Any]) -> str:
     images, settings = summary["images"], summary["settings"]
     largest, unknown = max(settings["budgets"]), images["labelled"] < images["read"]
+    known = images["labelled"] or "none" if unknown else "all"
+    used = "that the network gets right" + ", or whose class is not known," * unknown
     return (
-        f"{images['read']} images of {summary['data']} were read; the class of {images['labelled'] or 'none'} of them "
-        f"is known. {images['audited']} that the network gets right{', or whose class is not known,' * unknown} were "
-        "changed, so that it still names the same class. Measured is how "
-        f"much of each explanation is left: of its {settings['k']:,} most important pixels, which share is still among "
-        f"the {settings['k']:,} most important afterwards; 1 is all of them. Budgets are the largest change of any "
-        f"value of a pixel, in levels of 255: here at most {largest:g}."
+        f"{images['read']} images of {summary['data']} were read; the class of {known} of them is known. "
+        f"{images['audited']} {used} were changed, so that it still names the same class. Measured is how much of each "
+        f"explanation is left: of its {settings['k']:,} most important pixels, which share is still among the "
+        f"{settings['k']:,} most important afterwards; 1 is all of them. Budgets are the largest change of any value "
+        f"of a pixel, in levels of 255: here at most {largest:g}."
     )
 
 
@@ -315,8 +316,8 @@ def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         for row in rows
     )
     return (
-        f'<div class="table" tabindex="0" role="region" aria-label="{_text(caption)}"><table><caption>{_text(caption)}'
-        f"</caption><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table></div>\n"
+        f'<div class="table" tabindex="0" role="region" aria-label="{_text(caption)}"><table><caption><span>'
+        f"{_text(caption)}</span></caption><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table></div>\n"
     )
 
 
@@ -328,6 +329,7 @@ h1{font-size:1.7rem;line-height:1.25}h2{margin-top:2.2rem;border-bottom:1px soli
 .table{overflow-x:auto;margin:1rem 0}
 table{border-collapse:collapse;overflow-wrap:normal;font-size:.92rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding:.3rem 0;font-weight:600}
+caption span{position:sticky;left:0;display:inline-block;max-width:min(60rem,calc(100vw - 2rem))}
 th,td{text-align:left;padding:.3rem .7rem .3rem 0;border-bottom:1px solid #ccc;vertical-align:top;min-width:4.5rem}
 figure{margin:1rem 0}figcaption{font-size:.92rem}
 .wide{overflow-x:auto}.chart{width:100%;min-width:34rem;max-width:46rem;height:auto;font:13px system-ui,sans-serif}

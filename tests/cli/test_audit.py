@@ -144,8 +144,51 @@ def test_axe_finds_nothing_in_a_report_and_it_is_not_wider_than_a_phone(here, fr
             found = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
             assert {rule["id"]: [node["html"][:200] for node in rule["nodes"]] for rule in found} == {}
             assert tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+            right = tab.evaluate(
+                "[...document.querySelectorAll('caption span')].map(part => part.getBoundingClientRect().right)"
+            )
+            assert 0 < max(right) <= viewport["width"]
         assert problems == []
     shutil.rmtree(here / "both")
+
+
+def test_a_slider_is_moved_with_the_keyboard(here, browser):
+    path = here / "report" / "report.html"
+    with browsing.watched(browser, path.as_uri()) as (tab, problems):
+        tab.goto(path.as_uri())
+        first = tab.locator("output").first
+        assert re.search(r"\b8 (of 255 )?levels", first.inner_text())
+        while tab.evaluate("document.activeElement.type") != "range":
+            tab.keyboard.press("Tab")
+        for key, words in (("ArrowLeft", r"\b2 (of 255 )?levels"), ("Home", "^The original"), ("End", r"\b8 ")):
+            tab.keyboard.press(key)
+            assert re.search(words, first.inner_text())
+    assert problems == []
+
+
+BEYOND = """
+[...document.querySelectorAll('svg.chart')].flatMap(svg => {
+    const edge = svg.getBoundingClientRect()
+    const outside = box => box.right > edge.right || box.left < edge.left || box.bottom > edge.bottom
+    return [...svg.querySelectorAll('text')].filter(text => outside(text.getBoundingClientRect()))
+}).map(text => text.textContent)
+"""
+
+
+def test_all_names_of_the_curves_lie_within_the_chart(here, browser):
+    path = here / "report" / "report.html"
+    with browsing.watched(browser, path.as_uri()) as (tab, _):
+        tab.goto(path.as_uri())
+        beyond = tab.evaluate(BEYOND)
+    assert beyond == []
+
+
+def test_on_paper_all_numbers_are_shown(here, browser):
+    path = here / "report" / "report.html"
+    with browsing.watched(browser, path.as_uri()) as (tab, _):
+        tab.goto(path.as_uri())
+        tab.emulate_media(media="print")
+        assert tab.locator("table:visible").count() == tab.locator("table").count() > 3
 
 
 def test_results_are_rows_of_attacks_and_of_natural_changes(here):

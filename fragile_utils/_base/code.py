@@ -83,7 +83,7 @@ class Code:
             raise ValueError(f"{field}: cannot import {name}: {type(error).__name__}: {error}") from error
         if found is None:
             own = [key for key, value in vars(made).items() if getattr(value, "__module__", "") == made.__name__]
-            raise ValueError(f"{field}: {module} has no {function}; it has {schema.listed(own) or 'no functions'}")
+            raise ValueError(f"{field}: cannot find {name}; in {module} are {schema.listed(own) or 'no functions'}")
         if not callable(found):
             raise ValueError(f"{field}: expected {name!r} to be a function, got {type(found).__name__}")
         return _guarded(found)

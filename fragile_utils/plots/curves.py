@@ -85,8 +85,8 @@ def _axes(places: Sequence[float], at, x: str, y: str, top: float) -> list[str]:
     middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
     parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{html.escape(x)}</text>')
     centre = TOP + (HEIGHT - TOP - BOTTOM) / 2
-    turned = f'transform="rotate(-90 12 {centre:.0f})"'
-    parts.append(f'<text x="12" y="{centre:.0f}" text-anchor="middle" {turned}>{html.escape(y)}</text>')
+    turned = f'transform="rotate(-90 16 {centre:.0f})"'
+    parts.append(f'<text x="16" y="{centre:.0f}" text-anchor="middle" {turned}>{html.escape(y)}</text>')
     return parts
 
 

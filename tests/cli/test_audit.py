@@ -10,9 +10,11 @@ import browsing
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from command_line import assert_refused
 from PIL import Image
 
+from fragile_utils import data, models
 from fragile_utils.cli import audit
 from fragile_utils.plots.curves import Curve, chart
 
@@ -307,7 +309,7 @@ BAD = {
     "too few names": (["--classes", "few.txt"], "--model: net.py:network: classes: expected 5 names, got 1"),
     "below a file": (["--out", "names.txt/report"], "--out: expected a folder, got the file "),
     "a budget twice": (["--budgets", "2,2"], "--budgets: expected each once"),
-    "no such function": (["--model", "net.py:none"], "--model: net.py has no none; it has 'network'"),
+    "no such function": (["--model", "net.py:none"], "--model: cannot find net.py:none; in net.py are 'network'"),
     "a device": (["--device", "abacus"], "--device: 'abacus' is not available here"),
 }
 
@@ -341,3 +343,39 @@ def test_a_chart_leaves_out_what_is_not_known():
     assert drawn.count("<circle") == 2
     assert "&lt;a&gt;" in drawn
     assert ">b<" not in drawn
+
+
+def turned(model, images):
+    """By which share of itself the gradient (N,) changes with random signs of one level, by autograd alone."""
+
+    def gradient(x):
+        x = x.clone().requires_grad_()
+        scores = model(x)
+        return torch.autograd.grad(scores.amax(1).sum(), x)[0].flatten(1)
+
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).sub(0.5).sign() / 255
+    here, beside = gradient(images), gradient(images + noise)
+    return (beside - here).norm(dim=1) / here.norm(dim=1)
+
+
+@pytest.mark.slow
+def test_of_two_networks_the_one_that_was_trained_for_steady_maps_is_called_steadier(fragile, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain, curvature = (models.cifar10_trained(name) for name in ("plain", "curvature"))
+    batch = data.cifar10_samples().correct(plain)
+    batch = batch.correct(curvature)[:8]
+    assert len(batch) == 8
+    assert (turned(curvature, batch.images) < 0.7 * turned(plain, batch.images)).all()
+    (tmp_path / "images").mkdir()
+    for name, image in zip(batch.names, batch.images, strict=True):
+        pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(tmp_path / "images" / name)
+    how = ("--data", "images", "--method", "gradient", "--images", 8, "--steps", 20, "--step-size", 1, "--budgets", 2)
+    for name in ("plain", "curvature"):
+        assert fragile("audit", "--model", f"cifar10-{name}", *how, "--out", name)[0] == 0
+    status, out, _ = fragile("audit", "--compare", "plain", "curvature")
+    assert status == 0
+    assert "Both are on the same images." in out
+    verdicts = {line[10:35].strip(): line.split()[-1] for line in out.splitlines() if line.startswith("gradient")}
+    assert verdicts["top-k attack"] == "curvature"
+    assert "plain" not in verdicts.values()

@@ -165,7 +165,9 @@ class Plan:
         """Return how many images were read, and what is known of their classes."""
         if self.labelled == self.read:
             return f"{self.read} read"
-        return f"{self.read} read, {self.labelled or 'none'} with a class; of the others the network's answer is taken"
+        if not self.labelled:
+            return f"{self.read} read, none with a class: what the network answers counts as right"
+        return f"{self.read} read, {self.labelled} with a class; of the others what the network answers counts as right"
 
     def describe(self) -> str:
         """Return it as a few lines."""
@@ -173,8 +175,8 @@ class Plan:
         budgets = ", ".join(f"{eps:g}" for eps in audit.budgets)
         lines = [
             self.network,
-            f"{audit.images} images of {audit.data} ({self.known()}), k = {audit.k} pixels",
-            f"budgets {budgets} of 255 levels; {audit.steps} steps of {audit.step_size:g}; "
+            f"{audit.images} image{'s' * (audit.images > 1)} of {audit.data} ({self.known()}), k = {audit.k} pixels",
+            f"budgets {budgets} of 255 levels; {audit.steps} step{'s' * (audit.steps > 1)} of {audit.step_size:g}; "
             f"{', '.join(ATTACKS)}; {', '.join(attacks.CHANGES)}",
         ]
         lines += [f"  {name}: about {duration(seconds)}" for name, seconds in self.seconds.items()]

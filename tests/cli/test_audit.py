@@ -285,7 +285,7 @@ def test_the_plan_alone_computes_nothing(here, fragile):
     network = ("--model", "net.py:network", "--size", 16)
     status, out, _ = fragile("audit", *network, "--data", "images", "--quick", "--plan")
     assert status == 0
-    assert "3 images of images (3 read, none with a class; of the others the network's answer is taken), k" in out
+    assert "3 images of images (3 read, none with a class: what the network answers counts as right), k" in out
     assert "grad-cam: about" in out
 
 

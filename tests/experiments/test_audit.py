@@ -300,6 +300,7 @@ def test_an_image_whose_answer_noise_or_an_everyday_change_has_changed_is_no_evi
     first, _ = found
     natural = first.natural.copy()
     lost = (natural["attack"] == "jpeg") & (natural["index"] == 1)
+    natural[["success", "reason"]] = [True, ""]
     natural.loc[lost, ["success", "reason", "topk_intersection"]] = [False, NO_LABEL, 1.0]
     natural.loc[natural["attack"] == "shift", ["success", "reason"]] = [False, NO_LABEL]
     method = audit_summary.summarise(dataclasses.replace(first, natural=natural))["methods"]["gradient"]
@@ -310,6 +311,7 @@ def test_an_image_whose_answer_noise_or_an_everyday_change_has_changed_is_no_evi
     assert jpeg["topk_intersection"]["worst"] == rows["topk_intersection"].min()
     noise = first.attacks.copy()
     hit = (noise["attack"] == "random-sign") & (noise["index"] == 1) & (noise["eps"] == 2)
+    noise[["success", "reason"]] = [True, ""]
     noise.loc[hit, ["success", "reason", "topk_intersection"]] = [False, NO_LABEL, 1.0]
     cell = audit_summary.cell(
         audit_summary.summarise(dataclasses.replace(first, attacks=noise))["methods"]["gradient"], "random-sign", 2

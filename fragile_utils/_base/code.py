@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fragile_utils._base import schema
+
 
 def is_function(name: str) -> bool:
     """Return whether a name has the form of a function of the reader's own."""
@@ -75,9 +77,13 @@ class Code:
         self.check(name, field)
         module, _, function = name.rpartition(":")
         try:
-            found = getattr(_imported(module, sha256(name)), function)
+            made = _imported(module, sha256(name))
+            found = getattr(made, function, None)
         except (Exception, SystemExit) as error:  # whatever its file does when it is imported
             raise ValueError(f"{field}: cannot import {name}: {type(error).__name__}: {error}") from error
+        if found is None:
+            own = [key for key, value in vars(made).items() if getattr(value, "__module__", "") == made.__name__]
+            raise ValueError(f"{field}: cannot find {name}; in {module} are {schema.listed(own) or 'no functions'}")
         if not callable(found):
             raise ValueError(f"{field}: expected {name!r} to be a function, got {type(found).__name__}")
         return _guarded(found)

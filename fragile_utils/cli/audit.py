@@ -16,11 +16,14 @@ from fragile_utils._base.devices import pick_device
 from fragile_utils._base.files import write_bytes
 from fragile_utils.cli import _common as common
 from fragile_utils.cli.sweep import spoken
-from fragile_utils.experiments import audit, audit_summary, running
+from fragile_utils.experiments import audit, audit_conditions, audit_summary, running
 from fragile_utils.plots import audit as pages
 from fragile_utils.plots import widgets
 
 SUMMARY, RESULTS, REPORT = "summary.json", "results.parquet", "report.html"
+FIELDS = {"models": "--model", "model": "--model", "methods": "--method", "folder": "--out"} | {
+    name: f"--{name}" for name in ("data", "budgets", "images", "k", "steps")
+}
 BELOW = 3  # exit status where --fail-below is not met
 
 
@@ -62,8 +65,10 @@ def add_parser(commands) -> None:
         "--fail-below",
         action="append",
         default=[],
-        metavar="MEASURE=NUMBER@BUDGET",
-        help="exit with status 3 where an attack leaves less on average: topk_intersection=0.3@2; may be repeated",
+        metavar=audit_conditions.FORM,
+        help="exit with status 3 where less is left on average: topk_intersection=0.3@2, by attacks and noise of up to "
+        "2 levels; of one of them, 0.8@noise:2; of one everyday change, 0.7@jpeg, or of all after which a map ought to "
+        "be where it was, 0.7@everyday; may be repeated",
     )
     add("--compare", nargs=2, type=common.path, metavar="REPORT", help="set two reports side by side")
     add("--plan", action="store_true", help="say what would be done, and how long it would take, and stop")
@@ -79,12 +84,23 @@ def run(options: argparse.Namespace) -> int:
     common.check_options(options, counts=counts, positive=("step_size",))
     if options.compare is not None:
         return compare(*options.compare, options.out)
+    try:
+        return audited(options)
+    except ValueError as error:  # of a value: here its fields have the names of options
+        field, colon, said = str(error).partition(": ")
+        if field not in FIELDS or not colon:
+            raise
+        raise ValueError(f"{FIELDS[field]}: {said}") from error
+
+
+def audited(options: argparse.Namespace) -> int:
+    """Audit a network."""
     if options.out is None and not options.plan:
         raise ValueError("expected --out REPORT, the folder of the report")
     if options.out is not None:
         audit.check_folder(options.out)
     wanted = chosen(options)
-    limits = [threshold(text, wanted.budgets) for text in options.fail_below]
+    conditions = [condition(text, wanted.budgets) for text in options.fail_below]
     code = common.allowed(functions(wanted), options.trust)
     plan = audit.plan(wanted, code, str(pick_device(options.device, "--device")))
     if options.plan or not options.json:
@@ -105,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         print("\n\n".join(summary["methods"][name]["paragraph"] for name in summary["order"]))
         print(f"written: {options.out / REPORT}, {SUMMARY}, {RESULTS}")
-    failures = [line for limit in limits for line in audit_summary.below(summary, *limit)]
+    failures = [line for held in conditions for line in held.failures(summary)]
     for line in failures:
         print(f"fragile: {line}", file=sys.stderr)
     return BELOW if failures else 0
@@ -131,10 +147,10 @@ def functions(wanted: audit.Audit) -> list[str]:
     return wanted.sweep("attacks", k=1).functions
 
 
-def threshold(text: str, budgets: tuple[float, ...]) -> tuple[str, float, float]:
+def condition(text: str, budgets: tuple[float, ...]) -> audit_conditions.Condition:
     """Return a condition of ``--fail-below``."""
     try:
-        return audit_summary.threshold(text, budgets)
+        return audit_conditions.parse(text, budgets)
     except ValueError as error:
         raise ValueError(f"--fail-below: {error}") from error
 
@@ -164,10 +180,12 @@ def report(
 def compare(first: Path, second: Path, out: Path | None) -> int:
     """Print two reports side by side, and write a page of them if there is a folder for it."""
     names = (first.name or str(first), second.name or str(second))
-    rows, page = pages.compared(read(first), read(second), names if names[0] != names[1] else (str(first), str(second)))
+    one, two = read(first), read(second)
+    rows, page = pages.compared(one, two, names if names[0] != names[1] else (str(first), str(second)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(pages.remarks(one, two))
     if out is not None:
         write_bytes(out / "compare.html", page.encode())
         print(f"written: {out / 'compare.html'}")

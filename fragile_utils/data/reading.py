@@ -1,6 +1,7 @@
 """How image files become a batch."""
 
 import contextlib
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,4 +121,13 @@ def read_files(files: Sequence[tuple[Path, int]], classes: tuple[str, ...], size
     if len(sizes) > 1:
         raise ValueError(f"expected images of one size, got {len(sizes)} sizes; give size=... to bring them to one")
     labels = torch.tensor([label for _, label in files])
-    return Batch(torch.stack(images), labels, classes, tuple(path.name for path, _ in files))
+    return Batch(torch.stack(images), labels, classes, _names([path for path, _ in files]))
+
+
+def _names(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Return what images are called: their files' names, with the folders in which they differ where these are not."""
+    names = tuple(path.name for path in paths)
+    if len(set(names)) == len(names):
+        return names
+    above = os.path.commonpath([path.parent for path in paths])
+    return tuple(path.relative_to(above).as_posix() for path in paths)

@@ -7,6 +7,7 @@ written once, so that an audit that was stopped goes on where it was.
 import dataclasses
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -74,8 +75,8 @@ class Audit:
 
     def __post_init__(self) -> None:
         sweep = self.sweep("attacks", k=1)  # which checks all of it
-        for name in ("methods", "budgets"):
-            object.__setattr__(self, name, getattr(sweep, name))
+        object.__setattr__(self, "methods", sweep.methods)
+        object.__setattr__(self, "budgets", tuple(sorted(sweep.budgets)))
         object.__setattr__(self, "model", sweep.models[0])
         if self.k is not None:
             schema.whole(self.k, "k")
@@ -109,7 +110,9 @@ class Audit:
                 f"{whole['step_size']:g}; a longer search may leave less."
             )
         if self.images < whole["images"]:
-            said.append(f"Images: {self.images}, in place of {whole['images']}; the intervals are wide.")
+            said.append(
+                f"Images: {self.images}, in place of {whole['images']}; intervals from so few tend to be too narrow."
+            )
         return said
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,7 +123,10 @@ class Audit:
 
 
 def quick(model: Any, data: str, **changes: Any) -> Audit:
-    """Return an audit of minutes: 8 images, two methods, few and large steps; `Audit.left_out` puts it in words."""
+    """Return an audit of minutes: 8 images, two methods, few and large steps; `Audit.left_out` puts it in words.
+
+    With SqueezeNet it takes a processor about four minutes.
+    """
     few = {"images": 8, "steps": 6, "step_size": 2.0, "patience": None}
     return Audit(
         model=model, data=data, **{"methods": [Choice.parse(name, "methods") for name in QUICK]} | few | changes
@@ -144,8 +150,8 @@ class Plan:
         From each method to the time that it will take, on this machine.
     network : str
         What the network is, in words.
-    read : int
-        How many images were read.
+    read, labelled : int
+        How many images were read, and of how many the class is known. Of the others the network's answer is taken.
     """
 
     audit: Audit
@@ -153,6 +159,15 @@ class Plan:
     seconds: dict[str, float]
     network: str
     read: int
+    labelled: int
+
+    def known(self) -> str:
+        """Return how many images were read, and what is known of their classes."""
+        if self.labelled == self.read:
+            return f"{self.read} read"
+        if not self.labelled:
+            return f"{self.read} read, none with a class: what the network answers counts as right"
+        return f"{self.read} read, {self.labelled} with a class; of the others what the network answers counts as right"
 
     def describe(self) -> str:
         """Return it as a few lines."""
@@ -160,8 +175,8 @@ class Plan:
         budgets = ", ".join(f"{eps:g}" for eps in audit.budgets)
         lines = [
             self.network,
-            f"{audit.images} images of {audit.data} ({self.read} read), k = {audit.k} pixels",
-            f"budgets {budgets} of 255 levels; {audit.steps} steps of {audit.step_size:g}; "
+            f"{audit.images} image{'s' * (audit.images > 1)} of {audit.data} ({self.known()}), k = {audit.k} pixels",
+            f"budgets {budgets} of 255 levels; {audit.steps} step{'s' * (audit.steps > 1)} of {audit.step_size:g}; "
             f"{', '.join(ATTACKS)}; {', '.join(attacks.CHANGES)}",
         ]
         lines += [f"  {name}: about {duration(seconds)}" for name, seconds in self.seconds.items()]
@@ -205,7 +220,8 @@ def plan(audit: Audit, code: Code = Code(), device: str = "auto") -> Plan:  # no
     if not methods:
         raise ValueError(f"methods: none applies to {name}: " + "; ".join(f"{m}: {why}" for m, why in refused.items()))
     resolved = dataclasses.replace(audit, methods=tuple(methods), images=images, k=k)
-    return Plan(resolved, refused, seconds, repr(network) if hasattr(network, "adapted") else name, len(batch))
+    words = repr(network) if hasattr(network, "adapted") else name
+    return Plan(resolved, refused, seconds, words, len(batch), int((batch.labels != data.UNKNOWN).sum()))
 
 
 def _times(method: saliency.Method, network: nn.Module, one: data.Batch, k: int) -> tuple[float, float]:
@@ -250,9 +266,12 @@ class Found:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse what can be no folder of an audit: a file, or a folder of other things."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"folder: expected a folder, got the file {folder}")
+    """Refuse what can be no folder of an audit: a file, a folder of other things, or where nothing can be written."""
+    place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not place.is_dir():
+        raise ValueError(f"folder: expected a folder, got the file {place}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ValueError(f"folder: cannot write to {place}")
     if not (folder / SETTINGS).exists() and folder.exists() and any(folder.iterdir()):
         raise ValueError(f"folder: expected a new folder, or that of an audit, got {folder}, with other files")
 

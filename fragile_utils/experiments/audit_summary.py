@@ -1,7 +1,6 @@
 """The numbers of an audit: what is left of each explanation, beside noise, nature and chance; and its verdict."""
 
 import platform
-import re
 from importlib import metadata
 from typing import Any
 
@@ -16,7 +15,7 @@ from fragile_utils.experiments.bootstrap import mean_interval, median_interval
 from fragile_utils.experiments.failure import budget_to_failure
 from fragile_utils.metrics import MEASURES
 
-SCHEMA = "fragile-audit/1"  # the last number changes when a field changes its meaning, or goes
+SCHEMA = "fragile-audit/2"  # the last number changes when a field changes its meaning, or goes
 HARMFUL = ("topk", "mass-center")
 BOUNDED = ("topk_intersection", "rank_correlation")  # measures of which more is steadier
 
@@ -27,8 +26,9 @@ def summarise(found: Found) -> dict[str, Any]:
     ``methods`` has an entry for each method: ``cells`` (an attack at a budget: mean with its 95 % interval, median and
     worst image of each measure), ``noise_rms`` (the same for noise of the size of the top-k attack), ``natural``,
     ``chance``, ``deletion`` and ``insertion``, ``failure`` (the budget at which half of the top pixels are lost),
-    ``paragraph``. An image on which an attack did not succeed counts as unchanged. ``left_out`` says what a whole audit
-    does and this one did not.
+    ``paragraph``. An image on which an attack did not succeed counts as unchanged: nothing was achieved there. One
+    whose answer noise or an everyday change has changed is left out of what these leave. ``left_out`` says what a whole
+    audit does and this one did not.
     """
     plan, audit = found.plan, found.plan.audit
     names = list(dict.fromkeys(found.attacks["method"]))
@@ -38,7 +38,12 @@ def summarise(found: Found) -> dict[str, Any]:
         "network": plan.network,
         "data": audit.data,
         "settings": audit.to_dict(),
-        "images": {"read": plan.read, "audited": audit.images, "names": list(found.hashes["images"])},
+        "images": {
+            "read": plan.read,
+            "labelled": plan.labelled,
+            "audited": audit.images,
+            "names": list(found.hashes["images"]),
+        },
         "refused": plan.refused,
         "left_out": audit.left_out(plan.refused),
         "sha256": {key: found.hashes[key] for key in ("parameters", "pixels")},
@@ -65,7 +70,7 @@ def _method(found: Found, name: str) -> dict[str, Any]:
     natural = found.natural[found.natural["method"] == name]
     controls = found.controls[found.controls["method"] == name]
     cells = [
-        {"attack": attack, "eps": float(eps), **_cell(group)}
+        {"attack": attack, "eps": float(eps), **_cell(group if attack in HARMFUL else _kept_answer(group))}
         for (attack, eps), group in rows.groupby(["attack", "eps"], sort=False)
     ]
     topk = rows[rows["attack"] == "topk"]
@@ -73,7 +78,7 @@ def _method(found: Found, name: str) -> dict[str, Any]:
     return {
         "cells": cells,
         "noise_rms": noise,
-        "natural": {change: _cell(group) for change, group in natural.groupby("attack", sort=False)},
+        "natural": {change: _cell(_kept_answer(group)) for change, group in natural.groupby("attack", sort=False)},
         "chance": {kind: {m: _interval(controls[f"{kind}_{m}"]) for m in MEASURES} for kind in ("other", "shuffled")},
         **{
             kind: {
@@ -86,6 +91,12 @@ def _method(found: Found, name: str) -> dict[str, Any]:
         "failure": {attack: _failure(rows[rows["attack"] == attack]) for attack in (*HARMFUL, "random-sign")}
         | {"noise_rms": _failure(topk, "noise_")},
     }
+
+
+def _kept_answer(group: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a change that nobody chose, without measures where it has changed the answer."""
+    values = group[list(MEASURES)].mask(group["reason"] == NO_LABEL)
+    return group.assign(**{measure: values[measure] for measure in MEASURES})
 
 
 def _cell(group: pd.DataFrame) -> dict[str, Any]:
@@ -103,10 +114,9 @@ def _measures(group: pd.DataFrame, prefix: str = "") -> dict[str, Any]:
     found = {}
     for measure in MEASURES:
         values = group[prefix + measure]
-        worst = values.idxmin() if measure in BOUNDED else values.idxmax()
-        median = _number(values.median())
-        found[measure] = _interval(values) | {"median": median}
+        found[measure] = _interval(values) | {"median": _number(values.median())}
         if values.notna().any():
+            worst = values.idxmin() if measure in BOUNDED else values.idxmax()
             found[measure] |= {"worst": _number(values[worst]), "worst_image": str(group["name"][worst])}
     return found
 
@@ -141,35 +151,3 @@ def cell(method: dict[str, Any], attack: str, eps: float) -> dict[str, Any]:
 def _kept(method: dict[str, Any], eps: float) -> float:
     values = [cell(method, attack, eps)["topk_intersection"]["mean"] for attack in HARMFUL]
     return min(value for value in values if value is not None)
-
-
-def threshold(text: str, budgets: tuple[float, ...]) -> tuple[str, float, float]:
-    """Return measure, bound and budget of a condition such as ``topk_intersection=0.3@2``.
-
-    Raises
-    ------
-    ValueError
-        If it is none, or the budget is not one of the audit's.
-    """
-    match = re.fullmatch(r"([a-z_]+)=([0-9.]+)@([0-9.]+)", text)
-    try:
-        measure, bound, eps = match[1], float(match[2]), float(match[3])  # type: ignore[index]
-    except (TypeError, ValueError):
-        measure = ""
-    if measure not in BOUNDED:
-        raise ValueError(f"expected MEASURE=NUMBER@BUDGET, of {' or '.join(BOUNDED)}, got {text!r}")
-    if eps not in budgets:
-        raise ValueError(f"expected a budget of the audit, {', '.join(f'{b:g}' for b in budgets)}, got {eps:g}")
-    return measure, bound, eps
-
-
-def below(summary: dict[str, Any], measure: str, bound: float, eps: float) -> list[str]:
-    """Return a line for each method and attack that leaves less than `bound` of a measure at a budget, on average."""
-    lines = []
-    for name, method in summary["methods"].items():
-        for attack in HARMFUL:
-            value = cell(method, attack, eps)[measure]["mean"]
-            if value is None or value < bound:
-                got = "nothing" if value is None else f"{value:.3f}"
-                lines.append(f"{name} under {attack} at {eps:g} levels: {measure} {got}, below {bound:g}")
-    return lines

@@ -4,13 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 STEADY, LOST = 0.7, 0.3  # of the most salient pixels that are left
+UNSEEN = 4  # levels: on smooth parts of an image, larger changes of all pixels can be seen
+IN_PLACE = ("jpeg", "brightness", "resize")  # everyday changes after which a map ought to be where it was
 NOT_SAID = (
     "It does not say whether the network is right, or fit for its purpose: only how its explanations behave on these "
-    "images.",
+    "images. They are images that it gets right, where their class is known: how it explains its mistakes is not "
+    "covered.",
     "An explanation that stayed steady here may fall to another, stronger attack, or on other images: a search that "
     "finds nothing proves nothing.",
     "A fragile explanation need not be wrong, and a steady one need not be true: steadiness is necessary, not "
     "sufficient. Deletion and insertion say a little more, on average, and with their own weaknesses.",
+    "The attacks know the network and all its weights. Whoever has less has a harder task; how much harder was not "
+    "measured.",
     "Budgets are about changes of single pixel values. Other changes, of the scene, the camera or the patient, are not "
     "covered.",
 )
@@ -24,38 +29,20 @@ def paragraph(name: str, summary: dict[str, Any]) -> str:
     attack = min(("topk", "mass-center"), key=lambda a: _or(cells[a]["topk_intersection"]["mean"], 1))
     kept, noise = (cells[a]["topk_intersection"] for a in (attack, "random-sign"))
     weak = _or(noise["mean"], 1) < _or(kept["mean"], 1)  # chance did more: nothing is known from such an attack
-    verdict = TOO_WEAK if weak else _verdict(kept["mean"])
     images = summary["images"]["audited"]
     said = [
-        f"{name}: {verdict} On {images} image{'s' * (images > 1)}, no value of a pixel was changed by more than "
-        f"{eps:g} of 255 levels, which is hard to see, and the network's answer stayed the same. Of the "
-        f"{settings['k']:,} pixels that the explanation had marked as most important, an attack left "
-        f"{_share(kept)} on average; on the worst image ({kept.get('worst_image', 'none')}) "
-        f"{_percent(kept.get('worst'))}.",
+        f"{name}: {TOO_WEAK if weak else _verdict(kept)} On {images} image{'s' * (images > 1)}, no value of a pixel "
+        f"was changed by more than {eps:g} of 255 levels{', which is hard to see' * (eps <= UNSEEN)}, and the network "
+        f"still named the same class. Of the {settings['k']:,} pixels that the explanation had marked as most "
+        f"important, an attack left {_share(kept)} on average; on the worst image "
+        f"({kept.get('worst_image', 'none')}) {_percent(kept.get('worst'))}.",
         *_untouched(cells[attack]),
         f"Random noise of the same largest change left {_share(noise)}.",
+        *_everyday(method),
+        *_chance(method["chance"]),
+        _failure(method["failure"]["topk"], settings["budgets"]),
+        _content(method),
     ]
-    natural, moved = in_place(method), method["natural"]["shift"]["topk_intersection"]["mean"]
-    worst = min(natural, key=lambda change: _or(natural[change], 1))
-    said.append(
-        f"What happens to pictures every day left {_percent(natural[worst])} or more ({WORDS[worst]} changed most); "
-        f"{WORDS['shift']}, with which an explanation ought to move, left {_percent(moved)} where they were."
-    )
-    other = method["chance"]["other"]["topk_intersection"]["mean"]
-    if other is not None:
-        said.append(f"The explanations of two different images share {_percent(other)}: that is chance.")
-    shuffled = method["chance"]["shuffled"]["topk_intersection"]["mean"]
-    if shuffled is not None:
-        said.append(
-            f"With the network's weights shuffled, {_percent(shuffled)} remains"
-            + (
-                ": the explanation shows the image more than what the network has learnt."
-                if shuffled > 0.5
-                else ", so that the explanation depends on what the network has learnt."
-            )
-        )
-    said.append(_failure(method["failure"]["topk"], max(settings["budgets"])))
-    said.append(_content(method))
     return " ".join(said)
 
 
@@ -66,11 +53,19 @@ def budget_of_words(budgets: Sequence[float]) -> float:
 
 def in_place(method: dict[str, Any]) -> dict[str, float | None]:
     """Return what everyday changes leave of the top pixels, but for a shift, with which a map ought to move."""
-    return {
-        change: cell["topk_intersection"]["mean"] for change, cell in method["natural"].items() if change != "shift"
-    }
+    return {change: method["natural"][change]["topk_intersection"]["mean"] for change in IN_PLACE}
 
 
+SHOWS = {  # what a map of a method is, for readers who have not met it
+    "gradient": "how strongly the score of the class would react to each pixel",
+    "input-x-gradient": "how strongly the score would react to each pixel, times the pixel's value",
+    "integrated-gradients": "how much each pixel added to the score on the way from an empty image to this one",
+    "deeplift": "how much each pixel's difference to an empty image contributes to the score, layer by layer",
+    "lrp": "the score, shared out among the pixels, layer by layer backwards",
+    "deep-taylor": "the score, shared out among the pixels, layer by layer backwards, where it speaks for the class",
+    "smoothgrad": "how strongly the score would react to each pixel, averaged over noisy copies of the image",
+    "grad-cam": "in which coarse regions the network's last features speak for the class",
+}
 WORDS = {
     "jpeg": "compression with JPEG at quality 90",
     "shift": "a shift by one pixel",
@@ -79,14 +74,14 @@ WORDS = {
 }
 
 
-def _verdict(kept: float | None) -> str:
-    if kept is None:
+def _verdict(kept: dict[str, Any]) -> str:
+    if kept["mean"] is None:
         return "nothing could be measured."
-    if kept >= STEADY:
-        return "steady against the attacks that were tried."
-    if kept <= LOST:
-        return "not steady: someone who wants to can replace it while nothing else seems to change."
-    return "partly steady: an attack replaces a good part of it."
+    if kept["low"] >= STEADY:
+        return "steady, on these images, against the attacks that were tried."
+    if kept["mean"] <= LOST:
+        return "not steady: whoever knows the network can replace most of it, and the answer stays the same."
+    return "partly steady: an attack replaces a part of it, and the answer stays the same."
 
 
 TOO_WEAK = "not known: random noise moved it further than the attacks that were tried, which were too weak."
@@ -99,16 +94,54 @@ def _untouched(cell: dict[str, Any]) -> list[str]:
     return [f"On {cell['unchanged']} of {cell['images']} it found no way that kept the answer; there 100 % is counted."]
 
 
-def _failure(found: dict[str, Any], largest: float) -> str:
+def _everyday(method: dict[str, Any]) -> list[str]:
+    natural, moved = in_place(method), method["natural"]["shift"]["topk_intersection"]["mean"]
+    worst = min(natural, key=lambda change: _or(natural[change], 1))
+    said = [
+        f"Of what happens to pictures every day, {WORDS[worst]} moved it most, and left {_percent(natural[worst])}; "
+        f"{WORDS['shift']}, with which an explanation ought to move, left {_percent(moved)} where they were."
+    ]
+    changed = [
+        f"by {WORDS[change]} on {cell['answer_changed']} of {cell['images']}"
+        for change, cell in method["natural"].items()
+        if cell["answer_changed"]
+    ]
+    if changed:
+        said.append(f"The answer itself was changed {', '.join(changed)}; these are left out here.")
+    return said
+
+
+def _chance(chance: dict[str, Any]) -> list[str]:
+    """Return what maps share that have nothing to do with each other, and what is left without what was learnt."""
+    other, shuffled = (chance[kind]["topk_intersection"]["mean"] for kind in ("other", "shuffled"))
+    said = []
+    if other is not None:
+        said.append(f"The explanations of two different images share {_percent(other)} on average: that is chance.")
+    if shuffled is not None:
+        means = (
+            "the explanation shows the image more than what the network has learnt"
+            if shuffled > 0.5
+            else "the explanation depends, at least in part, on what the network has learnt"
+        )
+        said.append(f"With the network's weights shuffled, {_percent(shuffled)} is left: {means}.")
+    return said
+
+
+def _failure(found: dict[str, Any], budgets: Sequence[float]) -> str:
+    least, most = _levels(min(budgets)), _levels(max(budgets))
     if not found["lost"]:
-        return f"On no image did an attack of at most {largest:g} levels lose half of these pixels."
+        return f"On no image did the top-k attack, at most {most} of it, lose half of these pixels."
     lost = f"Half of these pixels were lost on {found['lost']} of {found['images']} images"
     if found["median"] is None:
-        return f"{lost}; on most it took more than {largest:g} levels."
-    bounds = [
-        f"{value:.2g}" if value is not None else f"more than {largest:g}" for value in (found["low"], found["high"])
-    ]
-    return f"{lost}, in the median at {found['median']:.2g} levels (95 % interval from {bounds[0]} to {bounds[1]})."
+        return f"{lost}; on most it took more than {most}."
+    if found["median"] < min(budgets):
+        return f"{lost}; on most it took less than {least}, the smallest change that was tried."
+    low, high = (f"more than {most}" if value is None else _levels(value) for value in (found["low"], found["high"]))
+    return f"{lost}; in the median it took {_levels(found['median'])} (95 % interval from {low} to {high})."
+
+
+def _levels(value: float) -> str:
+    return f"{value:.2g} level{'s' * (f'{value:.2g}' != '1')}"
 
 
 def _content(method: dict[str, Any]) -> str:
@@ -116,13 +149,21 @@ def _content(method: dict[str, Any]) -> str:
     down, up = method["deletion"]["difference"], method["insertion"]["difference"]
     if down["high"] is None or up["low"] is None:
         return "Whether it points at what the network uses could not be measured."
-    if down["high"] < 0 or up["low"] > 0:
-        which = "taking its pixels away lowers" if down["high"] < 0 else "putting its pixels in raises"
-        return f"It points at pixels that matter: {which} the network's confidence more than pixels drawn at random."
-    return (
-        "It does not point at pixels that matter to the network more than pixels drawn at random, on these images: "
-        "even if it is steady, it says little."
-    )
+    removed, inserted = down["high"] < 0, up["low"] > 0
+    if not (removed or inserted):
+        return (
+            "These images do not show that it points at pixels that matter to the network more than pixels drawn at "
+            "random: even if it is steady, it may say little."
+        )
+    shown = {
+        (True, True): "taking its pixels away lowers the network's confidence, and putting them into an empty image "
+        "raises it, more than pixels drawn at random.",
+        (True, False): "taking its pixels away lowers the network's confidence more than pixels drawn at random; "
+        "putting them into an empty image did not show it.",
+        (False, True): "putting its pixels into an empty image raises the network's confidence more than pixels drawn "
+        "at random; taking them away did not show it.",
+    }
+    return f"It points at pixels that matter: {shown[removed, inserted]}"
 
 
 def _share(found: dict[str, Any]) -> str:

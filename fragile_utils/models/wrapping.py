@@ -143,6 +143,8 @@ NO_TORCHSCRIPT = (
 )
 
 
+HOW = "say which: models.wrap(network, {}), in a function of yours that returns this"  # on a command line, too
+
 # --- What a network answers ------------------------------------------------------------------------------------------
 
 
@@ -221,7 +223,8 @@ def _part(answers: _Answers, output: str | int | None) -> str | int | None:
     fits = [name for name, value in _parts(answers.plain).items() if _are_scores(value, answers.count)]
     if len(fits) > 1:
         names = ", ".join(map(repr, fits))
-        raise ValueError(f"model: expected one part of its answer to be scores (N, classes), got {names}; give output=")
+        way = HOW.format(f"output={fits[0]!r}")
+        raise ValueError(f"model: expected one part of its answer to be scores (N, classes), got {names}; {way}")
     return fits[0]
 
 
@@ -246,8 +249,8 @@ def _ending(
     sums = bounded and not two and torch.allclose(columns.sum(1), torch.ones_like(columns[:, 0]), atol=1e-3)
     if probabilities is None and two and bounded:
         raise ValueError(
-            "model: it returns one number between 0 and 1, a probability or a logit; say which: probabilities=True or "
-            "False, or leave the sigmoid out of the network"
+            "model: it returns one number between 0 and 1, a probability or a logit; leave the sigmoid out of the "
+            f"network, or {HOW.format('probabilities=True')} (or False)"
         )
     if probabilities or (probabilities is None and sums):
         if not bounded or not (two or sums):

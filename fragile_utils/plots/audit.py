@@ -18,6 +18,8 @@ ATTACKS = {
 }
 MORE = ("rank correlation", "centre shift (pixels)")
 NOISE = "noise of the same energy"
+FEW = 16  # images
+SEARCH = {"steps": "the number of steps", "step_size": "the size of a step", "patience": "patience"}
 LEFT_OVER = "share of the top pixels that is left"
 
 
@@ -71,11 +73,15 @@ def document(title: str, body: str) -> str:
 
 def _opening(summary: Mapping[str, Any]) -> str:
     images, settings = summary["images"], summary["settings"]
+    largest, unknown = max(settings["budgets"]), images["labelled"] < images["read"]
+    known = images["labelled"] or "none" if unknown else "all"
+    used = "that the network gets right" + ", or whose class is not known," * unknown
     return (
-        f"{images['audited']} images of {summary['data']} ({images['read']} read) were changed so little that it "
-        "is hard to see, and so that the network's answer stays the same; measured is how much of each explanation is "
-        f"left: of its {settings['k']:,} most important pixels, which share is still among the {settings['k']:,} "
-        "most important afterwards. Budgets are the largest change of any value of a pixel, in levels of 255."
+        f"{images['read']} images of {summary['data']} were read; the class of {known} of them is known. "
+        f"{images['audited']} {used} were changed, so that it still names the same class. Measured is how much of each "
+        f"explanation is left: of its {settings['k']:,} most important pixels, which share is still among the "
+        f"{settings['k']:,} most important afterwards; 1 is all of them. Budgets are the largest change of any value "
+        f"of a pixel, in levels of 255: here at most {largest:g}."
     )
 
 
@@ -93,7 +99,7 @@ def _overview(summary: Mapping[str, Any]) -> str:
                 *(_interval(cells[attack]) for attack in ATTACKS),
                 _number(min((value for value in natural.values() if value is not None), default=None)),
                 _number(method["chance"]["other"]["topk_intersection"]["mean"]),
-                _budget(method["failure"]["topk"], max(budgets)),
+                _budget(method["failure"]["topk"], budgets),
             ]
         )
     head = ["method", *ATTACKS.values(), "everyday changes in place, at worst", "chance", "half is lost at (levels)"]
@@ -121,6 +127,7 @@ def _section(name: str, method: Mapping[str, Any], summary: Mapping[str, Any]) -
     return "\n".join(
         [
             f"<h2>{_text(name)}</h2>",
+            *(f"<p>What it shows: {words}.</p>" for words in [audit_words.SHOWS.get(name.partition("(")[0])] if words),
             f"<p>{_text(method['paragraph'])}</p>",
             f'<figure><div class="wide" tabindex="0" role="region" aria-label="chart of {_text(name)}">{drawn}</div>'
             f"<figcaption>{_text(name)}: {LEFT_OVER}; bands are 95 % intervals of the mean.</figcaption>"
@@ -159,7 +166,11 @@ def _all_cells(name: str, method: Mapping[str, Any]) -> str:
         "rank correlation",
         "centre shift (pixels)",
     ]
-    return _table(f"{name} under attack; images that no attack moved count as unchanged.", [*head, "unchanged"], rows)
+    caption = (
+        f"{name} under attack and noise. Images that an attack could not move count as unchanged; images whose answer "
+        "noise has changed are left out."
+    )
+    return _table(caption, [*head, "not moved"], rows)
 
 
 def _natural(name: str, method: Mapping[str, Any]) -> str:
@@ -174,7 +185,7 @@ def _natural(name: str, method: Mapping[str, Any]) -> str:
         for change, cell in method["natural"].items()
     ]
     head = ["change", "top pixels left", *MORE, "answer changed"]
-    return _table(f"{name} under everyday changes.", head, rows)
+    return _table(f"{name} under everyday changes, of the images whose answer stays the same.", head, rows)
 
 
 def _controls(name: str, method: Mapping[str, Any]) -> str:
@@ -240,13 +251,23 @@ def compared(
             for eps in budgets:
                 one, two = (_by_attack(report["methods"][name], eps)[attack] for report in (first, second))
                 rows.append([name, words, f"{eps:g}", _interval(one), _interval(two), _steadier(one, two, names)])
-    same = first["sha256"]["pixels"] == second["sha256"]["pixels"]
-    note = "Both on the same images." if same else "On different images: differences may be theirs."
     head = ["method", "attack", "budget", *names, "steadier"]
     title = f"{names[0]} beside {names[1]}"
     caption = f"{LEFT_OVER.capitalize()}: mean and 95 % interval."
-    body = f"<h1>{_text(title)}</h1><p>{_text(note)} One is called steadier where the intervals do not overlap.</p>"
+    body = f"<h1>{_text(title)}</h1><p>{_text(remarks(first, second))}</p>"
     return [head, *rows], document(title, body + _table(caption, head, rows))
+
+
+def remarks(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """Return what has to be known of two audits to read their rows side by side."""
+    said = ["One is called steadier where the intervals do not overlap."]
+    same = first["sha256"]["pixels"] == second["sha256"]["pixels"]
+    said.append("Both are on the same images." if same else "They are on different images: differences may be theirs.")
+    if (few := min(report["settings"]["images"] for report in (first, second))) < FEW:
+        said.append(f"One is on {few} image{'s' * (few > 1)}: intervals from so few tend to be too narrow.")
+    if other := [words for name, words in SEARCH.items() if first["settings"][name] != second["settings"][name]]:
+        said.append(f"They differ in {' and '.join(other)}: a shorter search finds less, and looks steadier.")
+    return " ".join(said)
 
 
 def _steadier(one: Mapping[str, Any], two: Mapping[str, Any], names: tuple[str, str]) -> str:
@@ -274,8 +295,11 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _budget(found: Mapping[str, Any], largest: float) -> str:
-    return f"more than {largest:g}" if found["median"] is None else f"{found['median']:.2g}"
+def _budget(found: Mapping[str, Any], budgets: Sequence[float]) -> str:
+    """Return the median budget at which half is lost, as far as budgets that were tried can say it."""
+    if found["median"] is None:
+        return f"more than {max(budgets):g}"
+    return f"less than {min(budgets):g}" if found["median"] < min(budgets) else f"{found['median']:.2g}"
 
 
 def _text(value: object) -> str:
@@ -292,8 +316,8 @@ def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         for row in rows
     )
     return (
-        f'<div class="table" tabindex="0" role="region" aria-label="{_text(caption)}"><table><caption>{_text(caption)}'
-        f"</caption><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table></div>\n"
+        f'<div class="table" tabindex="0" role="region" aria-label="{_text(caption)}"><table><caption><span>'
+        f"{_text(caption)}</span></caption><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table></div>\n"
     )
 
 
@@ -305,6 +329,7 @@ h1{font-size:1.7rem;line-height:1.25}h2{margin-top:2.2rem;border-bottom:1px soli
 .table{overflow-x:auto;margin:1rem 0}
 table{border-collapse:collapse;overflow-wrap:normal;font-size:.92rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding:.3rem 0;font-weight:600}
+caption span{position:sticky;left:0;display:inline-block;max-width:min(60rem,calc(100vw - 2rem))}
 th,td{text-align:left;padding:.3rem .7rem .3rem 0;border-bottom:1px solid #ccc;vertical-align:top;min-width:4.5rem}
 figure{margin:1rem 0}figcaption{font-size:.92rem}
 .wide{overflow-x:auto}.chart{width:100%;min-width:34rem;max-width:46rem;height:auto;font:13px system-ui,sans-serif}

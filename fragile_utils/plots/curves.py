@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 700, 300
-LEFT, RIGHT, TOP, BOTTOM = 64, 190, 12, 44  # pixels of room for the axes, and for the names of the curves
+LEFT, RIGHT, TOP, BOTTOM = 64, 230, 12, 44  # pixels of room for the axes, and for the names of the curves
+SAMPLE = 26  # pixels of a curve's line beside its name
 COLORS = ("#0072b2", "#d55e00", "#007a5a", "#8f4a7d", "#6b5a00", "#444444")  # told apart by those who see few colours
 DASHES = ("", "7 4", "2 3", "9 3 2 3", "1 4", "5 5")
 
@@ -61,8 +62,11 @@ def chart(places: Sequence[float], curves: Sequence[Curve], x: str, y: str, alt:
         parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3.5" fill="{color}"/>' for a, b in line]
         height = _free(line[-1][1], ends)
         ends.append(height)
+        left = WIDTH - RIGHT + 10
         parts.append(
-            f'<text x="{WIDTH - RIGHT + 10}" y="{height + 4:.1f}" fill="{color}">{html.escape(curve.name)}</text>'
+            f'<line x1="{left}" x2="{left + SAMPLE}" y1="{height:.1f}" y2="{height:.1f}" stroke="{color}"'
+            f' stroke-width="2.5" stroke-dasharray="{dash}"/>'
+            f'<text x="{left + SAMPLE + 6}" y="{height + 4:.1f}">{html.escape(curve.name)}</text>'
         )
     return "\n".join([*parts, "</svg>"])
 
@@ -81,8 +85,8 @@ def _axes(places: Sequence[float], at, x: str, y: str, top: float) -> list[str]:
     middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
     parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{html.escape(x)}</text>')
     centre = TOP + (HEIGHT - TOP - BOTTOM) / 2
-    turned = f'transform="rotate(-90 12 {centre:.0f})"'
-    parts.append(f'<text x="12" y="{centre:.0f}" text-anchor="middle" {turned}>{html.escape(y)}</text>')
+    turned = f'transform="rotate(-90 16 {centre:.0f})"'
+    parts.append(f'<text x="16" y="{centre:.0f}" text-anchor="middle" {turned}>{html.escape(y)}</text>')
     return parts
 
 

@@ -10,9 +10,11 @@ import browsing
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from command_line import assert_refused
 from PIL import Image
 
+from fragile_utils import data, models
 from fragile_utils.cli import audit
 from fragile_utils.plots.curves import Curve, chart
 
@@ -144,8 +146,51 @@ def test_axe_finds_nothing_in_a_report_and_it_is_not_wider_than_a_phone(here, fr
             found = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
             assert {rule["id"]: [node["html"][:200] for node in rule["nodes"]] for rule in found} == {}
             assert tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+            right = tab.evaluate(
+                "[...document.querySelectorAll('caption span')].map(part => part.getBoundingClientRect().right)"
+            )
+            assert 0 < max(right) <= viewport["width"]
         assert problems == []
     shutil.rmtree(here / "both")
+
+
+def test_a_slider_is_moved_with_the_keyboard(here, browser):
+    path = here / "report" / "report.html"
+    with browsing.watched(browser, path.as_uri()) as (tab, problems):
+        tab.goto(path.as_uri())
+        first = tab.locator("output").first
+        assert re.search(r"\b8 (of 255 )?levels", first.inner_text())
+        while tab.evaluate("document.activeElement.type") != "range":
+            tab.keyboard.press("Tab")
+        for key, words in (("ArrowLeft", r"\b2 (of 255 )?levels"), ("Home", "^The original"), ("End", r"\b8 ")):
+            tab.keyboard.press(key)
+            assert re.search(words, first.inner_text())
+    assert problems == []
+
+
+BEYOND = """
+[...document.querySelectorAll('svg.chart')].flatMap(svg => {
+    const edge = svg.getBoundingClientRect()
+    const outside = box => box.right > edge.right || box.left < edge.left || box.bottom > edge.bottom
+    return [...svg.querySelectorAll('text')].filter(text => outside(text.getBoundingClientRect()))
+}).map(text => text.textContent)
+"""
+
+
+def test_all_names_of_the_curves_lie_within_the_chart(here, browser):
+    path = here / "report" / "report.html"
+    with browsing.watched(browser, path.as_uri()) as (tab, _):
+        tab.goto(path.as_uri())
+        beyond = tab.evaluate(BEYOND)
+    assert beyond == []
+
+
+def test_on_paper_all_numbers_are_shown(here, browser):
+    path = here / "report" / "report.html"
+    with browsing.watched(browser, path.as_uri()) as (tab, _):
+        tab.goto(path.as_uri())
+        tab.emulate_media(media="print")
+        assert tab.locator("table:visible").count() == tab.locator("table").count() > 3
 
 
 def test_results_are_rows_of_attacks_and_of_natural_changes(here):
@@ -153,7 +198,7 @@ def test_results_are_rows_of_attacks_and_of_natural_changes(here):
     assert set(table["attack"]) == {"topk", "mass-center", "random-sign", "jpeg", "shift", "brightness", "resize"}
     assert len(table) == 2 * 3 * (3 * 3 + 4)
     summary = json.loads((here / "report" / "summary.json").read_text())
-    assert (summary["schema"], summary["images"]["audited"]) == ("fragile-audit/1", 3)
+    assert (summary["schema"], summary["images"]["audited"]) == ("fragile-audit/2", 3)
 
 
 def test_the_same_command_gives_the_same_report(here, fragile):
@@ -187,7 +232,11 @@ def test_a_condition_that_is_not_met_is_exit_status_3(here, fragile):
     assert fragile("audit", *OPTIONS, "--fail-below", "topk_intersection=0.0@2")[0] == 0
     status, _, err = fragile("audit", *OPTIONS, "--fail-below", "topk_intersection=0.999@8")
     assert status == audit.BELOW == 3
-    assert "fragile: gradient under topk at 8 levels: topk_intersection" in err
+    assert "fragile: gradient under topk at " in err
+    assert "fragile: integrated-gradients under random-sign at 8 levels: topk_intersection" in err
+    status, _, err = fragile("audit", *OPTIONS, "--fail-below", "topk_intersection=1@jpeg")
+    assert status == 3
+    assert "fragile: gradient under jpeg: topk_intersection" in err
 
 
 def test_two_reports_are_set_side_by_side(here, fragile, tmp_path):
@@ -204,14 +253,39 @@ def test_two_reports_are_set_side_by_side(here, fragile, tmp_path):
     text = (tmp_path / "both" / "compare.html").read_text()
     assert "after&lt;b&gt;" in text
     assert "<b>" not in text
-    assert "Both on the same images." in text
+    for told in (out, text):
+        assert "Both are on the same images. One is on 3 images: intervals from so few tend to be too narrow." in told
+        assert "They differ" not in told
+    summary["sha256"]["pixels"], summary["settings"]["steps"] = "0" * 64, 50
+    path.write_text(json.dumps(summary))
+    _, out, _ = fragile("audit", "--compare", "report", tmp_path / "after<b>")
+    assert "They are on different images" in out
+    assert "They differ in the number of steps: a shorter search finds less, and looks steadier." in out
+
+
+def test_images_of_one_name_in_two_folders_are_two(fragile, tmp_path, monkeypatch):
+    fill(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for folder, source in (("cat", "a.png"), ("dog", "'b&c.png")):
+        (tmp_path / "images" / folder).mkdir()
+        (tmp_path / "images" / source).rename(tmp_path / "images" / folder / "a.png")
+    assert fragile("audit", *OPTIONS)[0] == 0
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
+    assert {"cat/a.png", "dog/a.png"} < set(summary["images_sha256"])
+    assert len(summary["images_sha256"]) == summary["images"]["audited"] == 3
+    assert "the class of none of them is known" in " ".join(Reader(page(tmp_path)).words)
+
+
+def test_budgets_are_in_order_whatever_the_order_in_which_they_are_given(here, fragile):
+    options = [text if text != "1,2,8" else "8,1,2" for text in OPTIONS]
+    assert fragile("audit", *options)[0] == 0  # in the folder of the same audit: nothing differs
 
 
 def test_the_plan_alone_computes_nothing(here, fragile):
     network = ("--model", "net.py:network", "--size", 16)
     status, out, _ = fragile("audit", *network, "--data", "images", "--quick", "--plan")
     assert status == 0
-    assert "3 images of images (3 read), k = 100 pixels" in out
+    assert "3 images of images (3 read, none with a class: what the network answers counts as right), k" in out
     assert "grad-cam: about" in out
 
 
@@ -220,19 +294,22 @@ BAD = {
     "no such data": (["--data", "none"], "no such file or folder: none"),
     "no such network": (["--model", "none.py:net"], "no such file: none.py"),
     "onnx": (["--model", "net.onnx"], "ONNX holds no network"),
-    "no method": (["--method", "tea-leaves"], "methods: expected one of gradient"),
-    "an option": (["--method", "gradient:steps=3"], "methods: gradient: unknown option 'steps'"),
+    "no method": (["--method", "tea-leaves"], "--method: expected one of gradient"),
+    "an option": (["--method", "gradient:steps=3"], "--method: gradient: unknown option 'steps'"),
     "no images": (["--images", 0], "--images: expected a whole number at least 1"),
-    "k": (["--k", 500], "k: expected at most 256"),
-    "a budget": (["--budgets", "0,1"], "budgets: expected a number above 0"),
-    "a condition": (["--fail-below", "topk=1@2"], "--fail-below: expected MEASURE=NUMBER@BUDGET"),
+    "k": (["--k", 500], "--k: expected at most 256"),
+    "a budget": (["--budgets", "0,1"], "--budgets: expected a number above 0"),
+    "a condition": (["--fail-below", "topk=1@2"], "--fail-below: expected MEASURE=NUMBER@PLACE"),
     "another budget": (
         ["--fail-below", "topk_intersection=1@3"],
         "--fail-below: expected a budget of the audit",
     ),
     "a file": (["--out", "names.txt"], "--out: expected a folder, got the file names.txt"),
-    "another folder": (["--out", "images"], "folder: expected a new folder, or that of an audit"),
-    "too few names": (["--classes", "few.txt"], "classes: expected 5 names, got 1"),
+    "another folder": (["--out", "images"], "--out: expected a new folder, or that of an audit"),
+    "too few names": (["--classes", "few.txt"], "--model: net.py:network: classes: expected 5 names, got 1"),
+    "below a file": (["--out", "names.txt/report"], "--out: expected a folder, got the file "),
+    "a budget twice": (["--budgets", "2,2"], "--budgets: expected each once"),
+    "no such function": (["--model", "net.py:none"], "--model: cannot find net.py:none; in net.py are 'network'"),
     "a device": (["--device", "abacus"], "--device: 'abacus' is not available here"),
 }
 
@@ -252,7 +329,7 @@ def test_wrong_input_is_one_line_and_nothing_is_written(case, fragile, tmp_path,
     assert {path for path in listed(tmp_path) if "__pycache__" not in path} == before
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"schema": "fragile-audit/2"}', None])
+@pytest.mark.parametrize("content", ["", "[]", '{"schema": "fragile-audit/1"}', None])
 def test_what_is_no_report_cannot_be_compared(content, fragile, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -266,3 +343,39 @@ def test_a_chart_leaves_out_what_is_not_known():
     assert drawn.count("<circle") == 2
     assert "&lt;a&gt;" in drawn
     assert ">b<" not in drawn
+
+
+def turned(model, images):
+    """By which share of itself the gradient (N,) changes with random signs of one level, by autograd alone."""
+
+    def gradient(x):
+        x = x.clone().requires_grad_()
+        scores = model(x)
+        return torch.autograd.grad(scores.amax(1).sum(), x)[0].flatten(1)
+
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).sub(0.5).sign() / 255
+    here, beside = gradient(images), gradient(images + noise)
+    return (beside - here).norm(dim=1) / here.norm(dim=1)
+
+
+@pytest.mark.slow
+def test_of_two_networks_the_one_that_was_trained_for_steady_maps_is_called_steadier(fragile, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain, curvature = (models.cifar10_trained(name) for name in ("plain", "curvature"))
+    batch = data.cifar10_samples().correct(plain)
+    batch = batch.correct(curvature)[:8]
+    assert len(batch) == 8
+    assert (turned(curvature, batch.images) < 0.7 * turned(plain, batch.images)).all()
+    (tmp_path / "images").mkdir()
+    for name, image in zip(batch.names, batch.images, strict=True):
+        pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(tmp_path / "images" / name)
+    how = ("--data", "images", "--method", "gradient", "--images", 8, "--steps", 20, "--step-size", 1, "--budgets", 2)
+    for name in ("plain", "curvature"):
+        assert fragile("audit", "--model", f"cifar10-{name}", *how, "--out", name)[0] == 0
+    status, out, _ = fragile("audit", "--compare", "plain", "curvature")
+    assert status == 0
+    assert "Both are on the same images." in out
+    verdicts = {line[10:35].strip(): line.split()[-1] for line in out.splitlines() if line.startswith("gradient")}
+    assert verdicts["top-k attack"] == "curvature"
+    assert "plain" not in verdicts.values()

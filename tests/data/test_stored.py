@@ -35,7 +35,7 @@ AUDITS = [path.stem for path in RESULTS.glob("audit_*.json")]
 @pytest.mark.parametrize("name", AUDITS)
 def test_the_numbers_of_an_audit_are_those_of_its_rows(name):
     about, table = data.results(name)
-    assert about["schema"] == "fragile-audit/1"
+    assert about["schema"] == "fragile-audit/2"
     assert about["seconds"] > 0
     rows = table[table.kind == "attack"]
     for method, found in about["methods"].items():

@@ -82,7 +82,10 @@ def test_a_wrong_sweep_is_refused_with_a_message(case):
 BAD_WHEN_IT_RUNS = {
     "an attack for a method": ({"methods": "fragile_utils.attacks:TopK"}, "expected .* to be a saliency method"),
     "a method for an attack": ({"attacks": "fragile_utils.saliency:Gradient"}, "to be an attack, got Gradient"),
-    "no such function": ({"methods": "fragile_utils.attacks:Top"}, "methods: cannot import fragile_utils.attacks:Top"),
+    "no such function": (
+        {"methods": "fragile_utils.attacks:Top"},
+        "methods: cannot find fragile_utils.attacks:Top; in",
+    ),
     "not a function": ({"methods": "fragile_utils.attacks:LEVEL"}, "to be a function, got float"),
     "no network": ({"models": "fragile_utils.attacks:TopK"}, "models: expected .* to return a torch.nn.Module"),
 }

@@ -192,7 +192,7 @@ REFUSED = {
     "unknown": ("squeezenest", r"model: expected one of squeezenet, .*hf:\.\.\..*; got 'squeezenest'"),
     "no such file": ("none.py:network", r"no such file: none\.py"),
     "no such module": ("nomodule:network", "cannot find a file of the module nomodule"),
-    "no such function": ("net.py:missing", r"cannot import net\.py:missing: AttributeError"),
+    "no such function": ("net.py:missing", r"cannot find net\.py:missing; in net\.py are '\w+', '"),
     "no such weights": ("net.py:network@none.pt", r"no such file: none\.pt"),
     "weights alone": ("weights.pt", r"holds weights without their network.*FUNCTION@weights\.pt"),
     "no network": ("net.py:nothing", "expected net.py:nothing to return a torch.nn.Module, got int"),

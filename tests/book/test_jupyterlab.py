@@ -127,9 +127,11 @@ def opened(browser, lab):
         yield tab, problems
 
 
+# Cells run one after the other, and the first error ends it. Of cells whose code is folded no number is shown.
 HAVE_RUN = """() => {
-    const cells = [...document.querySelectorAll('.jp-CodeCell')];
-    return cells.length > 0 && cells.every(cell => /\\[\\d+\\]:/.test(cell.innerText));
+    const last = [...document.querySelectorAll('.jp-CodeCell')].at(-1);
+    const error = document.querySelector("[data-mime-type='application/vnd.jupyter.error']");
+    return Boolean(error) || /\\[\\d+\\]:/.test(last.innerText);
 }"""
 
 

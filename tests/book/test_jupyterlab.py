@@ -22,17 +22,8 @@ import pytest
 from fragile_utils.course import load
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = "15_attacking_influence.ipynb"  # short, with an exercise that tests itself
+NOTEBOOK = "15_attacking_influence.ipynb"  # short, with a slider and an exercise that tests itself
 LABEL = "ex-influence-step"
-SLIDER = """\
-from fragile_utils import attacks, data, models, saliency
-from fragile_utils.plots import widgets
-
-network = models.squeezenet()
-chair = data.imagenet_samples().correct(network)[1]
-given = (attacks.RandomSign(), network, chair.images, chair.labels, saliency.Gradient())
-results = attacks.run_budgets(*given, budgets=[2 / 255, 8 / 255])
-widgets.EpsilonSlider(chair.images, results, k=1000, classes=network.classes)"""
 LIVE = "from fragile_utils.plots import widgets\n\nwidgets.LiveAttack()"  # as the page on how to use the book has it
 SETTINGS = {  # every cell is on the page, wherever it is scrolled to; nobody is asked whether she wants news
     "notebook-extension/tracker": '{"windowingMode": "none"}',
@@ -52,7 +43,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with the student's notebook of a chapter, and two cells more at its end."""
+    """A folder with the student's notebook of a chapter, and one cell more at its end."""
     sys.path.insert(0, str(ROOT / "book" / "_ext"))
     try:
         import course_editions as editions
@@ -61,7 +52,7 @@ def folder(tmp_path_factory):
     path = ROOT / "chapters" / NOTEBOOK
     made = editions.student_notebook(editions.read(path), path, load(ROOT / "book" / "exercises"))
     notebook = nbformat.reads(editions.as_text(made), as_version=4)
-    notebook.cells += [nbformat.v4.new_code_cell(code) for code in (SLIDER, LIVE)]
+    notebook.cells.append(nbformat.v4.new_code_cell(LIVE))
     folder = tmp_path_factory.mktemp("student")
     nbformat.write(notebook, folder / NOTEBOOK)
     return folder
@@ -161,7 +152,7 @@ def test_a_slider_moves_by_keyboard(opened):
         assert slider.get_by_role("status").inner_text() == visible.get_attribute("data-text")
         seen.append(visible.get_attribute("data-frame"))
         tab.keyboard.press("ArrowRight")
-    assert seen == ["0 (original)", "2", "8"]
+    assert len(seen) == len({*seen}) == slider.locator("[data-frame]").count() > 2
     assert tab.evaluate("document.activeElement.type") == "range", "the arrow went to JupyterLab"
     assert problems == []
 

@@ -23,6 +23,7 @@ import predict_blocks
 import repository_url
 from chapter_card import as_markdown as with_card
 from exercise_blocks import ROOT, SOURCES, asked, card, identity, label_of, part_of, read, titled_hints
+from plain_markdown import caption, plain
 from reading_time import measure
 
 from fragile_utils._base.files import write_bytes
@@ -81,7 +82,10 @@ def projects(root=ROOT):
 
 
 def student_notebook(notebook, path, exercises):
-    """A chapter without solutions: each exercise with an empty cell, and where it tests itself, with `grade`."""
+    """A chapter without solutions: each exercise with an empty cell, and where it tests itself, with `grade`.
+
+    It is read in Jupyter and on Colab, so that its text is plain Markdown, and captions are text.
+    """
     cells, shown, inside = [], set(), False
     minutes = measure(notebook)
     for cell in notebook["cells"]:
@@ -97,9 +101,17 @@ def student_notebook(notebook, path, exercises):
             cells += [code_cell(EMPTY, f"{cell['id']} {i}") for i in range(removed)]
         elif not inside:
             cells.append(cell)
+            if said := caption(cell["metadata"]):
+                cells.append(text_cell(said, f"{cell['id']} caption"))
     others = [exercise for exercise in of_chapter(path, exercises) if exercise.label not in shown]
     more = [cell for exercise in others for cell in student_block(exercise)]
-    return notebook | {"cells": before_the_end(cells, more)}
+    return notebook | {"cells": [in_plain_markdown(cell) for cell in before_the_end(cells, more)]}
+
+
+def in_plain_markdown(cell):
+    if cell["cell_type"] != "markdown":
+        return cell
+    return cell | {"source": plain("".join(cell["source"])).splitlines(keepends=True)}
 
 
 def without_solutions(text, inside):
@@ -149,7 +161,7 @@ def otter_notebook(path, exercises, seed):
     """The master notebook of Otter Assign for the exercises of a chapter."""
     config = {
         "name": path.stem,
-        "requirements": [f"fragile_utils @ git+{repository_url.read()}"],
+        "requirements": [f"fragile_utils @ {repository_url.read()}/archive/HEAD.zip"],  # the grader's image has no git
         "tests": {"ok_format": False},
         "export_cell": {"pdf": False},
         "generate": {"show_stdout": True},
@@ -172,7 +184,7 @@ def otter_question(exercise, seed):
     points = as_yaml({"name": name, "points": {"each": 1}})
     parts = [
         (raw, f"# BEGIN QUESTION\n{points}"),
-        (text_cell, f"### {exercise.title}\n\n{card(exercise)}\n\n{exercise.statement}"),
+        (text_cell, f"### {exercise.title}\n\n{card(exercise)}\n\n{plain(exercise.statement)}"),
         (code_cell, exercise.stub),
         (raw, "# BEGIN SOLUTION"),
         (code_cell, f"# BEGIN SOLUTION NO PROMPT\n{exercise.answer}\n# END SOLUTION"),
@@ -224,7 +236,7 @@ def answers(exercise):
         ]
     if exercise.rubric:
         parts += ["## Rubric", exercise.rubric]
-    return "\n\n".join(parts)
+    return plain("\n\n".join(parts))
 
 
 # --- Notebooks and archives ------------------------------------------------------------------------------------------

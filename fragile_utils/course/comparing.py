@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 SHOWN = 4  # numbers that a message shows
+DIGITS = (4, 7, 10, 17)  # of each number, as many as tell what is expected from what was found
+SINGLE = 1e-4  # relative: what single precision leaves of numbers that are right
 
 
 def same(
@@ -48,11 +50,10 @@ def same(
         if _near(got, _tensor(value), within):
             raise AssertionError(f"{what}: {words}")
     if got.shape != wanted.shape:
-        raise AssertionError(f"{what}: expected the shape {tuple(wanted.shape)}, got {tuple(got.shape)}")
+        raise AssertionError(f"{what}: {_shapes(got, wanted, within)}")
     if not got.isfinite().all():
         raise AssertionError(f"{what}: expected finite numbers, got {_shown(got)}")
-    said = f"{what}: expected {_shown(wanted)}, got {_shown(got)}"
-    raise AssertionError(f"{said}{_factor(got, wanted, within)}")
+    raise AssertionError(f"{what}: {_apart(got, wanted)}{_factor(got, wanted, within)}")
 
 
 def true(statement: Any, otherwise: str) -> None:
@@ -112,9 +113,28 @@ def _near(got: Tensor, wanted: Tensor, within: float) -> bool:
     return torch.allclose(got, wanted, rtol=0, atol=within * size, equal_nan=True)
 
 
-def _shown(values: Tensor) -> str:
+def _shapes(got: Tensor, wanted: Tensor, within: float) -> str:
+    """Say that the shapes differ, and how: one number was wanted, or the two axes are exchanged."""
+    if not wanted.ndim:
+        return f"expected one number, got {got.numel()}, of shape {tuple(got.shape)}"
+    said = f"expected the shape {tuple(wanted.shape)}, got {tuple(got.shape)}"
+    turned = got.ndim == wanted.ndim == 2 and _near(got.T, wanted, within)
+    return f"{said}; the numbers are right, with rows and columns exchanged" if turned else said
+
+
+def _apart(got: Tensor, wanted: Tensor) -> str:
+    """Say what was expected and what was found, with digits enough to see that they differ."""
+    for digits in DIGITS:
+        expected, found = _shown(wanted, digits), _shown(got, digits)
+        if expected != found:
+            break
+    close = _near(got, wanted, SINGLE)
+    return f"expected {expected}, got {found}{'; nearly: is it computed in single precision?' if close else ''}"
+
+
+def _shown(values: Tensor, digits: int = DIGITS[0]) -> str:
     """Return some of the numbers of a tensor, and how many there are."""
-    first = ", ".join(f"{value:.4g}" for value in values.flatten()[:SHOWN].tolist())
+    first = ", ".join(f"{value:.{digits}g}" for value in values.flatten()[:SHOWN].tolist())
     if values.ndim == 0:
         return first
     return f"[{first}{', ...' if values.numel() > SHOWN else ''}]"

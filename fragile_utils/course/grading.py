@@ -14,12 +14,14 @@ import torch
 from fragile_utils.course.exercise import GENERATOR
 
 LONGEST = 600  # characters of a message
-PYTORCH_SAYS = {  # what it means for those who meet these errors for the first time
+THEIRS = {  # what it means for those who meet these errors for the first time
     "does not require grad and does not have a grad_fn": "nothing keeps a graph here: was a tensor detached, or was "
     "create_graph=True forgotten?",
     "appears to not have been used in the graph": "what is differentiated does not depend on that tensor",
     "backward through the graph a second time": "a graph is gone when it has been used: retain_graph=True keeps it",
     "grad can be implicitly created only for scalar outputs": "only a number has a gradient: add up first",
+    "Can't call numpy() on Tensor that requires grad": "no gradient passes through NumPy: stay in PyTorch",
+    "dictionary changed size during iteration": "what the loop goes over is changed in it: go over a list of it",
 }
 
 
@@ -152,7 +154,7 @@ def _explain(error: Exception, answers: Mapping[str, Any]) -> str:
     if isinstance(error, AssertionError) and not where:
         return said
     kind = type(error).__name__
-    said += "".join(f"; {words}" for theirs, words in PYTORCH_SAYS.items() if theirs in said)
+    said += "".join(f"; {words}" for theirs, words in THEIRS.items() if theirs in said)
     if isinstance(error, TypeError) and not where and any(said.startswith(f"{name}()") for name in answers):
         return f"it does not take what the stub takes: {said}"
     if where:

@@ -1,5 +1,6 @@
 """The built site, as a reader's browser meets it: every link leads somewhere, and nothing is asked of other hosts."""
 
+import ast
 import functools
 import importlib
 import itertools
@@ -12,6 +13,8 @@ from urllib.parse import unquote, urlsplit
 import browsing
 import pytest
 from browsing import DESK, PHONE
+
+from fragile_utils.course import load
 
 try:
     import tomllib
@@ -321,3 +324,24 @@ def test_without_scripts_all_frames_of_a_slider_are_shown(browser, site, documen
         frames = tab.locator(".fragile-slider [data-frame]").all()
         assert frames
         assert all(frame.is_visible() for frame in frames if not frame.locator("xpath=ancestor::details").count())
+
+
+# --- What is not for everybody ---------------------------------------------------------------------------------------
+
+
+def tests_in(code):
+    functions = (node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef))
+    return {name for name in functions if name.startswith("test_")}
+
+
+def test_no_hidden_test_is_on_the_site():
+    """Neither on a page, nor in its source or what the search knows. The page on writing exercises shows an example."""
+    exercises = load(ROOT / "book" / "exercises").values()
+    shown = re.findall(r"def (test_\w+)", (ROOT / "book" / "writing_exercises.md").read_text(encoding="utf-8"))
+    public = set().union(*(tests_in(exercise.public) for exercise in exercises))
+    hidden = set().union(*(tests_in(exercise.hidden) for exercise in exercises)) - public - {*shown}
+    assert len(hidden) > 20
+    for path in SITE.rglob("*"):
+        if path.suffix in {".html", ".ipynb", ".md", ".js", ".json", ".txt"}:
+            words = {*re.findall(r"test_\w+", path.read_text(encoding="utf-8", errors="replace"))}
+            assert words & hidden == set(), path

@@ -37,6 +37,23 @@ def test_what_differs_is_told_how(found, said):
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("found", "expected", "said"),
+    [
+        (ONE, 2.0, "it: expected one number, got 3, of shape (3,)"),
+        (torch.arange(6).view(3, 2).T, torch.arange(6).view(3, 2), "right, with rows and columns exchanged"),
+        (0.12345671, 0.12345678, "it: expected 0.1234568, got 0.1234567; nearly: is it computed in single precision?"),
+        (ONE.double() + 1e-12, ONE, "it: expected [1, 2, -3], got [1.000000000001"),
+    ],
+    ids=["one number", "transposed", "single precision", "the last digits"],
+)
+def test_what_is_nearly_right_is_told_what_is_left(found, expected, said):
+    found = found.double() if isinstance(found, torch.Tensor) else found
+    with pytest.raises(AssertionError) as error:
+        same(found, expected, "it", within=1e-13)
+    assert said in str(error.value)
+
+
 def test_a_mistake_of_another_shape_is_known_too():
     with pytest.raises(AssertionError, match="it: this is the sum"):
         same(0.0, ONE, "it", mistakes=lambda: {"this is the sum": ONE.sum()})

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -126,3 +127,11 @@ def test_the_example_of_the_page_on_writing_exercises_is_one():
     test_the_stub_is_told_that_nothing_is_written(exercise)
     for wrong in exercise.wrong:
         test_a_wrong_answer_is_told_what_is_wrong(exercise, wrong)
+
+
+@pytest.mark.slow
+def test_all_tests_of_all_references_take_less_than_three_minutes():
+    """Hidden ones included, as an instructor runs them; in time of one processor, whatever else it does."""
+    start = time.process_time()
+    assert all(execution.judge_code(exercise, [exercise.answer]).passed for exercise in WRITE)
+    assert time.process_time() - start < 180

@@ -3,10 +3,7 @@
 import torch
 
 from fragile_utils.course import same
-
-
-def losses(theta, u, y):
-    return torch.nn.functional.softplus(u @ theta) - y * (u @ theta)
+from fragile_utils.course.logistic import draw_task, losses
 
 
 def train(u, y, l2, weights):
@@ -33,18 +30,6 @@ def by_training_again(u, y, test_u, test_y, l2, step=1e-4):
             changed.append(losses(train(u, y, l2, weights), test_u, test_y))
         columns.append((changed[0] - changed[1]) / (2 * step))
     return torch.stack(columns, 1)
-
-
-def a_task(draw, n=12, d=3, tests=4):
-    u, test_u = (
-        torch.randn(k, d, generator=draw).double() for k in (n, tests)
-    )
-    truth = torch.randn(d, generator=draw).double()
-    y, test_y = (
-        (v @ truth + torch.randn(len(v), generator=draw) > 0).double()
-        for v in (u, test_u)
-    )
-    return u, y, test_u, test_y, 0.1
 
 
 def compare(influence, task):
@@ -87,4 +72,4 @@ def compare(influence, task):
 
 def test_by_training_again(influence):
     """twelve examples, compared with training again"""
-    compare(influence, a_task(torch.Generator().manual_seed(1)))
+    compare(influence, draw_task(torch.Generator().manual_seed(1)))

@@ -76,6 +76,9 @@ def compare(found, features, theta, v, images, labels, eps):
             "a step has the size eps in each value: take the sign": step(
                 -slope
             ),
+            "a step moves each value by eps, however small its slope: take the sign": step(
+                -slope / slope.abs().max()
+            ),
             "this is the direction, not the image": -eps * slope.sign(),
         }
 

@@ -5,10 +5,7 @@ import torch
 from scipy.optimize import minimize
 
 from fragile_utils.course import same
-
-
-def losses(theta, u, y):
-    return torch.nn.functional.softplus(u @ theta) - y * (u @ theta)
+from fragile_utils.course.logistic import draw_task, losses
 
 
 def train(u, y, l2, weights, count):
@@ -63,18 +60,6 @@ def one_step(u, y, test_u, test_y, l2):
     return torch.stack(columns, 1)
 
 
-def a_task(draw, n=10, d=3, tests=4):
-    u, test_u = (
-        torch.randn(k, d, generator=draw).double() for k in (n, tests)
-    )
-    truth = torch.randn(d, generator=draw).double()
-    y, test_y = (
-        (v @ truth + torch.randn(len(v), generator=draw) > 0).double()
-        for v in (u, test_u)
-    )
-    return u, y, test_u, test_y, 0.1
-
-
 def compare(leave_one_out, task):
     expected = by_minimising(*task)
 
@@ -105,4 +90,7 @@ def compare(leave_one_out, task):
 
 def test_ten_examples(leave_one_out):
     """ten examples, each left out once"""
-    compare(leave_one_out, a_task(torch.Generator().manual_seed(1)))
+    compare(
+        leave_one_out,
+        draw_task(torch.Generator().manual_seed(1), examples=10),
+    )

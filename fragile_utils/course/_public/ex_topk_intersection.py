@@ -32,6 +32,7 @@ def compare(found, before, after, k):
     shared = torch.tensor([len(a & b) for a, b in pairs])
     unions = torch.tensor([len(a | b) for a, b in pairs])
     limits = before.flatten(1).topk(k).values[:, -1, None]
+    first, second = (m.flatten(1).topk(k).indices for m in (before, after))
     above = (before.flatten(1) >= limits) & (after.flatten(1) >= limits)
     mistakes = {
         "the second map has a top of its own; this asks which of its pixels are above the first map's threshold": above.sum(
@@ -39,6 +40,18 @@ def compare(found, before, after, k):
         )
         / k,
         "this counts the shared pixels; divide by k": shared,
+        "this compares place by place; a pixel may be first in one top and fifth in the other": (
+            first == second
+        )
+        .double()
+        .mean(1),
+        "this asks whether a pixel is in the top of any of the maps; ask each pair by itself": torch.isin(
+            first, second
+        )
+        .double()
+        .mean(1),
+        "no pixel is shared: does a set hold tensors? They are compared as objects; tolist() makes numbers": 0
+        * shared,
         "this divides by all pixels of the map; divide by k": shared
         / before[0].numel(),
         "this divides by the union of both sets; divide by k": shared

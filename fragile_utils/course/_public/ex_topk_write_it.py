@@ -87,7 +87,7 @@ def compare(attack_topk, model, surrogate, images, k, eps, steps, alpha):
         moved = (found - images).abs().max().item()
         true(
             moved > 0,
-            "nothing moves: the slope of D on the network itself is zero; take it on the surrogate",
+            "nothing moves: the slope of D on the network itself is zero, take it on the surrogate; or no iterate is kept, though each image has a best of its own",
         )
 
     def run(mistake=""):

@@ -417,15 +417,29 @@ def test_the_audit_says_which_of_two_networks_is_steadier(tmp_path, monkeypatch)
 @pytest.mark.slow
 def test_an_audit_that_is_killed_ends_with_the_same_report(found, tmp_path):
     first, _ = found
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "report")]
+    command = [sys.executable, "-c", KILLED]
     environment = os.environ | {"PYTHONPATH": sweeps.PYTHONPATH, "OMP_NUM_THREADS": "1"}
-    rng = np.random.default_rng(0)
+
+    def run(folder, seconds=None):
+        """Run the audit, for some seconds after it has begun; return for how long it ran."""
+        with subprocess.Popen([*command, str(folder)], env=environment, stdout=subprocess.PIPE, text=True) as process:
+            process.stdout.readline()
+            begun = time.monotonic()
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+        assert process.returncode in (0, -signal.SIGKILL)
+        return time.monotonic() - begun
+
+    whole, rng = run(tmp_path / "alone"), np.random.default_rng(0)
+    shards = len([*tmp_path.glob("alone/**/*.parquet")])
+    found_by_the_next = []
     for _ in range(10):
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-            process.stdout.readline()  # it has begun
-            time.sleep(rng.uniform(0, 0.5))
-            process.send_signal(signal.SIGKILL)
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        run(tmp_path / "report", rng.uniform(0, whole / 3))
+        found_by_the_next.append(len([*tmp_path.glob("report/**/*.parquet")]))
+    assert len({*found_by_the_next} - {0, shards}) > 1  # some fell amid the computation
+    run(tmp_path / "report")
     again = audit.follow(first.plan, tmp_path / "report", code())
     for name in ("attacks", "natural", "controls"):
         pd.testing.assert_frame_equal(getattr(again, name), getattr(first, name))

@@ -222,7 +222,11 @@ REFUSED = {
     "two parts": (lambda z: (z, z * 2), {}, r"to be scores .*, got 0, 1; say which: .*output=0\)"),
     "no scores": (lambda z: {"boxes": z[:, :4].reshape(-1, 2, 2)}, {}, "it returns a dict of boxes"),
     "classes and no scores": (lambda z: z.argmax(1), {}, "expected scores"),
-    "a number between 0 and 1": (lambda z: 1 / (1 + (-z[:, 0]).exp()), {}, r"a probability or a logit; .*say which: .*probabilities=True\)"),
+    "a number between 0 and 1": (
+        lambda z: 1 / (1 + (-z[:, 0]).exp()),
+        {},
+        r"a logit; .*say which: .*probabilities=True\)",
+    ),
     "changed in place": (in_place, {}, "its softmax at the end is changed in place"),
     "no probabilities": (lambda z: z, {"probabilities": True}, "probabilities: expected numbers from 0 to 1"),
     "rounded": (

@@ -56,7 +56,7 @@ def test_cifar10_as_image_files_comes_before_the_authors_files(records, cache, t
         path.parent.mkdir(parents=True)
         Image.new("RGB", (32, 32), "red").save(path)
     monkeypatch.setenv("FRAGILE_DATA", str(tmp_path / "mine"))
-    assert data.cifar10().names == ("0.png",) * 10
+    assert data.cifar10().names == tuple(f"{name}/0.png" for name in data.CIFAR10_CLASSES)
 
 
 def test_cifar10_is_not_downloaded_unless_asked_for(cache, monkeypatch):

@@ -329,7 +329,7 @@ def test_without_scripts_all_frames_of_a_slider_are_shown(browser, site, documen
 # --- What is not for everybody ---------------------------------------------------------------------------------------
 
 
-def tests_in(code):
+def names_of_tests(code):
     functions = (node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef))
     return {name for name in functions if name.startswith("test_")}
 
@@ -338,8 +338,8 @@ def test_no_hidden_test_is_on_the_site():
     """Neither on a page, nor in its source or what the search knows. The page on writing exercises shows an example."""
     exercises = load(ROOT / "book" / "exercises").values()
     shown = re.findall(r"def (test_\w+)", (ROOT / "book" / "writing_exercises.md").read_text(encoding="utf-8"))
-    public = set().union(*(tests_in(exercise.public) for exercise in exercises))
-    hidden = set().union(*(tests_in(exercise.hidden) for exercise in exercises)) - public - {*shown}
+    public = set().union(*(names_of_tests(exercise.public) for exercise in exercises))
+    hidden = set().union(*(names_of_tests(exercise.hidden) for exercise in exercises)) - public - {*shown}
     assert len(hidden) > 20
     for path in SITE.rglob("*"):
         if path.suffix in {".html", ".ipynb", ".md", ".js", ".json", ".txt"}:

@@ -31,7 +31,8 @@ COUNTS = {  # the largest values of what counts; all but the first three may be 
     "patience": 10**6,
     "size": data.LARGEST_SIDE,
 }
-METHODS = saliency.METHODS | defences.DEFENCES
+MADE_OF_OTHERS = {"guided": saliency.Guided, "of-probability": saliency.OfProbability}
+METHODS = saliency.METHODS | defences.DEFENCES | MADE_OF_OTHERS
 ATTACKS = {**attacks.ATTACKS, **attacks.CHANGES}
 NETWORK_OPTIONS = ("mean", "std", "size", "classes")  # of `models.load`
 LONGEST_NAME, LONGEST_REMARK = 4096, 10_000  # characters

@@ -61,7 +61,5 @@ METHODS: dict[str, Callable[..., Method]] = {
     "attention-relevance": AttentionRelevance,
     "attention-gradient": AttentionGradient,
     "grad-cam-tokens": TokenGradCAM,
-    "guided": Guided,
-    "of-probability": OfProbability,
     "guided-by-probability": guided_by_probability,
 }

@@ -3,7 +3,9 @@
 import pytest
 import sweeps
 
+from fragile_utils import saliency
 from fragile_utils.experiments.choice import Choice
+from fragile_utils.experiments.sweep import METHODS
 
 
 def test_a_single_part_needs_no_list():
@@ -133,3 +135,10 @@ def test_the_text_of_a_command_line_is_a_choice_as_in_a_configuration(text):
 def test_options_nested_too_deep_are_refused(text):
     with pytest.raises(ValueError, match=r"method: .*expected options nested at most 5 deep"):
         Choice.parse(text, "method")
+
+
+def test_a_method_may_be_guided_by_another():
+    score, few = ({"name": "integrated-gradients", "steps": steps} for steps in (20, 5))
+    misled = Choice.of({"name": "guided", "method": score, "by": {"name": "of-probability", "method": few}}, "methods")
+    by = saliency.OfProbability(saliency.IntegratedGradients(5))
+    assert misled.build(METHODS, "methods") == saliency.Guided(saliency.IntegratedGradients(20), by)

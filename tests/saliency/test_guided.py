@@ -64,8 +64,3 @@ def test_a_sweep_names_it():
 
     choice = Choice.of({"name": "guided-by-probability", "method": {"name": "integrated-gradients"}}, "methods")
     assert choice.build(saliency.METHODS, "methods") == guided_by_probability(IntegratedGradients())
-
-    score, few = (Choice.of({"name": "integrated-gradients", "steps": steps}, "methods") for steps in (20, 5))
-    misled = Choice.of({"name": "guided", "method": score, "by": {"name": "of-probability", "method": few}}, "methods")
-    expected = Guided(IntegratedGradients(20), by=OfProbability(IntegratedGradients(5)))
-    assert misled.build(saliency.METHODS, "methods") == expected

@@ -4,7 +4,8 @@
 
 For each method, attack and budget: the share of the attack's gain in D that is missed when every second, fifth, tenth
 iterate is measured in place of all of them, as the mean over the images and at worst (1: no measured iterate keeps the
-label). `measured/measure_every.csv` is what it gave.
+label). `measured/measure_every.csv` has what D and the label at every iterate of one run of each attack say of it, on
+the same photographs; DeepLIFT's last three attacks are not in it.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """How an attack on a method is misled: a method whose attacks take their directions from another one."""
 
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -20,8 +20,8 @@ class Guided(Method):
     method, by : Method
     """
 
-    method: Method = field(default_factory=Gradient)
-    by: Method = field(default_factory=Gradient)
+    method: Method
+    by: Method
 
     def __post_init__(self) -> None:
         checks.instance(self.method, Method, "method", "Gradient()")
@@ -50,7 +50,7 @@ class OfProbability(Method):
     method : Method
     """
 
-    method: Method = field(default_factory=Gradient)
+    method: Method
 
     def __post_init__(self) -> None:
         checks.instance(self.method, Method, "method", "Gradient()")

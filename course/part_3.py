@@ -1,4 +1,4 @@
-"""Examination questions on part III, attacks: chapters 9 to 13."""
+"""Examination questions on part III, attacks: chapters 9 to 14."""
 
 import math
 from statistics import mean, stdev
@@ -206,7 +206,7 @@ def paired_differences(draw):
     )
 
 
-@question(chapter=13)
+@question(chapter=14)
 def overlapping_bars(draw):
     return Asked(
         "A figure shows the means of two methods with error bars that overlap. The caption says: no difference. Is "
@@ -214,4 +214,23 @@ def overlapping_bars(draw):
         "2: Not shown: on the same images, what counts is the interval of the differences, which may be much narrower.",
         "1: Bars that far apart are a difference of stability only.",
         "1: A constant map is perfectly stable: ask whether the map depends on class, network and image.",
+    )
+
+
+@question(chapter=14)
+def where_half_is_lost(draw):
+    before, after = draw.choice([1, 0.9, 0.8, 0.75]), draw.choice([0.4, 0.35, 0.3, 0.2])
+    low = draw.choice([0.25, 0.5, 1, 2])
+    value = low + low * (before - 0.5) / (before - after)
+    return Asked(
+        f"A top-k attack leaves {before} of the top pixels of an image at {low} levels and {after} at {2 * low}. At "
+        "which budget is half of them lost, if one interpolates? A second method keeps the same half up to twice this "
+        "budget, but its attack takes directions from another map. What follows about the two methods?",
+        f"2: Between the two budgets: {low} + {low} times ({before} - 0.5) / ({before} - {after}) = {say(value)} levels.",
+        "1: Nothing yet: an attack with a poor guide fails on a fragile method as well.",
+        "1: Attack it by its own map, or by several, and take the worst of them.",
+        value=value,
+        before=before,
+        after=after,
+        low=low,
     )

@@ -1,11 +1,11 @@
-"""Examination questions on part IV, examples as explanations: chapters 14 and 15."""
+"""Examination questions on part IV, examples as explanations: chapters 15 and 16."""
 
 from statistics import mean
 
 from bank import Asked, question, say, vector
 
 
-@question(chapter=14)
+@question(chapter=15)
 def influence_on_a_mean(draw):
     data = draw.sample(range(0, 20), 5)
     test, i = draw.randint(-5, 25), draw.randrange(5)
@@ -25,7 +25,7 @@ def influence_on_a_mean(draw):
     )
 
 
-@question(chapter=14)
+@question(chapter=15)
 def why_convex(draw):
     return Asked(
         "The influence functions of the book are those of the last layer, with a penalty on its weights. Why is that "
@@ -37,7 +37,7 @@ def why_convex(draw):
     )
 
 
-@question(chapter=14)
+@question(chapter=15)
 def damping(draw):
     return Asked(
         "A Hessian of the parameters is singular. What do conjugate gradients do then, what does damping change, and "
@@ -49,7 +49,7 @@ def damping(draw):
     )
 
 
-@question(chapter=15)
+@question(chapter=16)
 def confidence_alone(draw):
     before, after = draw.choice([0.6, 0.7, 0.75, 0.8]), draw.choice([0.9, 0.95, 0.97])
     value = (1 - after) / (1 - before)
@@ -65,7 +65,7 @@ def confidence_alone(draw):
     )
 
 
-@question(chapter=15)
+@question(chapter=16)
 def no_surrogate(draw):
     return Asked(
         "The attack on a gradient map needs a softplus surrogate. The attack on influence does not. Why? Which "
@@ -77,7 +77,7 @@ def no_surrogate(draw):
     )
 
 
-@question(chapter=15)
+@question(chapter=16)
 def true_and_fragile(draw):
     return Asked(
         "Influences were checked against training again and found true, before an attack and after it. The examples "

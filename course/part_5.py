@@ -1,11 +1,11 @@
-"""Examination questions on part V, why: chapters 16 and 17."""
+"""Examination questions on part V, why: chapters 17 to 19."""
 
 import math
 
 from bank import Asked, matrix, question, say, vector
 
 
-@question(chapter=16)
+@question(chapter=17)
 def length_of_a_step(draw):
     side, levels = draw.choice([32, 64, 128, 224, 256]), draw.choice([1, 2, 4, 8])
     value = levels / 255 * math.sqrt(3 * side * side)
@@ -21,7 +21,7 @@ def length_of_a_step(draw):
     )
 
 
-@question(chapter=16)
+@question(chapter=17)
 def gain_of_the_best(draw):
     eigenvalues = [draw.randint(5, 9), -draw.randint(2, 5), draw.randint(1, 3), draw.randint(1, 2)]
     d = draw.choice([100, 400, 900, 3072])
@@ -39,7 +39,7 @@ def gain_of_the_best(draw):
     )
 
 
-@question(chapter=16)
+@question(chapter=17)
 def one_soft_neuron(draw):
     beta, z, step = draw.choice([1, 2, 5, 10]), draw.choice([-0.2, -0.1, 0, 0.1, 0.2]), draw.choice([0.01, 0.02, 0.05])
     value = beta * step / (1 + math.exp(beta * z))
@@ -58,7 +58,7 @@ def one_soft_neuron(draw):
     )
 
 
-@question(chapter=16)
+@question(chapter=17)
 def dimension_is_not_enough(draw):
     return Asked(
         "'Images have many dimensions, therefore their explanations are fragile.' What has to be added to make this "
@@ -69,7 +69,7 @@ def dimension_is_not_enough(draw):
     )
 
 
-@question(chapter=17)
+@question(chapter=18)
 def one_power_step(draw):
     a, b, c = draw.randint(2, 6), draw.randint(1, 3), draw.randint(-4, 1)
     x, y = a * a + b * b, b * (a + c)  # H H e1, with H e1 = (a, b)
@@ -88,7 +88,7 @@ def one_power_step(draw):
     )
 
 
-@question(chapter=17)
+@question(chapter=18)
 def size_from_signs(draw):
     a, b, c = (draw.choice([-1, 1]) * draw.randint(1, 5) for _ in range(3))
     value = math.sqrt(a * a + 2 * b * b + c * c)
@@ -106,7 +106,7 @@ def size_from_signs(draw):
     )
 
 
-@question(chapter=17)
+@question(chapter=18)
 def product_without_matrix(draw):
     return Asked(
         "How is the product of a Hessian with a vector computed without the Hessian, and what does it cost? An image "
@@ -117,7 +117,7 @@ def product_without_matrix(draw):
     )
 
 
-@question(chapter=17)
+@question(chapter=18)
 def square_root_law(draw):
     return Asked(
         "The change of a ReLU network's own gradient grows like the square root of a random step, where a smooth "
@@ -126,4 +126,35 @@ def square_root_law(draw):
         "1: Jumps in independent directions add up like a random walk: like the root of their number.",
         "1: For small steps the root is above any line: the first order underestimates the change of the network "
         "itself.",
+    )
+
+
+@question(chapter=19)
+def without_the_control(draw):
+    ab, ac, bc = draw.choice([0.5, 0.6, 0.7]), draw.choice([0.4, 0.5, 0.6, 0.7]), draw.choice([0.3, 0.4, 0.5])
+    value = (ab - ac * bc) / math.sqrt((1 - ac**2) * (1 - bc**2))
+    return Asked(
+        f"Over many images, curvature and damage have the rank correlation {ab}, curvature and the control {ac}, damage "
+        f"and the control {bc}. What is the partial correlation of curvature and damage? Why is one over the length of "
+        "the gradient the control to take?",
+        f"1: ({ab} - {ac} times {bc}) over the root of (1 - {ac} squared) (1 - {bc} squared).",
+        f"1: That is {say(value)}.",
+        "2: Curvature relative to the gradient has that length in its denominator, and a short gradient is easily "
+        "turned whatever the curvature: the control shows what the denominator alone predicts.",
+        value=value,
+        ab=ab,
+        ac=ac,
+        bc=bc,
+    )
+
+
+@question(chapter=19)
+def whose_fragility(draw):
+    return Asked(
+        "Over 32 photographs, what an attack takes from the gradient's maps and what it takes from those of DeepLIFT "
+        "have the rank correlation 0.87. To what does fragility belong here, to the image or to the method? Name a "
+        "comparison that could give another answer.",
+        "2: To the image, for these two methods: what falls early by one falls early by the other.",
+        "1: Another network, another method such as deep Taylor, or another budget.",
+        "1: With its interval, since 32 photographs are few, and on common images.",
     )

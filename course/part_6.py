@@ -1,9 +1,9 @@
-"""Examination questions on part VI, how far it reaches: chapters 18 to 21."""
+"""Examination questions on part VI, how far it reaches: chapters 20 to 23."""
 
 from bank import Asked, question, say
 
 
-@question(chapter=18)
+@question(chapter=20)
 def rollout_of_two_tokens(draw):
     share = draw.choice([0.2, 0.3, 0.4, 0.5, 0.6])
     layers = draw.choice([2, 3, 4, 5])
@@ -21,7 +21,7 @@ def rollout_of_two_tokens(draw):
     )
 
 
-@question(chapter=18)
+@question(chapter=20)
 def steady_and_coarse(draw):
     return Asked(
         "Under the same attack an explanation by attention keeps more of its top pixels than the gradient of the same "
@@ -33,7 +33,7 @@ def steady_and_coarse(draw):
     )
 
 
-@question(chapter=18)
+@question(chapter=20)
 def whose_fault_is_it(draw):
     return Asked(
         "Images attacked on one network are shown to another, whose maps then keep 0.55 of their top. The author "
@@ -44,7 +44,7 @@ def whose_fault_is_it(draw):
     )
 
 
-@question(chapter=19)
+@question(chapter=21)
 def no_direction(draw):
     return Asked(
         "A paper puts a code of bits before a network. The attack along the derivative of this code moves no map at "
@@ -56,7 +56,7 @@ def no_direction(draw):
     )
 
 
-@question(chapter=19)
+@question(chapter=21)
 def length_of_a_budget(draw):
     side = draw.choice([28, 32, 64, 96, 128])
     levels = draw.choice([1, 2, 4])
@@ -72,7 +72,7 @@ def length_of_a_budget(draw):
     )
 
 
-@question(chapter=19)
+@question(chapter=21)
 def random_to_begin_with(draw):
     return Asked(
         "After an attack a SmoothGrad map of eight copies shares more of its top with the original map than two "
@@ -83,7 +83,7 @@ def random_to_begin_with(draw):
     )
 
 
-@question(chapter=21)
+@question(chapter=23)
 def who_gains(draw):
     return Asked(
         "A claimant sends a photograph of a damaged car as a PNG file, and a map says why the network believes the "
@@ -95,7 +95,7 @@ def who_gains(draw):
     )
 
 
-@question(chapter=21)
+@question(chapter=23)
 def a_failed_attack(draw):
     images = draw.choice([6, 8, 10, 12, 16, 20])
     failed = draw.choice([1, 2, 3])
@@ -113,7 +113,7 @@ def a_failed_attack(draw):
     )
 
 
-@question(chapter=20)
+@question(chapter=22)
 def survives_the_file(draw):
     steps = draw.choice([3, 4, 5, 6, 7])
     size = draw.choice([0.04, 0.06, 0.07])
@@ -131,7 +131,7 @@ def survives_the_file(draw):
     )
 
 
-@question(chapter=20)
+@question(chapter=22)
 def jpeg_as_a_repair(draw):
     return Asked(
         "Somebody proposes to save each photograph as JPEG before it is explained, because the maps of attacked "
@@ -143,7 +143,7 @@ def jpeg_as_a_repair(draw):
     )
 
 
-@question(chapter=20)
+@question(chapter=22)
 def two_machines(draw):
     return Asked(
         "The same attack on the same photograph gives the same first step on two machines, and after twenty steps "

@@ -1,4 +1,4 @@
-"""Store audits as results of the package, `audit_NAME`, which chapter 21 reads: from the folders that these wrote.
+"""Store audits as results of the package, `audit_NAME`, which chapter 23 reads: from the folders that these wrote.
 
     fragile audit --model squeezenet --quick --method gradient --method ig:steps=10 --method grad-cam --out squeezenet
     fragile audit --model efficientnet-lite0 --quick --images 4 --budgets 0.5,2,8 --out efficientnet_lite0

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy import integrate, optimize, special, stats
+from scipy import integrate, interpolate, optimize, special, stats
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted(int(path.name[:2]) for path in (ROOT / "chapters").glob("*.ipynb"))
@@ -90,6 +90,19 @@ def half_width(beta):
 
 def mean_slope(x, sigma):
     return integrate.quad(lambda z: stats.norm.pdf(z, x, sigma), 0, 10)[0]
+
+
+def crossing(before, after, low):
+    kept = interpolate.interp1d([low, 2 * low], [before, after])
+    return optimize.brentq(lambda budget: kept(budget) - 0.5, low, 2 * low)
+
+
+def correlation_of_residuals(ab, ac, bc):
+    """Regress both on the control; data with exactly these correlations come from a Cholesky factor."""
+    wanted = np.array([[1, ab, ac], [ab, 1, bc], [ac, bc, 1]])
+    free = np.linalg.qr(np.random.default_rng(0).normal(size=(50, 4)) * [0, 1, 1, 1] + [1, 0, 0, 0])[0][:, 1:]
+    a, b, c = np.linalg.cholesky(wanted) @ free.T
+    return np.corrcoef(a - (a @ c) * c, b - (b @ c) * c)[0, 1]
 
 
 def first_share_of_path(a, b, p):
@@ -233,6 +246,8 @@ SECOND_WAY = {
     "two_spots": spots,
     "share_in_a_region": lambda side, a, b, after: after / (np.ones((a, b)).sum() / np.ones((side, side)).sum()),
     "how_many_images": fewest_images,
+    "where_half_is_lost": crossing,
+    "without_the_control": correlation_of_residuals,
     "paired_differences": lambda first, second: stats.sem(np.array(second) - first),
     "influence_on_a_mean": influence_by_weights,
     "confidence_alone": logistic_residuals,

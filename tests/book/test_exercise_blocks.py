@@ -53,12 +53,12 @@ def test_a_change_of_a_source_arrives_everywhere(blocks, copy):
 
 
 def test_what_has_no_source_any_more_leaves_the_package_and_its_chapter(blocks, copy):
-    (copy / blocks.SOURCES / "17_power_iteration.md").unlink()
+    (copy / blocks.SOURCES / "18_power_iteration.md").unlink()
     assert blocks.carry(copy) == [
-        "chapters/17_curvature_of_real_networks.ipynb",
+        "chapters/18_curvature_of_real_networks.ipynb",
         "fragile_utils/course/_public/ex_power_iteration.py",
     ]
-    assert "ex-power-iteration" not in (copy / "chapters" / "17_curvature_of_real_networks.ipynb").read_text()
+    assert "ex-power-iteration" not in (copy / "chapters" / "18_curvature_of_real_networks.ipynb").read_text()
     assert not (copy / "fragile_utils/course/_public/ex_power_iteration.py").exists()
 
 

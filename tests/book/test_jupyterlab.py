@@ -22,7 +22,7 @@ import pytest
 from fragile_utils.course import load
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = "15_attacking_influence.ipynb"  # short, with a slider and an exercise that tests itself
+NOTEBOOK = "16_attacking_influence.ipynb"  # short, with a slider and an exercise that tests itself
 LABEL = "ex-influence-step"
 LIVE = "from fragile_utils.plots import widgets\n\nwidgets.LiveAttack()"  # as the page on how to use the book has it
 SETTINGS = {  # every cell is on the page, wherever it is scrolled to; nobody is asked whether she wants news

@@ -205,6 +205,7 @@ export class Laboratory {
     this.view.photograph(this.original.image, this.photograph?.name ?? '');
     this.paint(true);
     this.say(SENTENCES.again);
+    this.refresh(); // now, not when a step that is under way has ended
     await this.client?.do('restart', { aim: this.choices.aim });
   }
 

@@ -226,7 +226,7 @@ def where_half_is_lost(draw):
         f"A top-k attack leaves {before} of the top pixels of an image at {low} levels and {after} at {2 * low}. At "
         "which budget is half of them lost, if one interpolates? A second method keeps the same half up to twice this "
         "budget, but its attack takes directions from another map. What follows about the two methods?",
-        f"2: Between the two budgets: {low} + {low} times ({before} - 0.5) / ({before} - {after}) = {say(value)} levels.",
+        f"2: Between the two: {low} + {low} times ({before} - 0.5) / ({before} - {after}) = {say(value)} levels.",
         "1: Nothing yet: an attack with a poor guide fails on a fragile method as well.",
         "1: Attack it by its own map, or by several, and take the worst of them.",
         value=value,

@@ -134,9 +134,9 @@ def without_the_control(draw):
     ab, ac, bc = draw.choice([0.5, 0.6, 0.7]), draw.choice([0.4, 0.5, 0.6, 0.7]), draw.choice([0.3, 0.4, 0.5])
     value = (ab - ac * bc) / math.sqrt((1 - ac**2) * (1 - bc**2))
     return Asked(
-        f"Over many images, curvature and damage have the rank correlation {ab}, curvature and the control {ac}, damage "
-        f"and the control {bc}. What is the partial correlation of curvature and damage? Why is one over the length of "
-        "the gradient the control to take?",
+        f"Over many images, curvature and damage have the rank correlation {ab}, curvature and the control {ac}, and "
+        f"damage and the control {bc}. What is the partial correlation of curvature and damage? Why is one over "
+        "the length of the gradient the control to take?",
         f"1: ({ab} - {ac} times {bc}) over the root of (1 - {ac} squared) (1 - {bc} squared).",
         f"1: That is {say(value)}.",
         "2: Curvature relative to the gradient has that length in its denominator, and a short gradient is easily "

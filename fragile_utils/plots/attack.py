@@ -36,17 +36,20 @@ def before_after(
     top = max(ceiling(old), ceiling(new))
     row = result.compare(k).iloc[index]
 
-    figure, axes = panels(3, 2, extra_height=0.6)
+    title = [
+        f"{result.attack!r}, {result.method!r}, budget {result.eps * 255:g} of 255",
+        f"top-{k:,} intersection {row.topk_intersection:.3f}, rank correlation {row.rank_correlation:.2f}, "
+        f"centre shift {row.center_shift:.0f} pixels",
+    ]
+    if not row.success:
+        title.append(f"failed: {result.reasons[index]}; the original is shown")
+    figure, axes = panels(3, 2, extra_height=0.2 + 0.2 * len(title))
     show_image(axes[0, 0], image, f"original: {data.class_name(classes, int(row.label))}")
     show_map(axes[0, 1], old, "its saliency map", top)
     show_change(axes[0, 2], image, changed)
-    show_image(axes[1, 0], changed, f"perturbed: {data.class_name(classes, int(row.label_after))}")
+    what = "perturbed" if row.success else "not perturbed"
+    show_image(axes[1, 0], changed, f"{what}: {data.class_name(classes, int(row.label_after))}")
     show_map(axes[1, 1], new, "its saliency map", top)
     show_top(axes[1, 2], old, new, k)
-    figure.suptitle(
-        f"{result.attack!r}, {result.method!r}, budget {result.eps * 255:g} of 255\n"
-        f"top-{k:,} intersection {row.topk_intersection:.3f}, rank correlation {row.rank_correlation:.2f}, "
-        f"centre shift {row.center_shift:.0f} pixels" + ("" if row.success else f" (failed: {result.reasons[index]})"),
-        fontsize=10,
-    )
+    figure.suptitle("\n".join(title), fontsize=10)
     return figure

@@ -29,6 +29,18 @@ def test_before_after_says_what_it_shows(tiny_batch, result):
     assert f"intersection {row.topk_intersection:.3f}" in figure.get_suptitle()
 
 
+def test_a_failed_attack_is_named_on_a_line_that_fits(tiny, tiny_batch):
+    images, labels = tiny_batch
+    wrong = (tiny(images).argmax(dim=1) + 1) % 5
+    failed = attacks.run(attacks.TopK(20), tiny, images, wrong, saliency.Gradient(), eps=0.05, steps=1, beta=8.0)
+    figure = plots.before_after(images, failed, 0, k=20)
+    last = figure.get_suptitle().splitlines()[-1]
+    assert last.startswith("failed: predicted as class ")
+    assert figure.axes[3].get_title().startswith("not perturbed: ")
+    figure.canvas.draw()
+    assert figure.texts[0].get_window_extent().width < figure.bbox.width
+
+
 def test_before_after_draws_both_maps_on_one_scale(tiny_batch, result):
     figure = plots.before_after(tiny_batch[0], result, 0, k=20)
     old, new = (figure.axes[i].images[0] for i in (1, 4))

@@ -1,16 +1,18 @@
 """Compute the stored results `defences`: defended explanations under one protocol, the same for all.
 
     python book/results/defences.py WORK_FOLDER [--network cifar10] [--images 18] [--steps 12] [--defences NAME ...]
-    python book/results/defences.py WORK_FOLDER --network trained --trained FOLDER [--images 200]
-    python book/results/defences.py WORK_FOLDER --collect
+    python book/results/defences.py WORK_FOLDER --network trained --trained FOLDER [--images 200] [--later NAME ...]
+    python book/results/defences.py WORK_FOLDER --collect [--add]
 
 The images are those of FRAGILE_DATA if it is set, else the embedded ones: those that the network gets right, behind
 thermometers too, evenly spread. With --trained, the networks are those of FOLDER/NAME/weights.safetensors, as `fragile
-train` writes them, "none" among them, and the images those that all of them get right. Each combination of network,
-defence and part of the images is written to WORK_FOLDER when it is done, and skipped when the script is started again.
-When the last is done, or after --collect, the results go to fragile_utils/results/. A folder holds runs with one number
-of steps and one number of images. With 12 steps an image of CIFAR-10 takes about a minute of one processor core for all
-defences together, a third of it each for SmoothGrad and for votes; SqueezeNet takes about twelve times as long.
+train` writes them, "none" among them, and the images those that all of them get right; a network that came --later is
+evaluated on those of the others' images that it gets right itself. Each combination of network, defence and part of the
+images is written to WORK_FOLDER when it is done, and skipped when the script is started again. When the last is done,
+or after --collect, the results go to fragile_utils/results/; with --add, beside those that are stored there. A folder
+holds runs with one number of steps and one number of images. With 12 steps an image of CIFAR-10 takes about a minute of
+one processor core for all defences together, a third of it each for SmoothGrad and for votes; SqueezeNet takes about
+twelve times as long.
 """
 
 import argparse
@@ -67,7 +69,8 @@ def subject(options: argparse.Namespace) -> tuple[dict[str, Defence], Batch]:
             name: Defence(name, model, saliency.Gradient(), undefended_model=None if name == "none" else plain)
             for name, model in trained.items()
         }
-        return found, images_of("cifar10", trained.values(), options.images, device)
+        first = [network for name, network in trained.items() if name not in options.later]
+        return found, images_of("cifar10", first, options.images, device)
     model = (models.squeezenet() if options.network == "squeezenet" else models.cifar10_net()).to(device)
     coded = ThermometerNetwork(model, LEVELS, decode=True).eval()
     batch = images_of(options.network, (model, coded), options.images, device)
@@ -110,8 +113,11 @@ def evaluate(shown: Defence, batch: Batch, start: int, options: argparse.Namespa
     """Evaluate a defence on a part of the images, and write what was found."""
     begun = time.perf_counter()
     network, name, how = options.network, shown.name, protocol(options, start)
-    found = evaluate_defence(shown, batch[start : start + options.part], how)
-    table = found.table.assign(network=network, index=found.table["index"] + start).reindex(columns=KEPT + MEASURES)
+    part = batch[start : start + options.part]
+    right = (data.predict(shown.model, part.images) == part.labels).nonzero().flatten().tolist()
+    found = evaluate_defence(shown, part[right], how)
+    index = start + torch.tensor(right)[found.table["index"].to_numpy()].numpy()
+    table = found.table.assign(network=network, index=index).reindex(columns=KEPT + MEASURES)
     sanity = found.sanity.set_index("condition")["measured"]
     about = {
         "network": network,
@@ -134,40 +140,50 @@ def evaluate(shown: Defence, batch: Batch, start: int, options: argparse.Namespa
     print(path.name, means.to_dict(), f"{about['seconds']:.0f} s", flush=True)
 
 
-def collect(folder: Path) -> None:
-    """Write what is done to the package."""
+def collect(folder: Path, add: bool) -> None:
+    """Write what is done to the package; to `add` it, keep what is stored of other networks and defences."""
     done = sorted(folder.glob("*.csv"))
     table = pd.concat([pd.read_csv(path, keep_default_na=False) for path in done])
-    table = table.sort_values(["network", "method", "attack", "eps", "index"])
-    table.to_csv(RESULTS / "defences.csv", index=False)
     notes = pd.DataFrame([json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) for path in done])
-    evaluated = []
-    for (network, method), parts in notes.groupby(["network", "method"]):
-        prices = pd.DataFrame([*parts["price"]]).mul([*parts["images"]], axis=0).sum() / parts["images"].sum()
-        large = (parts["a large budget wins"] * parts["images"]).sum() / parts["images"].sum()
-        evaluated.append(
-            {
-                "network": network,
-                "method": method,
-                "shown": parts["shown"].iloc[0],
-                "protocol": parts["protocol"].iloc[0],
-                "images": int(parts["images"].sum()),
-                "a large budget wins": round(large, 4),
-                "price": prices.drop("accuracy").round(5).to_dict(),
-                "steps": parts["steps"].iloc[0] if len(parts) == 1 else [],
-                "sanity": parts["sanity"].iloc[0] if len(parts) == 1 else [],
-                "seconds": round(parts["seconds"].sum()),
-            }
-        )
+    evaluated = [summary(*pair, parts) for pair, parts in notes.groupby(["network", "method"])]
     settings = {
         "about": "defended explanations and networks trained for explanations that hold, under one protocol",
         "script": "book/results/defences.py",
-        "evaluated": evaluated,
-        "versions": {package: metadata.version(package) for package in ("torch", "torchvision")},
-        "hardware": sorted(notes["hardware"].unique()),
-        "seconds": round(notes["seconds"].sum()),
     }
+    if add:
+        before = json.loads((RESULTS / "defences.json").read_text(encoding="utf-8"))
+        new = {(entry["network"], entry["method"]) for entry in evaluated}
+        kept = [entry for entry in before["evaluated"] if (entry["network"], entry["method"]) not in new]
+        evaluated = sorted(kept + evaluated, key=lambda entry: (entry["network"], entry["method"]))
+        stored = pd.read_csv(RESULTS / "defences.csv", keep_default_na=False)
+        others = [pair not in new for pair in zip(stored.network, stored.method, strict=True)]
+        table = pd.concat([stored[others], table])
+    settings["evaluated"] = evaluated
+    settings["seconds"] = sum(entry["seconds"] for entry in evaluated)
+    table = table.sort_values(["network", "method", "attack", "eps", "index"])
+    table.to_csv(RESULTS / "defences.csv", index=False)
     (RESULTS / "defences.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def summary(network: str, method: str, parts: pd.DataFrame) -> dict:
+    """Return what the settings say of the evaluation of one defence, from those of its parts."""
+    prices = pd.DataFrame([*parts["price"]]).mul([*parts["images"]], axis=0).sum() / parts["images"].sum()
+    large = (parts["a large budget wins"] * parts["images"]).sum() / parts["images"].sum()
+    whole = len(parts) == 1
+    return {
+        "network": network,
+        "method": method,
+        "shown": parts["shown"].iloc[0],
+        "protocol": parts["protocol"].iloc[0],
+        "images": int(parts["images"].sum()),
+        "a large budget wins": round(large, 4),
+        "price": prices.drop("accuracy").round(5).to_dict(),
+        "steps": parts["steps"].iloc[0] if whole else [],
+        "sanity": parts["sanity"].iloc[0] if whole else [],
+        "seconds": round(parts["seconds"].sum()),
+        "hardware": ", ".join(sorted(parts["hardware"].unique())),
+        "versions": {package: metadata.version(package) for package in ("torch", "torchvision")},
+    }
 
 
 def main() -> None:
@@ -184,10 +200,12 @@ def main() -> None:
     options.add_argument("--restarts", type=int, default=1)
     options.add_argument("--batch-size", type=int, default=64)
     options.add_argument("--device", default="auto")
+    options.add_argument("--later", nargs="*", default=[], help="trained networks that have no say in the images")
     options.add_argument("--collect", action="store_true", help="only write what is done to the package")
+    options.add_argument("--add", action="store_true", help="keep what is stored of other networks and defences")
     options = options.parse_args()
     if options.collect:
-        collect(options.folder)
+        collect(options.folder, options.add)
         return
     options.folder.mkdir(parents=True, exist_ok=True)
     defences_of, batch = subject(options)
@@ -196,7 +214,7 @@ def main() -> None:
         path = options.folder / f"{options.network}_{options.steps}_{name}_{start:04}.csv"
         if not path.exists():
             evaluate(defences_of[name], batch, start, options, path)
-    collect(options.folder)
+    collect(options.folder, options.add)
 
 
 if __name__ == "__main__":

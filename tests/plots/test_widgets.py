@@ -145,6 +145,17 @@ def test_without_scripts_all_frames_are_shown(slider, browser):
     context.close()
 
 
+def test_on_paper_all_frames_are_shown_each_with_its_budget(slider, browser):
+    page = browser.new_page()
+    page.set_content(slider.html)
+    page.emulate_media(media="print")
+    assert page.locator("[data-frame]:visible").count() == 3
+    shown = "[...document.querySelectorAll('[data-frame]')].map(f => getComputedStyle(f, '::before').content)"
+    for label, content in zip(slider.labels, page.evaluate(shown), strict=True):
+        assert content.startswith(f'"{label}. ')
+    page.close()
+
+
 @pytest.mark.slow
 def test_an_epsilon_slider_at_227_is_under_400_kilobytes(squeezenet, correct):
     images, labels = correct.images[1:2], correct.labels[1:2]

@@ -27,6 +27,7 @@ __all__ = ["EpsilonSlider", "Frame", "FrameSlider", "LiveAttack"]
 
 QUALITIES = (80, 60, 45, 30)  # of WebP: the first with which a picture is small enough, or the last
 SMALL_ENOUGH = 20_000  # bytes: noise does not compress, and takes the last
+LARGEST_SIDE = 320  # pixels of an image, of which three stand side by side: a page of larger ones is too large to send
 FIGURE_DPI = 150
 
 
@@ -264,6 +265,7 @@ def _data_url(picture: Tensor | Figure) -> str:
         if not isinstance(picture, Tensor) or picture.ndim != 3 or picture.shape[0] != 3:
             raise ValueError(f"picture: expected a tensor (3, H, W) or a figure, got {checks.described(picture)}")
         image = Image.fromarray(in_bytes(picture.detach().cpu().float()).permute(1, 2, 0).numpy())
+        image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     for quality in QUALITIES:
         encoded = io.BytesIO()
         image.save(encoded, "WEBP", quality=quality, method=6)

@@ -104,6 +104,9 @@ class Audit:
         said = []
         if missing := [name for name in METHODS if name not in tried]:
             said.append(f"Not audited: {', '.join(missing)}.")
+        if any(eps not in self.budgets for eps in BUDGETS):
+            tried, besides = (", ".join(f"{eps:g}" for eps in budgets) for budgets in (self.budgets, BUDGETS))
+            said.append(f"Budgets: {tried}, in place of {besides}.")
         if self.steps < whole["steps"]:
             said.append(
                 f"Steps of an attack: at most {self.steps} of {self.step_size:g}, in place of {whole['steps']} of "

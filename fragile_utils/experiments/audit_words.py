@@ -40,7 +40,7 @@ def paragraph(name: str, summary: dict[str, Any]) -> str:
         f"important, an attack left {_share(kept)} on average; on the worst image "
         f"({schema.printable(kept.get('worst_image', 'none'))}) {_percent(kept.get('worst'))}.",
         *_untouched(cells[attack]),
-        f"Random noise of the same largest change left {_share(noise)}.",
+        f"Random noise of the same largest change left {_share(noise)}{_left_out(cells['random-sign'])}.",
         *_everyday(method),
         *_chance(method["chance"]),
         _failure(method["failure"]["topk"], settings["budgets"]),
@@ -100,6 +100,12 @@ def _untouched(cell: dict[str, Any]) -> list[str]:
     if not cell["unchanged"]:
         return []
     return [f"On {cell['unchanged']} of {cell['images']} it found no way that kept the answer; there 100 % is counted."]
+
+
+def _left_out(cell: dict[str, Any]) -> str:
+    """Return what is to be said of images whose answer noise has changed."""
+    changed = cell["answer_changed"]
+    return f"; the answer itself was changed on {changed} of {cell['images']}, which are left out here" * (changed > 0)
 
 
 def _everyday(method: dict[str, Any]) -> list[str]:

@@ -67,6 +67,8 @@ def test_what_a_whole_audit_does_besides_is_said(summary):
     assert said[0] == "Not audited: input-x-gradient, integrated-gradients, deep-taylor, smoothgrad."
     assert "at most 6 of 2, in place of 100 of 0.5" in said[1]
     assert said[2] == "Images: 8, in place of 16; intervals from so few tend to be too narrow."
+    assert small().left_out({})[1] == "Budgets: 1, 2, 8, in place of 0.5, 1, 2, 4, 8."
+    assert len(said) == 3
     assert summary["left_out"] == small(methods=["gradient", "grad-cam", "integrated-gradients"]).left_out({})
 
 
@@ -356,6 +358,8 @@ def test_an_image_whose_answer_noise_or_an_everyday_change_has_changed_is_no_evi
         1,
         pytest.approx(rows["topk_intersection"].mean()),
     )
+    words = audit_summary.summarise(dataclasses.replace(first, attacks=noise))["methods"]["gradient"]["paragraph"]
+    assert "; the answer itself was changed on 1 of 3, which are left out here. Of what happens" in words
     shift = method["natural"]["shift"]
     assert shift["answer_changed"] == 3
     assert shift["topk_intersection"] == {"mean": None, "low": None, "high": None, "median": None}

@@ -312,6 +312,13 @@ def test_steady_is_called_only_what_is_steady_to_the_end_of_its_interval(summary
     assert audit_words.paragraph("gradient", unsure).startswith("gradient: partly steady: ")
 
 
+def test_a_name_does_not_command_the_terminal_or_turn_the_words_around(summary):
+    hostile = changed(summary, 0.5)
+    for cell in hostile["methods"]["gradient"]["cells"]:
+        cell["topk_intersection"]["worst_image"] = "a\u202e\n\x1b[2J.png"
+    assert r"on the worst image (a\u202e\n\x1b[2J.png) 50 %." in audit_words.paragraph("gradient", hostile)
+
+
 def test_a_change_that_can_be_seen_is_not_called_hard_to_see(summary):
     assert "more than 2 of 255 levels, which is hard to see, and" in audit_words.paragraph("gradient", summary)
     large = copy.deepcopy(summary)

@@ -196,7 +196,9 @@ def _failures(name: str, method: Mapping[str, Any], budgets: Sequence[float]) ->
         found = method["failure"][attack]
         ends = ("median",) if found["images"] == 1 else ("median", "low", "high")
         median, *interval = (_budget(found[end], budgets) for end in ends)
-        rows.append([words, f"{found['lost']} of {found['images']}", median, " to ".join(interval) or "–"])
+        rows.append(
+            [words, f"{found['lost']} of {found['images']}", median, " to ".join(dict.fromkeys(interval)) or "–"]
+        )
     caption = f"{name}: the smallest budget, in levels, at which half of the top pixels are lost."
     return _table(caption, ["attack", "lost on", "median", "95 % interval"], rows)
 

@@ -217,7 +217,7 @@ _STYLE = """\
 .fragile-slider .caption{font-size:.9rem}
 @media print{.fragile-slider .control,.fragile-slider output{display:none}}"""
 _ALL = (  # with nobody to move it, all frames are shown, each under its position and its text
-    ".fragile-slider [data-frame][hidden]{display:block !important}"
+    ".fragile-slider [data-frame][hidden]{display:block !important}.fragile-slider [data-frame]{break-inside:avoid}"
     ".fragile-slider [data-frame]::before{content:attr(data-frame)'. ' attr(data-text);display:block;margin-top:.8rem}"
 )
 _STYLE += f"\n@media print{{{_ALL}}}"

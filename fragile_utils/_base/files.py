@@ -55,6 +55,11 @@ def make_folder(path: Path) -> None:
         raise ValueError(f"cannot write to {path}: {error.strerror or error}") from error
 
 
+def is_unfinished(path: Path) -> bool:
+    """Return whether this is what a process that was killed has left half written."""
+    return path.name.startswith(".") and path.suffix == UNFINISHED
+
+
 def sweep_up(folder: Path) -> None:
     """Remove what processes that were killed have left half written in `folder`, more than an hour ago."""
     for path in folder.glob(f".*{UNFINISHED}"):

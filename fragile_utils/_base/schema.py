@@ -114,6 +114,14 @@ def shown(value: Any) -> str:
     return said if len(said) <= 2 * LONGEST else f"{said[:LONGEST]}..."
 
 
+def printable(text: str) -> str:
+    """Return text in which what is no visible character is written as its code.
+
+    Line breaks, codes that a terminal obeys, and marks of direction, after which other text would be read backwards.
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def listed(values: Iterable[Any]) -> str:
     """Return the first three of some values as an error shows them."""
     values = list(values)

@@ -95,7 +95,7 @@ def whole(text: str) -> int:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options that say which network, and what there is to be said of it."""
     add = parser.add_argument
-    add("--model", default="squeezenet", metavar="MODEL", help=f"{', '.join(models.MODELS)}, or {models.loading.FORMS}")
+    add("--model", default="squeezenet", metavar="MODEL", help=f"{', '.join(models.MODELS)}, or {FORMS}")
     add("--mean", type=numbers, metavar="R,G,B", help="of a plain network: what it subtracts, in units of [0, 1]")
     add("--std", type=numbers, metavar="R,G,B", help="of a plain network: what it divides by, in units of [0, 1]")
     add("--size", type=whole, help="the side of its images in pixels")
@@ -103,6 +103,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--trust", action="store_true", help=TRUST)
 
 
+FORMS = models.loading.FORMS + ": torchvision:NAME, timm:NAME, hf:FOLDER"
 TRUST = "open a pickle of a whole network, which executes whatever it holds"
 
 

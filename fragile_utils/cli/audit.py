@@ -1,6 +1,7 @@
 """``fragile audit``: how fragile the explanations of a network are, as a report that can be read without us."""
 
 import argparse
+import contextlib
 import io
 import json
 import logging
@@ -22,7 +23,7 @@ from fragile_utils.plots import widgets
 
 SUMMARY, RESULTS, REPORT = "summary.json", "results.parquet", "report.html"
 FIELDS = {"models": "--model", "model": "--model", "methods": "--method", "folder": "--out"} | {
-    name: f"--{name}" for name in ("data", "budgets", "images", "k", "steps")
+    name: f"--{name}" for name in ("data", "budgets", "images", "k", "steps", "scheduler")
 }
 BELOW = 3  # exit status where --fail-below is not met
 
@@ -53,7 +54,8 @@ def add_parser(commands) -> None:
         type=common.choice,
         action="append",
         metavar="METHOD",
-        help="a method, with options; may be repeated",
+        help="a method, with options, such as ig:steps=50,baseline=blur; may be repeated (default: "
+        f"{', '.join(audit.METHODS)})",
     )
     add("--images", type=common.whole, help="how many images, at most (default: 16)")
     add("--steps", type=common.whole, help="the number of steps (default: 100)")
@@ -82,10 +84,12 @@ def run(options: argparse.Namespace) -> int:
     """Audit a network, or compare two audits."""
     counts = ("images", "steps", "k", "batch_size")
     common.check_options(options, counts=counts, positive=("step_size",))
-    if options.compare is not None:
-        return compare(*options.compare, options.out)
     try:
-        return audited(options)
+        if options.compare is None:
+            return audited(options)
+        if given := [name for name in ("fail_below", "quick", "plan", "json") if getattr(options, name)]:
+            raise ValueError(f"{common.flag(given[0])}: this is of an audit; with --compare nothing is audited")
+        return compare(*options.compare, options.out)
     except ValueError as error:  # of a value: here its fields have the names of options
         field, colon, said = str(error).partition(": ")
         if field not in FIELDS or not colon:
@@ -102,16 +106,18 @@ def audited(options: argparse.Namespace) -> int:
     wanted = chosen(options)
     conditions = [condition(text, wanted.budgets) for text in options.fail_below]
     code = common.allowed(functions(wanted), options.trust)
-    plan = audit.plan(wanted, code, str(pick_device(options.device, "--device")))
+    device = str(pick_device(options.device, "--device"))
+    executor: Any = running.InProcess(options.device, options.batch_size)
+    if options.scheduler is not None:
+        executor = experiments.Cluster(options.scheduler, options.device, options.batch_size)
+    with contextlib.redirect_stdout(sys.stderr):  # what the reader's own code prints is no part of the answer
+        plan = audit.plan(wanted, code, device)
     if options.plan or not options.json:
         print(plan.describe(), flush=True)
     if options.plan:
         return 0
-    executor: Any = running.InProcess(options.device, options.batch_size)
-    if options.scheduler is not None:
-        executor = experiments.Cluster(options.scheduler, options.device, options.batch_size)
     try:
-        with spoken(logging.WARNING), running.interruptible():
+        with spoken(logging.WARNING), running.interruptible(), contextlib.redirect_stdout(sys.stderr):
             summary = report(plan, options.out, code, executor, sys.stderr.isatty(), options.device)
     except KeyboardInterrupt:
         print(f"fragile: stopped; what is done is in {options.out}, and the same command goes on", file=sys.stderr)
@@ -210,4 +216,9 @@ def read(folder: Path) -> dict[str, Any]:
     fields = ("schema", "methods", "order", "settings", "sha256")
     if schema.fields(found, str(path), fields)["schema"] != audit_summary.SCHEMA:
         raise ValueError(f"{path}: expected schema {audit_summary.SCHEMA}, got {schema.shown(found['schema'])}")
+    try:
+        pages.compared(found, found, ("a", "b"))
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path}: these are not the numbers of a report ({said})") from error
     return dict(found)

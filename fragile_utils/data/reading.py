@@ -125,9 +125,12 @@ def read_files(files: Sequence[tuple[Path, int]], classes: tuple[str, ...], size
 
 
 def _names(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Return what images are called: their files' names, with the folders in which they differ where these are not."""
-    names = tuple(path.name for path in paths)
-    if len(set(names)) == len(names):
-        return names
-    above = os.path.commonpath([path.parent for path in paths])
-    return tuple(path.relative_to(above).as_posix() for path in paths)
+    """Return what images are called: their files' names, with the folders in which they differ where these are not.
+
+    Bytes in them that are no Unicode are written as codes: a table of the names can be saved.
+    """
+    names = [path.name for path in paths]
+    if len(set(names)) < len(names):
+        above = os.path.commonpath([path.parent for path in paths])
+        names = [path.relative_to(above).as_posix() for path in paths]
+    return tuple(name.encode("utf-8", "backslashreplace").decode() for name in names)

@@ -22,7 +22,7 @@ from fragile_utils import attacks, data, metrics, saliency
 from fragile_utils._base import schema
 from fragile_utils._base.code import Code
 from fragile_utils._base.devices import pick_device
-from fragile_utils._base.files import write_bytes
+from fragile_utils._base.files import is_unfinished, sweep_up, write_bytes
 from fragile_utils._base.pixels import in_bytes
 from fragile_utils.experiments import audit_controls, tables
 from fragile_utils.experiments.choice import Choice
@@ -104,6 +104,9 @@ class Audit:
         said = []
         if missing := [name for name in METHODS if name not in tried]:
             said.append(f"Not audited: {', '.join(missing)}.")
+        if any(eps not in self.budgets for eps in BUDGETS):
+            tried, besides = (", ".join(f"{eps:g}" for eps in budgets) for budgets in (self.budgets, BUDGETS))
+            said.append(f"Budgets: {tried}, in place of {besides}.")
         if self.steps < whole["steps"]:
             said.append(
                 f"Steps of an attack: at most {self.steps} of {self.step_size:g}, in place of {whole['steps']} of "
@@ -203,14 +206,14 @@ def plan(audit: Audit, code: Code = Code(), device: str = "auto") -> Plan:  # no
     one = right[:1]
     height, width = one.images.shape[2:]
     k = metrics.default_k(height, width) if audit.k is None else audit.k
-    if k > height * width:
-        raise ValueError(f"k: expected at most {height * width}, the pixels of an image, got {k}")
+    if k >= height * width:  # all pixels are the same pixels, whatever the map
+        raise ValueError(f"k: expected at most {height * width - 1}, less than the pixels of an image, got {k}")
     images = min(audit.images, len(right))
     methods, refused, seconds = [], {}, {}
     for label, choice in parts.sweep.labels("methods").items():
         try:
             method = parts.method(choice)
-            of_map, of_step = _times(method, network, one, k)
+            of_map, of_step = _times(method, network, one, k, audit.budgets[0])
         except ValueError as error:
             refused[label] = str(error)
             continue
@@ -224,16 +227,18 @@ def plan(audit: Audit, code: Code = Code(), device: str = "auto") -> Plan:  # no
     return Plan(resolved, refused, seconds, words, len(batch), int((batch.labels != data.UNKNOWN).sum()))
 
 
-def _times(method: saliency.Method, network: nn.Module, one: data.Batch, k: int) -> tuple[float, float]:
-    """Return the seconds of a map, and of a step of an attack, with one image."""
+def _times(
+    method: saliency.Method, network: nn.Module, one: data.Batch, k: int, smallest: float
+) -> tuple[float, float]:
+    """Return the seconds of a map, and of a step of an attack, with one image; also tried is the smallest budget."""
     began = time.perf_counter()
     maps = method(network, one.images, one.labels)
     of_map = time.perf_counter() - began
     if not maps.sum() > 0:
         raise ValueError("its map of the first image is zero everywhere")
     ends = [time.perf_counter()]
-    for steps in (1, 1, 4):  # the first also prepares what later ones find ready
-        attacks.run(attacks.TopK(k), network, one.images, one.labels, method, eps=attacks.LEVEL, steps=steps)
+    for eps, steps in ((smallest, 1), (1, 1), (1, 4)):  # the first also prepares what later ones find ready
+        attacks.run(attacks.TopK(k), network, one.images, one.labels, method, eps=eps * attacks.LEVEL, steps=steps)
         ends.append(time.perf_counter())
     short, long = ends[2] - ends[1], ends[3] - ends[2]
     return min(of_map, short), max((long - short) / 3, 0.0)
@@ -272,13 +277,15 @@ def check_folder(folder: Path) -> None:
         raise ValueError(f"folder: expected a folder, got the file {place}")
     if not os.access(place, os.W_OK | os.X_OK):
         raise ValueError(f"folder: cannot write to {place}")
-    if not (folder / SETTINGS).exists() and folder.exists() and any(folder.iterdir()):
+    others = folder.exists() and any(not is_unfinished(path) for path in folder.iterdir())
+    if others and not (folder / SETTINGS).exists():
         raise ValueError(f"folder: expected a new folder, or that of an audit, got {folder}, with other files")
 
 
 def begin(plan: Plan, folder: Path, code: Code) -> None:
     """Write the settings of an audit to its folder, or refuse a folder that was begun with others."""
     check_folder(folder)
+    sweep_up(folder)
     settings = plan.audit.to_dict() | {"code": dict(code.files)}
     path = folder / SETTINGS
     if not path.exists():
@@ -346,11 +353,13 @@ def digest_of(image: torch.Tensor) -> str:
 def examples(found: Found, folder: Path, code: Code, device: str, method: str) -> Iterator[tuple[str, Any, Any]]:
     """Yield the worst, the median and the best image of a method under the top-k attack, attacked again.
 
-    Each with its name, the batch of it alone, and the results at all budgets: the same as in the sweep.
+    Each with its name, the batch of it alone, with the names of the network's classes, and the results at all budgets:
+    the same as in the sweep.
     """
     sweep_folder = SweepFolder.load(folder / WORK / "attacks")
     parts, (subject,) = Parts(sweep_folder.sweep, code), sweep_folder.subjects
     network, batch = subject.load(parts, str(pick_device(device)))
+    batch = dataclasses.replace(batch, classes=batch.classes or getattr(network, "classes", ()))
     sweep = parts.sweep
     rows = found.attacks[(found.attacks["method"] == method) & (found.attacks["attack"] == "topk")]
     left = rows.groupby("index")["topk_intersection"].mean().sort_values(kind="stable")

@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from fragile_utils import data, metrics, saliency
+from fragile_utils._base.memory import out_of_memory
 from fragile_utils.experiments import _parquet
 from fragile_utils.experiments.costs import with_shuffled_weights
 from fragile_utils.experiments.deletion import deletion, insertion, random_order
 from fragile_utils.experiments.parts import Parts
 from fragile_utils.experiments.subject import Subject
 
+AT_ONCE = 8  # images
 KINDS = ("other", "shuffled")  # maps of the next image, of the network with its weights shuffled
 
 
@@ -53,28 +55,40 @@ def _read(path: Path, keys: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame
 def _controls(
     method: saliency.Method, network: nn.Module, shuffled: nn.Module, batch: data.Batch, parts: Parts
 ) -> pd.DataFrame:
-    tables = []
-    size = 8
-    for start in range(0, len(batch), size):
-        part = batch[start : start + size]
-        maps = method(network, part.images, part.labels)
-        after = {"shuffled": _maps(method, shuffled, part)}
-        if len(batch) > 1:
-            places = [(start + i + 1) % len(batch) for i in range(len(part))]
-            after["other"] = method(network, batch[places].images, batch[places].labels)
-        table = pd.DataFrame(index=range(len(part)))
-        for kind in KINDS:
-            if after.get(kind) is not None:
-                table = table.join(metrics.compare(maps, after[kind], parts.sweep.k).add_prefix(f"{kind}_"))
-            else:
-                table = table.assign(**{f"{kind}_{measure}": float("nan") for measure in metrics.MEASURES})
-        seeds = tuple(parts.sweep.seed + start + i for i in range(len(part)))
-        for prefix, order in (("", maps), ("random_", random_order(part.images, seeds))):
-            for measure in (deletion, insertion):
-                values = measure(network, part.images, part.labels, order)
-                table[f"{prefix}{measure.__name__}"] = values.double().cpu().numpy()
-        tables.append(table)
+    """Return the rows of a method; images that do not fit into the memory together are taken fewer at a time."""
+    tables, start, size = [], 0, min(AT_ONCE, len(batch))
+    while start < len(batch):
+        try:
+            tables.append(_rows(method, network, shuffled, batch, parts, slice(start, min(start + size, len(batch)))))
+            start += size
+        except Exception as error:
+            if size == 1 or not out_of_memory(error):
+                raise
+            size //= 2
     return pd.concat(tables, ignore_index=True)
+
+
+def _rows(
+    method: saliency.Method, network: nn.Module, shuffled: nn.Module, batch: data.Batch, parts: Parts, rows: slice
+) -> pd.DataFrame:
+    part = batch[rows]
+    maps = method(network, part.images, part.labels)
+    after = {"shuffled": _maps(method, shuffled, part)}
+    if len(batch) > 1:
+        places = [(rows.start + i + 1) % len(batch) for i in range(len(part))]
+        after["other"] = method(network, batch[places].images, batch[places].labels)
+    table = pd.DataFrame(index=range(len(part)))
+    for kind in KINDS:
+        if after.get(kind) is not None:
+            table = table.join(metrics.compare(maps, after[kind], parts.sweep.k).add_prefix(f"{kind}_"))
+        else:
+            table = table.assign(**{f"{kind}_{measure}": float("nan") for measure in metrics.MEASURES})
+    seeds = tuple(parts.sweep.seed + rows.start + i for i in range(len(part)))
+    for prefix, order in (("", maps), ("random_", random_order(part.images, seeds))):
+        for measure in (deletion, insertion):
+            values = measure(network, part.images, part.labels, order)
+            table[f"{prefix}{measure.__name__}"] = values.double().cpu().numpy()
+    return table
 
 
 def _maps(method: saliency.Method, network: nn.Module, part: data.Batch) -> torch.Tensor | None:

@@ -27,8 +27,8 @@ def summarise(found: Found) -> dict[str, Any]:
     worst image of each measure), ``noise_rms`` (the same for noise of the size of the top-k attack), ``natural``,
     ``chance``, ``deletion`` and ``insertion``, ``failure`` (the budget at which half of the top pixels are lost),
     ``paragraph``. An image on which an attack did not succeed counts as unchanged: nothing was achieved there. One
-    whose answer noise or an everyday change has changed is left out of what these leave. ``left_out`` says what a whole
-    audit does and this one did not.
+    whose answer noise or an everyday change has changed is left out of what these leave. A mean of a single image has
+    no interval: ``low`` and ``high`` are null. ``left_out`` says what a whole audit does and this one did not.
     """
     plan, audit = found.plan, found.plan.audit
     names = list(dict.fromkeys(found.attacks["method"]))
@@ -122,8 +122,10 @@ def _measures(group: pd.DataFrame, prefix: str = "") -> dict[str, Any]:
 
 
 def _interval(values: pd.Series) -> dict[str, float | None]:
-    found = mean_interval(values.dropna().to_numpy())
-    return {name: _number(value) for name, value in found._asdict().items()}
+    """Return the mean and its interval, of which a single value has none."""
+    known = values.dropna().to_numpy()
+    found = {name: _number(value) for name, value in mean_interval(known)._asdict().items()}
+    return found if len(known) > 1 else found | {"low": None, "high": None}
 
 
 def _failure(rows: pd.DataFrame, prefix: str = "") -> dict[str, Any]:

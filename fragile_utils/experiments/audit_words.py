@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from fragile_utils._base import schema
+
 STEADY, LOST = 0.7, 0.3  # of the most salient pixels that are left
 UNSEEN = 4  # levels: on smooth parts of an image, larger changes of all pixels can be seen
 IN_PLACE = ("jpeg", "brightness", "resize")  # everyday changes after which a map ought to be where it was
@@ -30,14 +32,15 @@ def paragraph(name: str, summary: dict[str, Any]) -> str:
     kept, noise = (cells[a]["topk_intersection"] for a in (attack, "random-sign"))
     weak = _or(noise["mean"], 1) < _or(kept["mean"], 1)  # chance did more: nothing is known from such an attack
     images = summary["images"]["audited"]
+    verdict = TOO_WEAK if weak else _verdict(kept, method["chance"]["other"]["topk_intersection"])
     said = [
-        f"{name}: {TOO_WEAK if weak else _verdict(kept)} On {images} image{'s' * (images > 1)}, no value of a pixel "
+        f"{name}: {verdict} On {images} image{'s' * (images > 1)}, no value of a pixel "
         f"was changed by more than {eps:g} of 255 levels{', which is hard to see' * (eps <= UNSEEN)}, and the network "
         f"still named the same class. Of the {settings['k']:,} pixels that the explanation had marked as most "
         f"important, an attack left {_share(kept)} on average; on the worst image "
-        f"({kept.get('worst_image', 'none')}) {_percent(kept.get('worst'))}.",
+        f"({schema.printable(kept.get('worst_image', 'none'))}) {_percent(kept.get('worst'))}.",
         *_untouched(cells[attack]),
-        f"Random noise of the same largest change left {_share(noise)}.",
+        f"Random noise of the same largest change left {_share(noise)}{_left_out(cells['random-sign'])}.",
         *_everyday(method),
         *_chance(method["chance"]),
         _failure(method["failure"]["topk"], settings["budgets"]),
@@ -74,13 +77,18 @@ WORDS = {
 }
 
 
-def _verdict(kept: dict[str, Any]) -> str:
+def _verdict(kept: dict[str, Any], other: dict[str, Any]) -> str:
+    """Return what is said first, of what is left and of what the maps of other images share."""
     if kept["mean"] is None:
         return "nothing could be measured."
-    if kept["low"] >= STEADY:
-        return "steady, on these images, against the attacks that were tried."
     if kept["mean"] <= LOST:
         return "not steady: whoever knows the network can replace most of it, and the answer stays the same."
+    if kept["low"] is None:
+        return "not known: one image is too few."
+    if kept["low"] <= _or(other["mean"], 0):
+        return "not known: what is left cannot be told from what the explanations of two different images share."
+    if kept["low"] >= STEADY:
+        return "steady, on these images, against the attacks that were tried."
     return "partly steady: an attack replaces a part of it, and the answer stays the same."
 
 
@@ -92,6 +100,12 @@ def _untouched(cell: dict[str, Any]) -> list[str]:
     if not cell["unchanged"]:
         return []
     return [f"On {cell['unchanged']} of {cell['images']} it found no way that kept the answer; there 100 % is counted."]
+
+
+def _left_out(cell: dict[str, Any]) -> str:
+    """Return what is to be said of images whose answer noise has changed."""
+    changed = cell["answer_changed"]
+    return f"; the answer itself was changed on {changed} of {cell['images']}, which are left out here" * (changed > 0)
 
 
 def _everyday(method: dict[str, Any]) -> list[str]:
@@ -130,14 +144,18 @@ def _chance(chance: dict[str, Any]) -> list[str]:
 def _failure(found: dict[str, Any], budgets: Sequence[float]) -> str:
     least, most = _levels(min(budgets)), _levels(max(budgets))
     if not found["lost"]:
-        return f"On no image did the top-k attack, at most {most} of it, lose half of these pixels."
-    lost = f"Half of these pixels were lost on {found['lost']} of {found['images']} images"
+        return f"On no image did the top-k attack displace half of these pixels, even with {most}."
+    lost = f"With at most {most}, the top-k attack displaced half of these pixels on {found['lost']} of "
+    lost += f"{found['images']} image{'s' * (found['images'] > 1)}"
     if found["median"] is None:
         return f"{lost}; on most it took more than {most}."
     if found["median"] < min(budgets):
         return f"{lost}; on most it took less than {least}, the smallest change that was tried."
+    said = f"{lost}; in the median it took {_levels(found['median'])}"
+    if found["images"] == 1:
+        return f"{said}."
     low, high = (f"more than {most}" if value is None else _levels(value) for value in (found["low"], found["high"]))
-    return f"{lost}; in the median it took {_levels(found['median'])} (95 % interval from {low} to {high})."
+    return f"{said} (95 % interval from {low} to {high})."
 
 
 def _levels(value: float) -> str:
@@ -169,6 +187,8 @@ def _content(method: dict[str, Any]) -> str:
 def _share(found: dict[str, Any]) -> str:
     if found["mean"] is None:
         return "nothing that could be measured"
+    if found["low"] is None:
+        return _percent(found["mean"])
     return f"{_percent(found['mean'])} (95 % interval from {_percent(found['low'])} to {_percent(found['high'])})"
 
 

@@ -74,7 +74,8 @@ def from_timm(name: str, pretrained: bool = True) -> Classifier:
         network = timm.create_model(name, pretrained=pretrained)
     except Exception as error:  # whatever its downloaders raise
         raise ValueError(
-            f"timm cannot make {name}: {(str(error).splitlines() or [type(error).__name__])[0]}"
+            f"timm cannot make {name}: {(str(error).splitlines() or [type(error).__name__])[0]}; a function of yours "
+            "can make it with weights that are here, file.py:function"
         ) from error
     about = timm.data.resolve_model_data_config(network)
     channels, height, width = about["input_size"]

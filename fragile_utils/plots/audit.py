@@ -3,13 +3,13 @@
 Every name that comes from a file, a class or a configuration is escaped where it enters the page.
 """
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fragile_utils.experiments import audit_words
 from fragile_utils.plots.curves import Curve, chart
+from fragile_utils.plots.escaping import escaped
 
 ATTACKS = {
     "topk": "top-k attack",
@@ -38,9 +38,9 @@ def page(summary: Mapping[str, Any], sliders: Mapping[str, str] = {}, of: str = 
     methods, order = summary["methods"], summary["order"]
     title = f"How fragile are the explanations of {summary['model']}?"
     parts = [
-        f"<h1>{_text(title)}</h1>",
-        f"<p>{_text(_opening(summary))}</p>",
-        *(f"<p>Not a whole audit: {_text(' '.join(lines))}</p>" for lines in [summary.get("left_out")] if lines),
+        f"<h1>{escaped(title)}</h1>",
+        f"<p>{escaped(_opening(summary))}</p>",
+        *(f"<p>Not a whole audit: {escaped(' '.join(lines))}</p>" for lines in [summary.get("left_out")] if lines),
         "<h2>In short</h2>",
         _overview(summary),
         *(_section(name, methods[name], summary) for name in order),
@@ -48,12 +48,12 @@ def page(summary: Mapping[str, Any], sliders: Mapping[str, str] = {}, of: str = 
     if sliders:
         parts.append("<h2>Worst, median and best image</h2>")
         parts.append(
-            f"<p>Of {_text(of)}, under the top-k attack: the slider sets how much of the image may change.</p>"
+            f"<p>Of {escaped(of)}, under the top-k attack: the slider sets how much of the image may change.</p>"
         )
-        parts += [f"<h3>The {_text(word)} image</h3>{slider}" for word, slider in sliders.items()]
+        parts += [f"<h3>The {escaped(word)} image</h3>{slider}" for word, slider in sliders.items()]
     parts += [
         "<h2>What this report does not say</h2>",
-        "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in summary["not_said"]) + "</ul>",
+        "<ul>" + "".join(f"<li>{escaped(line)}</li>" for line in summary["not_said"]) + "</ul>",
         "<h2>To repeat it</h2>",
         _repeat(summary),
     ]
@@ -63,7 +63,7 @@ def page(summary: Mapping[str, Any], sliders: Mapping[str, str] = {}, of: str = 
 def document(title: str, body: str) -> str:
     """Return a page with this body."""
     return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{_text(title)}</title>\n'
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escaped(title)}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
@@ -99,13 +99,14 @@ def _overview(summary: Mapping[str, Any]) -> str:
                 *(_interval(cells[attack]) for attack in ATTACKS),
                 _number(min((value for value in natural.values() if value is not None), default=None)),
                 _number(method["chance"]["other"]["topk_intersection"]["mean"]),
-                _budget(method["failure"]["topk"], budgets),
+                _budget(method["failure"]["topk"]["median"], budgets),
             ]
         )
     head = ["method", *ATTACKS.values(), "everyday changes in place, at worst", "chance", "half is lost at (levels)"]
     caption = f"What is left of the top pixels at {eps:g} levels: mean and 95 % interval; the steadiest method first."
     left_out = "".join(
-        f"<p>{_text(name)} does not apply to this network: {_text(why)}</p>" for name, why in summary["refused"].items()
+        f"<p>{escaped(name)} does not apply to this network: {escaped(why)}</p>"
+        for name, why in summary["refused"].items()
     )
     return _table(caption, head, rows) + left_out
 
@@ -126,15 +127,16 @@ def _section(name: str, method: Mapping[str, Any], summary: Mapping[str, Any]) -
     drawn = chart(budgets, curves, "budget, in levels of 255", LEFT_OVER, alt)
     return "\n".join(
         [
-            f"<h2>{_text(name)}</h2>",
+            f"<h2>{escaped(name)}</h2>",
             *(f"<p>What it shows: {words}.</p>" for words in [audit_words.SHOWS.get(name.partition("(")[0])] if words),
-            f"<p>{_text(method['paragraph'])}</p>",
-            f'<figure><div class="wide" tabindex="0" role="region" aria-label="chart of {_text(name)}">{drawn}</div>'
-            f"<figcaption>{_text(name)}: {LEFT_OVER}; bands are 95 % intervals of the mean.</figcaption>"
+            f"<p>{escaped(method['paragraph'])}</p>",
+            f'<figure><div class="wide" tabindex="0" role="region" aria-label="chart of {escaped(name)}">{drawn}</div>'
+            f"<figcaption>{escaped(name)}: {LEFT_OVER}; bands are 95 % intervals of the mean.</figcaption>"
             "</figure>",
-            f"<details><summary>All numbers of {_text(name)}</summary>",
+            f"<details><summary>All numbers of {escaped(name)}</summary>",
             _all_cells(name, method),
             _natural(name, method),
+            _failures(name, method, budgets),
             _controls(name, method),
             "</details>",
         ]
@@ -188,6 +190,19 @@ def _natural(name: str, method: Mapping[str, Any]) -> str:
     return _table(f"{name} under everyday changes, of the images whose answer stays the same.", head, rows)
 
 
+def _failures(name: str, method: Mapping[str, Any], budgets: Sequence[float]) -> str:
+    rows = []
+    for attack, words in (*ATTACKS.items(), ("noise_rms", NOISE)):
+        found = method["failure"][attack]
+        ends = ("median",) if found["images"] == 1 else ("median", "low", "high")
+        median, *interval = (_budget(found[end], budgets) for end in ends)
+        rows.append(
+            [words, f"{found['lost']} of {found['images']}", median, " to ".join(dict.fromkeys(interval)) or "–"]
+        )
+    caption = f"{name}: the smallest budget, in levels, at which half of the top pixels are lost."
+    return _table(caption, ["attack", "lost on", "median", "95 % interval"], rows)
+
+
 def _controls(name: str, method: Mapping[str, Any]) -> str:
     chance = [
         [words, *(_number(method["chance"][kind][m]["mean"]) for m in ("topk_intersection", "rank_correlation"))]
@@ -220,11 +235,11 @@ def _repeat(summary: Mapping[str, Any]) -> str:
         **{f"version of {name}": version for name, version in summary["versions"].items()},
         "seed": str(summary["settings"]["seed"]),
     }
-    listed = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
+    listed = "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>" for name, value in facts.items())
     settings = json.dumps(summary["settings"], indent=1)
     hashes = [[name, digest] for name, digest in summary["images_sha256"].items()]
     return (
-        f"<dl>{listed}</dl><details><summary>Settings</summary><pre tabindex='0'>{_text(settings)}</pre></details>"
+        f"<dl>{listed}</dl><details><summary>Settings</summary><pre tabindex='0'>{escaped(settings)}</pre></details>"
         "<details><summary>Images</summary>"
         + _table("SHA-256 of the pixels of each image, as the network was shown it.", ["image", "SHA-256"], hashes)
         + "</details>"
@@ -254,7 +269,7 @@ def compared(
     head = ["method", "attack", "budget", *names, "steadier"]
     title = f"{names[0]} beside {names[1]}"
     caption = f"{LEFT_OVER.capitalize()}: mean and 95 % interval."
-    body = f"<h1>{_text(title)}</h1><p>{_text(remarks(first, second))}</p>"
+    body = f"<h1>{escaped(title)}</h1><p>{escaped(remarks(first, second))}</p>"
     return [head, *rows], document(title, body + _table(caption, head, rows))
 
 
@@ -271,7 +286,7 @@ def remarks(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
 
 
 def _steadier(one: Mapping[str, Any], two: Mapping[str, Any], names: tuple[str, str]) -> str:
-    if None in (one["mean"], two["mean"]):
+    if None in (one["low"], two["low"]):  # nothing was measured, or on one image
         return "unknown"
     if one["low"] > two["high"]:
         return names[0]
@@ -286,8 +301,8 @@ def _by_attack(method: Mapping[str, Any], eps: float) -> dict[str, Any]:
 
 
 def _interval(found: Mapping[str, Any]) -> str:
-    if found["mean"] is None:
-        return "–"
+    if None in (found["mean"], found["low"]):
+        return _number(found["mean"])
     return f"{found['mean']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
@@ -295,29 +310,25 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _budget(found: Mapping[str, Any], budgets: Sequence[float]) -> str:
-    """Return the median budget at which half is lost, as far as budgets that were tried can say it."""
-    if found["median"] is None:
+def _budget(found: float | None, budgets: Sequence[float]) -> str:
+    """Return a budget at which half is lost, as far as budgets that were tried can say it."""
+    if found is None:
         return f"more than {max(budgets):g}"
-    return f"less than {min(budgets):g}" if found["median"] < min(budgets) else f"{found['median']:.2g}"
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
+    return f"less than {min(budgets):g}" if found < min(budgets) else f"{found:.2g}"
 
 
 def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    first = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in head)
+    first = "".join(f'<th scope="col">{escaped(cell)}</th>' for cell in head)
     body = "".join(
         "<tr>"
-        + f'<th scope="row">{_text(row[0])}</th>'
-        + "".join(f"<td>{_text(cell)}</td>" for cell in row[1:])
+        + f'<th scope="row">{escaped(row[0])}</th>'
+        + "".join(f"<td>{escaped(cell)}</td>" for cell in row[1:])
         + "</tr>\n"
         for row in rows
     )
     return (
-        f'<div class="table" tabindex="0" role="region" aria-label="{_text(caption)}"><table><caption><span>'
-        f"{_text(caption)}</span></caption><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table></div>\n"
+        f'<div class="table" tabindex="0" role="region" aria-label="{escaped(caption)}"><table><caption><span>'
+        f"{escaped(caption)}</span></caption><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table></div>\n"
     )
 
 

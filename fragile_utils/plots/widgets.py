@@ -19,6 +19,7 @@ from torch import Tensor
 from fragile_utils import attacks, data
 from fragile_utils._base import checks
 from fragile_utils._base.pixels import in_bytes
+from fragile_utils.plots.escaping import escaped
 from fragile_utils.plots.live import LiveAttack
 from fragile_utils.plots.maps import ceiling, change_pixels, map_pixels
 
@@ -26,6 +27,7 @@ __all__ = ["EpsilonSlider", "Frame", "FrameSlider", "LiveAttack"]
 
 QUALITIES = (80, 60, 45, 30)  # of WebP: the first with which a picture is small enough, or the last
 SMALL_ENOUGH = 20_000  # bytes: noise does not compress, and takes the last
+LARGEST_SIDE = 320  # pixels of an image, of which three stand side by side: a page of larger ones is too large to send
 FIGURE_DPI = 150
 
 
@@ -213,36 +215,41 @@ _STYLE = """\
 .fragile-slider dd{font-weight:600;margin:0;font-variant-numeric:tabular-nums}
 .fragile-slider p{margin:.4rem 0}
 .fragile-slider .caption{font-size:.9rem}
-@media print{.fragile-slider [data-frame][hidden]{display:block !important}.fragile-slider .control{display:none}}"""
-_NO_SCRIPT = "<noscript><style>.fragile-slider [data-frame][hidden]{display:block !important}</style></noscript>"
+@media print{.fragile-slider .control,.fragile-slider output{display:none}}"""
+_ALL = (  # with nobody to move it, all frames are shown, each under its position and its text
+    ".fragile-slider [data-frame][hidden]{display:block !important}.fragile-slider [data-frame]{break-inside:avoid}"
+    ".fragile-slider [data-frame]::before{content:attr(data-frame)'. ' attr(data-text);display:block;margin-top:.8rem}"
+)
+_STYLE += f"\n@media print{{{_ALL}}}"
+_NO_SCRIPT = f"<noscript><style>{_ALL}</style></noscript>"
 
 
 def _page(frames: list[Frame], label: str, start: int, caption: str) -> str:
     """Return the HTML of a slider. What depends on the position is in the frames; one handler shows the right one."""
     rows = "".join(_row(frame, label, shown=i == start) for i, frame in enumerate(frames))
-    name, value = html.escape(label), html.escape(frames[start].label)
+    name, value = escaped(label), escaped(frames[start].label)
     control = (
         f'<label class="control"><span>{name}</span>'
         f'<input type="range" min="0" max="{len(frames) - 1}" step="1" value="{start}" autocomplete="off"'
         f' aria-valuetext="{value}" data-lm-suppress-shortcuts="true" oninput="{html.escape(_MOVE)}">'
         f'<span class="now" aria-hidden="true">{value}</span></label>'
     )
-    status = f"<p><output>{html.escape(frames[start].text)}</output></p>"
-    below = f'<p class="caption">{html.escape(caption)}</p>' if caption else ""
+    status = f"<p><output>{escaped(frames[start].text)}</output></p>"
+    below = f'<p class="caption">{escaped(caption)}</p>' if caption else ""
     return f'<div class="fragile-slider"><style>{_STYLE}</style>{_NO_SCRIPT}\n{control}\n{status}\n{rows}{below}</div>'
 
 
 def _row(frame: Frame, label: str, shown: bool) -> str:
     pictures = "".join(
-        f'<div class="picture"><span>{html.escape(title)}</span>'
-        f'<img src="{_data_url(picture)}" alt="{html.escape(f"{title}; {label}: {frame.label}")}"></div>'
+        f'<div class="picture"><span>{escaped(title)}</span>'
+        f'<img src="{_data_url(picture)}" alt="{escaped(f"{title}; {label}: {frame.label}")}"></div>'
         for title, picture in frame.pictures.items()
     )
     facts = "".join(
-        f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>" for name, value in frame.facts.items()
+        f"<div><dt>{escaped(name)}</dt><dd>{escaped(value)}</dd></div>" for name, value in frame.facts.items()
     )
     table = f'<dl class="facts">{facts}</dl>' if facts else ""
-    attributes = f'data-frame="{html.escape(frame.label)}" data-text="{html.escape(frame.text)}"'
+    attributes = f'data-frame="{escaped(frame.label)}" data-text="{escaped(frame.text)}"'
     hidden = "" if shown else " hidden"
     return f'<div {attributes}{hidden}><div class="pictures">{pictures}</div>{table}</div>\n'
 
@@ -258,6 +265,7 @@ def _data_url(picture: Tensor | Figure) -> str:
         if not isinstance(picture, Tensor) or picture.ndim != 3 or picture.shape[0] != 3:
             raise ValueError(f"picture: expected a tensor (3, H, W) or a figure, got {checks.described(picture)}")
         image = Image.fromarray(in_bytes(picture.detach().cpu().float()).permute(1, 2, 0).numpy())
+        image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     for quality in QUALITIES:
         encoded = io.BytesIO()
         image.save(encoded, "WEBP", quality=quality, method=6)

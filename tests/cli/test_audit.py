@@ -26,6 +26,7 @@ from networks import Tiny
 def network():
     return torch.nn.Sequential(Tiny(), torch.nn.Softmax(1)).eval()
 """
+UNSEEN = "\u202e\n\x1b[31m"  # a mark of direction, a line break, a code of terminals
 HOSTILE = "<img src=x onerror=alert(1)>"
 OPTIONS = (
     *("--model", "net.py:network", "--size", 16, "--classes", "names.txt", "--data", "images", "--out", "report"),
@@ -37,10 +38,10 @@ OPTIONS = (
 def fill(folder):
     """A working folder with a network, names of classes and images, some of which have hostile names."""
     (folder / "net.py").write_text(NET)
-    (folder / "names.txt").write_text("\n".join([HOSTILE, "dog", "<b>", "</script>", "fly"]))
+    (folder / "names.txt").write_text("\n".join(f"{HOSTILE}{i}\u202e</b>" for i in range(5)), encoding="utf-8")
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)
-    for name in ("a", "'b&c", "<script>alert(1)<!--"):
+    for name in ("a", "'b&c", f"<script>alert(1)<!--{UNSEEN}"):
         Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(folder / "images" / f"{name}.png")
 
 
@@ -109,7 +110,10 @@ def test_names_from_files_do_not_reach_the_page_unescaped(here):
     assert HOSTILE not in text
     assert "<script>alert" not in text
     reader = Reader(text)
-    assert "alert(1)" in " ".join(reader.words)
+    assert "<script>alert(1)<!--\\u202e\\n\\x1b[31m.png" in "".join(reader.words)
+    assert re.search(re.escape(f"The network still says {HOSTILE}") + r"\d\\u202e</b> \(\d+%\)", "".join(reader.words))
+    assert "\u202e" not in text
+    assert "\x1b" not in text
     handlers = {attributes["oninput"] for _, attributes in reader.elements if "oninput" in attributes}
     assert len(handlers) == 1
     assert not any(name.startswith("on") and name != "oninput" for _, a in reader.elements for name in a)
@@ -216,16 +220,26 @@ def test_a_report_whose_parts_are_lost_is_completed(here, fragile, tmp_path):
     shards[0].unlink()
     shards[1].write_bytes(shards[1].read_bytes()[:-100])
     (tmp_path / "copy" / "report" / "work" / "controls" / "00.parquet").write_text("damaged")
+    whole = page(tmp_path / "copy")
     (tmp_path / "copy" / "report" / "report.html").unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path / "copy")
         status, _, err = fragile("audit", *OPTIONS)
     assert (status, "damaged and computed again" in err) == (0, True)
     found, before = json.loads((tmp_path / "copy" / "report" / "summary.json").read_text()), json.loads(expected)
+    assert page(tmp_path / "copy") == whole.replace(before["computed"], found["computed"])
     for summary in (found, before):
         del summary["computed"]
     assert found == before
-    assert (tmp_path / "copy" / "report" / "report.html").exists()
+
+
+def test_what_a_network_prints_is_no_part_of_the_summary(fragile, tmp_path, monkeypatch):
+    fill(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET.replace("    return", "    print('Loaded!')\n    return"))
+    status, out, err = fragile("audit", *OPTIONS, "--json")
+    assert (status, json.loads(out)["schema"]) == (0, "fragile-audit/2")
+    assert "Loaded!" in err
 
 
 def test_a_condition_that_is_not_met_is_exit_status_3(here, fragile):
@@ -297,7 +311,10 @@ BAD = {
     "no method": (["--method", "tea-leaves"], "--method: expected one of gradient"),
     "an option": (["--method", "gradient:steps=3"], "--method: gradient: unknown option 'steps'"),
     "no images": (["--images", 0], "--images: expected a whole number at least 1"),
-    "k": (["--k", 500], "--k: expected at most 256"),
+    "k": (["--k", 500], "--k: expected at most 255"),
+    "all pixels": (["--k", 256], "--k: expected at most 255, less than the pixels of an image, got 256"),
+    "a scheduler": (["--scheduler", "local:0"], "--scheduler: local:N: expected a whole number from 1 to 256"),
+    "a budget that rounding swallows": (["--budgets", "1e-300"], "a type that resolves the budget"),
     "a budget": (["--budgets", "0,1"], "--budgets: expected a number above 0"),
     "a condition": (["--fail-below", "topk=1@2"], "--fail-below: expected MEASURE=NUMBER@PLACE"),
     "another budget": (
@@ -327,6 +344,27 @@ def test_wrong_input_is_one_line_and_nothing_is_written(case, fragile, tmp_path,
     before = {*listed(tmp_path)}
     assert_refused(fragile("audit", *options, *([] if value is None else [name, value])), message)
     assert {path for path in listed(tmp_path) if "__pycache__" not in path} == before
+
+
+def test_options_of_an_audit_are_refused_where_two_are_compared(here, fragile):
+    for options in (["--fail-below", "topk_intersection=1@2"], ["--json"], ["--plan"], ["--quick"]):
+        outcome = fragile("audit", "--compare", "report", "report", *options)
+        assert_refused(outcome, f"{options[0]}: this is of an audit; with --compare nothing is audited")
+
+
+def test_a_summary_that_was_changed_is_refused_and_not_compared(here, fragile, tmp_path):
+    summary = json.loads((here / "report" / "summary.json").read_text())
+    for change in (
+        {"methods": {}},
+        {"methods": {"gradient": {}}},
+        {"settings": {}},
+        {"settings": []},
+        {"order": 3},
+        {"sha256": 4},
+    ):
+        (tmp_path / "summary.json").write_text(json.dumps(summary | change))
+        outcome = fragile("audit", "--compare", "report", tmp_path)
+        assert_refused(outcome, f"{tmp_path}/summary.json: these are not the numbers of a report (")
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"schema": "fragile-audit/1"}', None])

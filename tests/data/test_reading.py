@@ -1,8 +1,10 @@
 """Image files of every mode, and files that are none."""
 
 import io
+import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,6 +78,15 @@ def test_a_photograph_from_a_phone_is_read_upright(tmp_path):
     got = data.read_image(save(tmp_path / "IMG_0001.jpg", sideways, exif=exif), 64)
     assert got[2, :30].min() > 0.9
     assert got[2, 34:].max() < 0.1
+
+
+def test_a_name_that_is_no_unicode_has_codes_for_its_bytes(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/x\xff.png")
+    try:
+        save(Path(path), RED)
+    except OSError:
+        pytest.skip("this file system has Unicode names only")
+    assert data.load(tmp_path).names == (r"x\udcff.png",)
 
 
 @pytest.mark.parametrize("name", ["IMG_0001.HEIC", "IMG_0001.jpg"])

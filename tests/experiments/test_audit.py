@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from fragile_utils import attacks, data, metrics, models, saliency
 from fragile_utils._base.code import Code
 from fragile_utils.attacks.algorithm import NO_LABEL
 from fragile_utils.experiments import audit, audit_controls, audit_summary, audit_words, deletion
+from fragile_utils.plots import audit as pages
 
 CODE = ["sweeps:network", "sweeps:many_images"]
 SMALL = {"images": 3, "steps": 2, "step_size": 4.0, "k": 20, "budgets": [1, 2, 8], "patience": None}
@@ -65,6 +67,8 @@ def test_what_a_whole_audit_does_besides_is_said(summary):
     assert said[0] == "Not audited: input-x-gradient, integrated-gradients, deep-taylor, smoothgrad."
     assert "at most 6 of 2, in place of 100 of 0.5" in said[1]
     assert said[2] == "Images: 8, in place of 16; intervals from so few tend to be too narrow."
+    assert small().left_out({})[1] == "Budgets: 1, 2, 8, in place of 0.5, 1, 2, 4, 8."
+    assert len(said) == 3
     assert summary["left_out"] == small(methods=["gradient", "grad-cam", "integrated-gradients"]).left_out({})
 
 
@@ -74,7 +78,7 @@ BAD = {
     "no images": ({"images": 0}, "images: expected a whole number at least 1"),
     "a budget of 300": ({"budgets": [300]}, "budgets: expected at most 255 levels"),
     "a network": ({"model": "net.onnx"}, "ONNX holds no network"),
-    "k": ({"k": 0}, "k: expected a whole number at least 1"),
+    "no pixel": ({"k": 0}, "k: expected a whole number at least 1"),
 }
 
 
@@ -88,6 +92,20 @@ def test_a_wrong_audit_is_refused_with_a_message(case):
 def test_code_is_called_only_where_it_is_allowed():
     with pytest.raises(ValueError, match="sweeps:network is code of your own"):
         audit.plan(small())
+
+
+@pytest.mark.parametrize("k", [256, 1000])
+def test_all_pixels_are_not_the_most_salient(k):
+    with pytest.raises(ValueError, match=f"k: expected at most 255, less than the pixels of an image, got {k}"):
+        audit.plan(small(k=k), code(), "cpu")
+
+
+def test_what_a_killed_process_has_left_half_written_does_not_close_a_folder(tmp_path):
+    (tmp_path / ".0123456789abcdef.part").write_bytes(b"{")
+    audit.check_folder(tmp_path)
+    (tmp_path / ".hidden").write_bytes(b"mine")
+    with pytest.raises(ValueError, match="expected a new folder, or that of an audit"):
+        audit.check_folder(tmp_path)
 
 
 def test_the_rows_are_those_of_attacks_on_these_images(found):
@@ -224,6 +242,25 @@ def test_chance_is_that_of_other_images(found):
     np.testing.assert_allclose(rows["other_topk_intersection"], expected)
 
 
+def test_controls_of_images_that_do_not_fit_together_are_computed_fewer_at_a_time(found, tmp_path, monkeypatch):
+    first, _ = found
+    sizes, area = [], deletion._area
+
+    def limited(model, images, *rest, **options):
+        sizes.append(len(images))
+        if len(images) > 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return area(model, images, *rest, **options)
+
+    monkeypatch.setattr(deletion, "_area", limited)
+    again = audit.follow(first.plan, shutil.copytree(found[1], tmp_path / "copy"), code())
+    assert not sizes
+    shutil.rmtree(tmp_path / "copy" / "work" / "controls")
+    again = audit.follow(first.plan, tmp_path / "copy", code())
+    assert sizes == [3, *[1] * 12] * 3
+    pd.testing.assert_frame_equal(again.controls, first.controls, rtol=1e-3, atol=1e-4)
+
+
 # --- Words ----------------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +312,13 @@ def test_steady_is_called_only_what_is_steady_to_the_end_of_its_interval(summary
     assert audit_words.paragraph("gradient", unsure).startswith("gradient: partly steady: ")
 
 
+def test_a_name_does_not_command_the_terminal_or_turn_the_words_around(summary):
+    hostile = changed(summary, 0.5)
+    for cell in hostile["methods"]["gradient"]["cells"]:
+        cell["topk_intersection"]["worst_image"] = "a\u202e\n\x1b[2J.png"
+    assert r"on the worst image (a\u202e\n\x1b[2J.png) 50 %." in audit_words.paragraph("gradient", hostile)
+
+
 def test_a_change_that_can_be_seen_is_not_called_hard_to_see(summary):
     assert "more than 2 of 255 levels, which is hard to see, and" in audit_words.paragraph("gradient", summary)
     large = copy.deepcopy(summary)
@@ -321,6 +365,8 @@ def test_an_image_whose_answer_noise_or_an_everyday_change_has_changed_is_no_evi
         1,
         pytest.approx(rows["topk_intersection"].mean()),
     )
+    words = audit_summary.summarise(dataclasses.replace(first, attacks=noise))["methods"]["gradient"]["paragraph"]
+    assert "; the answer itself was changed on 1 of 3, which are left out here. Of what happens" in words
     shift = method["natural"]["shift"]
     assert shift["answer_changed"] == 3
     assert shift["topk_intersection"] == {"mean": None, "low": None, "high": None, "median": None}
@@ -336,7 +382,42 @@ def test_a_budget_below_the_smallest_is_not_told_as_if_it_had_been_tried(summary
     ):
         failure |= {"lost": 2, "images": 3, "median": median, "low": 0.7, "high": None}
         said = audit_words.paragraph("gradient", report)
-        assert f"Half of these pixels were lost on 2 of 3 images; {words}" in said
+        lost = "With at most 8 levels, the top-k attack displaced half of these pixels on 2 of 3 images"
+        assert f"{lost}; {words}" in said
+    failure |= {"lost": 0, "median": None, "low": None, "high": None}
+    assert "On no image did the top-k attack displace half of these pixels, even with 8 levels." in (
+        audit_words.paragraph("gradient", report)
+    )
+
+
+def test_one_image_has_no_interval_and_no_verdict_of_steadiness(found):
+    first, _ = found
+    one = {name: getattr(first, name).query("index == 0") for name in ("attacks", "natural", "controls")}
+    for kept, verdict in ((0.9, "not known: one image is too few."), (0.1, "not steady: ")):
+        table = one["attacks"].assign(topk_intersection=kept)
+        report = audit_summary.summarise(dataclasses.replace(first, **one | {"attacks": table}))
+        top = audit_summary.cell(report["methods"]["gradient"], "topk", 2)["topk_intersection"]
+        assert (top["mean"], top["low"], top["high"]) == (kept, None, None)
+        assert report["methods"]["gradient"]["paragraph"].startswith(f"gradient: {verdict}")
+        assert "interval" not in report["methods"]["gradient"]["paragraph"]
+        _, text = pages.compared(report, report, ("a", "b"))
+        assert "<td>unknown</td>" in text
+        assert "<td>neither</td>" not in text
+        assert f"<td>{kept:.2f}</td>" in pages.page(report)
+
+
+def test_what_is_no_more_than_maps_of_other_images_share_is_not_called_steady(summary):
+    same = changed(summary, 0.8)
+    same["methods"]["gradient"]["chance"]["other"]["topk_intersection"]["mean"] = 0.85
+    said = audit_words.paragraph("gradient", same)
+    assert said.startswith("gradient: not known: what is left cannot be told from what the explanations of two")
+
+
+def test_budgets_to_failure_have_their_interval_in_the_page(summary):
+    report = copy.deepcopy(summary)
+    report["methods"]["gradient"]["failure"]["topk"] |= {"lost": 2, "median": 1.5, "low": 0.7, "high": None}
+    row = "<td>2 of 3</td><td>1.5</td><td>less than 1 to more than 8</td>"
+    assert f'<th scope="row">top-k attack</th>{row}' in pages.page(report)
 
 
 SHOWN = {
@@ -442,7 +523,7 @@ def test_an_audit_that_is_killed_ends_with_the_same_report(found, tmp_path):
     run(tmp_path / "report")
     again = audit.follow(first.plan, tmp_path / "report", code())
     for name in ("attacks", "natural", "controls"):
-        pd.testing.assert_frame_equal(getattr(again, name), getattr(first, name))
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(first, name), check_exact=True)
 
 
 KILLED = """

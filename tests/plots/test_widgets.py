@@ -65,6 +65,15 @@ def test_pictures_are_what_they_were():
     torch.testing.assert_close(shown.permute(2, 0, 1) / 255, image, atol=0.05, rtol=0)
 
 
+def test_large_pictures_are_shown_smaller_and_those_of_networks_as_they_are():
+    generator = torch.Generator().manual_seed(0)
+    for given, shown in (((512, 640), (256, 320)), ((299, 299), (299, 299))):
+        image = torch.rand(3, *given, generator=generator)
+        slider = widgets.FrameSlider([widgets.Frame(label, {"": image}) for label in "ab"], "letter")
+        assert {np.array(picture).shape[:2] for picture in pictures(slider.html)} == {shown}
+        assert len(slider.html) < 2 * 60_000
+
+
 def test_a_failed_attack_is_said(tiny, tiny_batch):
     images, predicted = tiny_batch
     result = attacks.run(attacks.TopK(20), tiny, images, (predicted + 1) % 5, saliency.Gradient(), eps=0.1, steps=2)
@@ -143,6 +152,17 @@ def test_without_scripts_all_frames_are_shown(slider, browser):
     page.set_content(slider.html)
     assert page.locator("[data-frame]:visible").count() == 3
     context.close()
+
+
+def test_on_paper_all_frames_are_shown_each_with_its_budget(slider, browser):
+    page = browser.new_page()
+    page.set_content(slider.html)
+    page.emulate_media(media="print")
+    assert page.locator("[data-frame]:visible").count() == 3
+    shown = "[...document.querySelectorAll('[data-frame]')].map(f => getComputedStyle(f, '::before').content)"
+    for label, content in zip(slider.labels, page.evaluate(shown), strict=True):
+        assert content.startswith(f'"{label}. ')
+    page.close()
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from torch import Tensor
 from fragile_utils import metrics
 
 MAP_COLORS = "magma"
-BLUE, ORANGE, BLACK = "#0072b2", "#e69f00", "#000000"  # of the palette of Okabe and Ito
+BLUE, ORANGE, BLACK, GREEN = "#0072b2", "#e69f00", "#000000", "#009e73"  # of the palette of Okabe and Ito
 PANEL = 2.6  # inches, at most
 WIDTH = 7.2  # inches: the book's column, so that text in a figure is as large as it says, and legible on a phone
 DPI = 150

@@ -7,8 +7,9 @@ from fragile_utils.experiments.report import subject_columns
 from fragile_utils.metrics import MEASURES
 from fragile_utils.plots.budgets import draw_means, panels_over_budgets
 from fragile_utils.plots.figure3 import ATTACKS, COLORS, METHODS
+from fragile_utils.plots.maps import GREEN
 
-MORE_COLORS = ("#009e73", "#cc79a7", "#d55e00", "#56b4e9")  # Okabe and Ito's, for attacks that Figure 3 does not have
+MORE_COLORS = (GREEN, "#cc79a7", "#d55e00", "#56b4e9")  # Okabe and Ito's, for attacks that Figure 3 does not have
 
 
 def figure(summary: pd.DataFrame, note: str = "") -> Figure:

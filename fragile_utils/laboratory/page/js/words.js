@@ -11,7 +11,10 @@ export const SENTENCES = {
   copied: 'The link is copied; it is the address of this page now.',
   linked: 'The address of this page is now the link.',
   again: 'The attack begins again from the original.',
-  tooOld: 'This browser is too old for the laboratory: it lacks WebAssembly, or a part of it. ',
+  tooOld: 'This browser is too old for the laboratory: it lacks WebAssembly, or a part of it.',
+  noManifest:
+    'The list of what this laboratory holds, models/manifest.json, could not be loaded. Is the connection there? ' +
+    'Load the page again.',
 };
 
 /** @param {number} share */

@@ -119,6 +119,14 @@ export function verdict({ latest, best, success, shown }, objective, classes, k)
 export const compared = (what, { predicted, intersection }, classes) =>
   `${what} the network says “${classes[predicted]}”, and ${inWords(intersection)} of the top pixels are in place.`;
 
+/**
+ * What JPEG has done.
+ * @param {Outcome} attacked @param {Outcome} original each after it @param {string[]} classes
+ */
+export const afterJpeg = (attacked, original, classes) =>
+  `${compared('After JPEG', attacked, classes).slice(0, -1)}; ` +
+  `of the original after JPEG, which nobody attacked, ${inWords(original.intersection)}.`;
+
 /** @param {string} name of a file */
 export const saved = (name) =>
   `Saved as ${name}. ` +

@@ -235,6 +235,7 @@ def test_pause_one_step_and_start_again(tab):
     assert tab.locator("#counter").inner_text() == ""
     assert tab.locator("#play").inner_text() == "Attack"
     assert tab.locator("#photo-now").get_attribute("data-empty") is not None
+    assert tab.locator("#change-caption").inner_text() == "The change, amplified"
 
 
 def test_another_budget_begins_again_and_is_kept(tab):
@@ -601,6 +602,8 @@ def test_the_page_fits_a_phone_before_and_after(browser, site):
         start(tab)
         attack(tab)
         assert tab.evaluate("document.documentElement.scrollWidth") <= browsing.PHONE["width"]
+        caption = tab.locator("#table-title span").bounding_box()
+        assert caption["x"] + caption["width"] <= browsing.PHONE["width"]
         assert problems == []
 
 

@@ -48,6 +48,7 @@ export class View {
     ]) {
       clear(canvas(id), `${words}: nothing yet`);
     }
+    byId('change-caption').textContent = 'The change, amplified';
     byId('answers').hidden = byId('results').hidden = true;
   }
 

@@ -22,6 +22,7 @@ PATIENCE = 600  # seconds
 # In the page itself: what Marionette runs is kept apart from it, and cannot import its modules.
 CALL = """const [call, done] = arguments;
 window.eval(call).then(JSON.stringify).then((value) => done({ value }), (error) => done({ error: String(error) }))"""
+STATUS = "return document.getElementById('status').textContent"
 
 
 class Tab:
@@ -42,6 +43,22 @@ class Tab:
         answer = self._ask("WebDriver:ExecuteAsyncScript", {"script": CALL, "args": [call]})["value"]
         assert "error" not in answer, answer["error"]
         return json.loads(answer["value"])
+
+    def read(self, script):
+        """What a script returns that sees the page from outside, also where the page allows no evaluation within it."""
+        return self._ask("WebDriver:ExecuteScript", {"script": script, "args": []})["value"]
+
+    def wait(self, condition):
+        """Wait until a condition holds, and return the page's status."""
+        end = time.monotonic() + PATIENCE
+        while not self.read(f"return Boolean({condition})"):
+            if time.monotonic() > end:
+                pytest.fail(f"{condition} never held; the page says: {self.read(STATUS)}")
+            time.sleep(0.1)
+        return self.read(STATUS)
+
+    def click(self, button):
+        self.read(f"document.getElementById('{button}').click()")
 
     def _ask(self, command, parameters):
         self._number += 1

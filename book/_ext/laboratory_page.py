@@ -16,10 +16,11 @@ from sphinx.errors import ExtensionError
 
 FOLDER = "laboratory"  # in the built site
 BOOK = "../book/index.html"  # seen from there
+SLIDER = "../chapters/10_topk_attack.html#budgets"
 LINKS = {  # what stands for them in the page
     "<!-- book: back -->": f'<p class="back"><a href="{BOOK}">Back to the book: can I trust this explanation?</a></p>',
-    "<!-- book: instead -->": f' Without them, <a href="{BOOK}">the sliders of the book</a> show attacks that were '
-    "computed when it was built.",
+    "<!-- book: instead -->": f' <a href="{SLIDER}">The sliders of the book</a>, which need none of that, show attacks '
+    "that were computed when it was built.",
 }
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import threading
 from pathlib import Path
 
@@ -51,7 +52,11 @@ def test_the_site_holds_a_whole_laboratory_with_links_to_the_book(built):
     manifest = json.loads((folder / "models" / "manifest.json").read_text())
     assert [network["name"] for network in manifest["networks"]] == ["cifar10"]
     page = (folder / "index.html").read_text()
-    assert page.count('href="../book/index.html"') == 2
+    assert page.count('href="../book/index.html"') == 1
+    (chapter,) = re.findall('href="../chapters/(.*).html#budgets"', page)
+    source = (ROOT / "chapters" / f"{chapter}.ipynb").read_text()
+    assert '"## Budgets\\n"' in source
+    assert "EpsilonSlider(" in source[source.index('"## Budgets') :]
     assert "<!-- book" not in page
     for name in ("js/main.js", "vendor/ort/LICENSE.txt", f"examples/{manifest['examples'][0]['file']}"):
         assert (folder / name).is_file()

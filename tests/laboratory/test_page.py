@@ -122,6 +122,59 @@ def test_a_file_that_is_not_the_right_one_is_refused(browser, site):
         assert tab.locator("#start").is_enabled(), "to try again"
 
 
+PARTS = ["js/worker.js", "ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "wasm.gz", ".weights", "explain.onnx"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_could_not_be_loaded_is_said_and_loaded_when_the_reader_starts_again(browser, site, part):
+    with browser.new_context() as context:
+        tab = context.new_page()
+        tab.goto(site, wait_until="networkidle")
+        context.route(f"**/*{part}", lambda route: route.abort())
+        tab.locator("#start").click()
+        said = says(tab, "[Cc]onnection")
+        assert part in said or part.startswith("js/")
+        assert "http" not in said
+        context.unroute(f"**/*{part}")
+        start(tab)
+        tab.locator("#one-step").click()
+        says(tab, "^After 1 step ")
+
+
+def test_a_computation_that_the_browser_ends_can_be_started_again(browser, site):
+    with browsing.watched(browser, site) as (tab, problems):
+        tab.add_init_script(
+            "const Made = Worker; window.Worker = class { constructor(...of) { return window.last = new Made(...of) } }"
+        )
+        tab.goto(site, wait_until="networkidle")
+        start(tab)
+        attack(tab)
+        tab.locator("#steps").fill("100")
+        tab.locator("#play").click()
+        tab.evaluate("last.dispatchEvent(new ErrorEvent('error'))")
+        assert "Press Start again" in says(tab, "The browser ended")
+        assert not tab.locator("#play").is_visible()
+        assert tab.locator("#photo-now").get_attribute("data-empty") is not None
+        start(tab)
+        tab.locator("#one-step").click()
+        says(tab, "^After 1 step ")
+        assert problems == []
+
+
+@pytest.mark.parametrize(
+    "answer", [{"status": 404}, {"body": "no JSON"}, None], ids=["missing", "something else", "offline"]
+)
+def test_a_page_without_its_list_says_so(browser, site, answer):
+    with browser.new_context() as context:
+        tab, wrong = context.new_page(), []
+        tab.on("pageerror", lambda error: wrong.append(error))
+        context.route("**/manifest.json", lambda route: route.fulfill(**answer) if answer else route.abort())
+        tab.goto(site, wait_until="networkidle")
+        assert tab.locator("#unable").inner_text().startswith("The list of what this laboratory holds")
+        assert not tab.locator("#laboratory").is_visible()
+        assert wrong == []
+
+
 def test_without_scripts_a_sentence_says_what_is_missing(browser, site):
     with browser.new_context(java_script_enabled=False) as context:
         tab = context.new_page()
@@ -135,7 +188,8 @@ def test_without_webassembly_a_sentence_says_what_is_missing(browser, site):
         context.add_init_script("delete globalThis.WebAssembly")
         tab = context.new_page()
         tab.goto(site, wait_until="networkidle")
-        assert "too old" in tab.locator("#unable").inner_text()
+        said = tab.locator("#unable").inner_text()
+        assert said == "This browser is too old for the laboratory: it lacks WebAssembly, or a part of it."
         assert not tab.locator("#laboratory").is_visible()
 
 
@@ -181,6 +235,7 @@ def test_pause_one_step_and_start_again(tab):
     assert tab.locator("#counter").inner_text() == ""
     assert tab.locator("#play").inner_text() == "Attack"
     assert tab.locator("#photo-now").get_attribute("data-empty") is not None
+    assert tab.locator("#change-caption").inner_text() == "The change, amplified"
 
 
 def test_another_budget_begins_again_and_is_kept(tab):
@@ -276,8 +331,30 @@ def test_jpeg_loses_something(tab):
     assert name.endswith(".jpg")
     assert not np.array_equal(saved, pixels(tab, "photo-now"))
     tab.locator("#through-jpeg").click()
-    says(tab, "After JPEG")
+    said = says(tab, "After JPEG")
     assert np.abs(pixels(tab, "photo-now").astype(int) - saved).max() <= 1
+    rows = tab.locator("#rows tr")
+    shares = [rows.filter(has_text=f"the {which}, through").locator("td").nth(2).inner_text() for which in PAIR]
+    shares = [re.escape(share.replace("<", "less than")) for share in shares]
+    assert re.search(
+        f"{shares[1]} of the top pixels are in place; of the original after JPEG, .*, {shares[0]}\\.$", said
+    )
+
+
+PAIR = "original", "attacked"
+
+
+def test_beside_the_attacked_photograph_the_original_goes_through_jpeg(tab):
+    start(tab)
+    attack(tab)
+    tab.locator("#through-jpeg").click()
+    says(tab, "After JPEG")
+    tab.locator("#rows tr").filter(has_text="the original, through").locator("input").check()
+    original, after = pixels(tab, "photo-before").astype(int), pixels(tab, "photo-now").astype(int)
+    assert 0 < np.abs(after - original).mean() < 8
+    give(tab, "original.jpg", encoded(Image.fromarray(pixels(tab, "photo-before")), "JPEG", quality=90))
+    says(tab, "The network says .*nothing else")
+    assert np.abs(pixels(tab, "photo-before").astype(int) - after).mean() < 2, "another program's JPEG of it"
 
 
 def test_a_link_repeats_the_experiment(browser, site, tab):
@@ -483,6 +560,30 @@ def test_every_picture_has_words_that_follow_it(tab):
     assert all(a != b or "photograph:" in a for a, b in zip(first, words(), strict=True))
 
 
+def found_by_axe(tab):
+    tab.evaluate(browsing.axe_script())
+    found = tab.evaluate("axe.run({ resultTypes: ['violations'] })")["violations"]
+    return {one["id"]: [node["html"][:200] for node in one["nodes"]] for one in found}
+
+
+def test_axe_finds_nothing_before_the_start_while_it_runs_after_an_error_and_in_the_dialogue(tab):
+    assert found_by_axe(tab) == {}
+    give(tab, "notes.txt", b"no picture at all")
+    says(tab, "no photograph")
+    assert found_by_axe(tab) == {}
+    tab.locator("#open-camera").click()
+    tab.locator("#take").wait_for()
+    assert found_by_axe(tab) == {}
+    tab.keyboard.press("Escape")
+    tab.locator("#steps").fill("100")
+    start(tab)
+    assert found_by_axe(tab) == {}
+    tab.locator("#play").click()
+    tab.locator("#counter").filter(has_text="step").wait_for()
+    assert found_by_axe(tab) == {}
+    assert tab.locator("#play").inner_text() == "Pause", "it still runs"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(tab, scheme):
     tab.emulate_media(color_scheme=scheme)
@@ -491,9 +592,7 @@ def test_axe_finds_nothing_serious(tab, scheme):
     attack(tab)
     tab.locator("#noise").click()
     says(tab, "noise")
-    tab.evaluate(browsing.axe_script())
-    found = tab.evaluate("axe.run({ resultTypes: ['violations'] })")["violations"]
-    assert {one["id"]: [node["html"][:200] for node in one["nodes"]] for one in found} == {}
+    assert found_by_axe(tab) == {}
 
 
 def test_the_page_fits_a_phone_before_and_after(browser, site):
@@ -503,6 +602,8 @@ def test_the_page_fits_a_phone_before_and_after(browser, site):
         start(tab)
         attack(tab)
         assert tab.evaluate("document.documentElement.scrollWidth") <= browsing.PHONE["width"]
+        caption = tab.locator("#table-title span").bounding_box()
+        assert caption["x"] + caption["width"] <= browsing.PHONE["width"]
         assert problems == []
 
 

@@ -49,6 +49,12 @@ export const partsOf = (network, methods) => [
   ...methods.flatMap(({ graphs }) => Object.values(graphs)),
 ];
 
+/** @param {string} module of the runtime */
+const load = (module) =>
+  import(new URL(module, VENDOR).href).catch(() => {
+    throw new Error(`${module} could not be loaded. Is the connection there?`);
+  });
+
 export class Engine {
   /** @type {any} the runtime, once it is there */ ort = null;
   /** @type {Map<string, any>} the sessions of the chosen network and method, by the name of their graph */
@@ -76,10 +82,11 @@ export class Engine {
     if (!this.ort) {
       const { module, code: part } = this.runtime;
       const code = bring(new URL(part.file, VENDOR), part, arrived);
-      const ort = await import(new URL(module, VENDOR).href);
+      const second = load(part.file.replace('.wasm.gz', '.mjs')); // the first asks for it, but keeps a failure for ever
+      const [ort, binary] = await Promise.all([load(module), code, second]);
       ort.env.wasm.numThreads = this.threads;
       ort.env.wasm.wasmPaths = VENDOR.href;
-      ort.env.wasm.wasmBinary = await code;
+      ort.env.wasm.wasmBinary = binary;
       this.ort = ort;
     }
     if (this.network !== network || this.method !== method) await this.#close();

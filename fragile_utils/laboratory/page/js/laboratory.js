@@ -1,16 +1,17 @@
 // The laboratory: what happens when the reader presses what.
 
+import { showButtons } from './buttons.js';
 import { Choices } from './choices.js';
 import { Client } from './client.js';
 import { Computing } from './computing.js';
 import { partsOf } from './engine.js';
-import { asFragment, fromFragment, methodKey } from './link.js';
+import { asFragment, fromFragment, methodKey, publish } from './link.js';
 import { arrived, ended, expect } from './loading.js';
 import { listenForPhotographs } from './own.js';
-import { forNetwork, readPhotograph } from './photograph.js';
-import { asFile, save } from './save.js';
-import { View } from './view.js';
-import { SENTENCES, asFileName, compared, explained, megabytes, progress, saved, verdict } from './words.js';
+import { forNetwork, loadExample } from './photograph.js';
+import { asFile, save, throughJpeg } from './save.js';
+import { NONE, View } from './view.js';
+import { SENTENCES, afterJpeg, asFileName, compared, explained, megabytes, progress, saved, verdict } from './words.js';
 
 /** @typedef {import('./types.js').Manifest} Manifest @typedef {import('./types.js').Example} Example */
 /** @typedef {import('./types.js').Outcome} Outcome @typedef {import('./view.js').Row} Row */
@@ -20,7 +21,6 @@ import { SENTENCES, asFileName, compared, explained, megabytes, progress, saved,
 const PACE = 110; // milliseconds for which each iterate is seen at least
 const CALM_PACE = 1000; // between pictures, where the reader wants less motion
 const byId = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
-const button = (/** @type {string} */ id) => /** @type {HTMLButtonElement} */ (byId(id));
 const pause = (/** @type {number} */ time) => new Promise((resolve) => setTimeout(resolve, time));
 
 export class Laboratory {
@@ -28,7 +28,7 @@ export class Laboratory {
   /** @type {Photograph | null} */ photograph = null;
   /** @type {Outcome | null} */ original = null;
   /** @type {Outcome[]} from the original on */ iterates = [];
-  /** @type {Record<Row, Outcome | null>} */ rows = { latest: null, best: null, noise: null, jpeg: null };
+  /** @type {Record<Row, Outcome | null>} */ rows = { ...NONE };
   /** @type {Row} */ shown = 'latest';
   success = false;
   running = false;
@@ -37,7 +37,6 @@ export class Laboratory {
   turn = 0; // counts what makes answers that are still on their way obsolete
   painted = 0; // when
   computing = new Computing();
-  /** @type {Set<string>} hashes of what was loaded */ loaded = new Set();
 
   /** @param {Manifest} manifest */
   constructor(manifest) {
@@ -83,6 +82,7 @@ export class Laboratory {
     } catch (error) {
       this.running = this.stepping = false;
       ended();
+      if (this.client?.ended) this.lose();
       this.say(error instanceof Error ? error.message : String(error), true);
     }
     this.refresh();
@@ -109,9 +109,7 @@ export class Laboratory {
 
   /** @param {Example} example */
   async takeExample(example) {
-    const answer = await fetch(new URL(`../examples/${example.file}`, import.meta.url));
-    if (!answer.ok) throw new Error(`The photograph ${example.file} could not be loaded (${answer.status}).`);
-    const { pixels } = await readPhotograph(await answer.blob(), example.title);
+    const { pixels } = await loadExample(example);
     await this.take({ pixels, name: example.title, example, note: '' });
   }
 
@@ -120,8 +118,7 @@ export class Laboratory {
     this.photograph = photograph;
     this.choices.mark(photograph.example);
     this.forget();
-    this.view.photograph(this.image, photograph.name);
-    if (this.client) await this.explain();
+    if (this.client) await this.explain(this.client);
     else this.say(`${photograph.note} ${SENTENCES.ready}`.trim());
   }
 
@@ -140,23 +137,31 @@ export class Laboratory {
     this.running = false;
     this.original = null;
     this.clearAttack();
+    this.view.photograph(this.image, this.photograph?.name ?? '');
   }
 
   clearAttack() {
     this.turn++;
-    this.rows = { latest: null, best: null, noise: null, jpeg: null };
+    this.rows = { ...NONE };
     this.shown = 'latest';
     this.success = false;
     this.iterates = this.original ? [this.original] : [];
+  }
+
+  /** Without its worker nothing is left but the photograph; Start begins anew. */
+  lose() {
+    this.client = null;
+    this.computing = new Computing();
+    this.forget();
   }
 
   // --- The explanation ---------------------------------------------------------------
 
   async start() {
     if (!this.photograph) throw new Error(SENTENCES.noPhotograph);
-    this.client ??= new Client(arrived);
+    const client = (this.client ??= new Client(arrived));
     if (matchMedia('(max-width: 60rem)').matches) byId('bench').scrollIntoView();
-    await this.explain();
+    await this.explain(client);
     if (document.activeElement === document.body || document.activeElement === byId('start')) byId('play').focus();
     await this.computing.look();
     if (this.repeats) await this.play();
@@ -165,11 +170,12 @@ export class Laboratory {
   /** What the network and method still need: the parts, and their bytes. */
   get missing() {
     const { network, method } = this.choices;
-    const parts = partsOf(network, [method]).filter(({ sha256 }) => !this.loaded.has(sha256));
+    const parts = partsOf(network, [method]).filter(({ sha256 }) => !this.client?.loaded.has(sha256));
     return { parts, bytes: parts.reduce((sum, part) => sum + part.bytes, 0) };
   }
 
-  async explain() {
+  /** @param {Client} client */
+  async explain(client) {
     const turn = this.turn,
       { network, method } = this.choices;
     const { parts, bytes } = this.missing;
@@ -178,16 +184,15 @@ export class Laboratory {
       this.say(`Loading ${megabytes(bytes)}; the browser keeps it for the next time.`);
     }
     this.refresh();
-    this.computing.threads = (await this.client?.do('open', { network, method })).threads;
-    for (const { sha256 } of parts) this.loaded.add(sha256);
+    this.computing.threads = await client.open(network, method, parts);
     if (turn !== this.turn) return;
     ended();
     this.say('Explaining …');
-    const original = await this.client?.do('explain', { image: this.image });
+    const original = await client.do('explain', { image: this.image });
     if (turn !== this.turn) return;
     this.original = original;
     this.clearAttack();
-    await this.client?.do('restart', { aim: this.choices.aim });
+    await client.do('restart', { aim: this.choices.aim });
     const { example, note } = /** @type {Photograph} */ (this.photograph);
     this.say(`${note} ${explained(original, network.classes, example?.label ?? null)}`.trim());
     this.paint(true);
@@ -249,14 +254,14 @@ export class Laboratory {
   }
 
   async advance() {
-    if (this.stepping) return;
+    if (this.stepping || !this.client) return;
     this.stepping = true;
     const turn = this.turn,
-      { latest, best, success, start, verdict } = await this.client?.do('advance');
+      { latest, best, success, start, verdict } = await this.client.do('advance');
     this.computing.verdict = verdict;
     if (turn !== this.turn) return;
     this.stepping = false;
-    this.rows = { latest, best, noise: null, jpeg: null };
+    this.rows = { ...NONE, latest, best };
     this.success = success;
     if (this.iterates[0]) this.iterates[0] = { ...this.iterates[0], d: start };
     this.iterates.push(latest);
@@ -275,15 +280,19 @@ export class Laboratory {
   // --- Beside the attack ---------------------------------------------------------------
 
   async addNoise() {
-    await this.compare('noise', () => this.client?.do('noise'));
+    const noise = await this.compare('noise', () => this.client?.do('noise'));
+    if (noise) this.say(compared('With noise of the same size', noise, this.choices.network.classes));
   }
 
+  /** The original as well, since JPEG changes what nobody attacked. */
   async throughJpeg() {
-    await this.compare('jpeg', async () => {
-      if (!this.attacked) return null;
-      const { pixels } = await readPhotograph(await asFile(this.attacked.image, 'image/jpeg'), 'JPEG');
-      return this.client?.do('look', { image: forNetwork(pixels, this.choices.method.size) });
-    });
+    const { original, attacked } = this;
+    if (!original || !attacked) return;
+    const look = async (/** @type {Outcome} */ { image }) =>
+      this.client?.do('look', { image: await throughJpeg(image) });
+    const plain = await this.compare('plain', () => look(original));
+    const jpeg = plain && (await this.compare('jpeg', () => look(attacked)));
+    if (jpeg) this.say(afterJpeg(jpeg, plain, this.choices.network.classes));
   }
 
   /** @param {Row} row @param {() => Promise<Outcome | null> | undefined} make */
@@ -291,13 +300,11 @@ export class Laboratory {
     this.running = false;
     const turn = this.turn,
       outcome = (await make()) ?? null;
-    if (turn !== this.turn || !outcome) return;
+    if (turn !== this.turn || !outcome) return null;
     this.rows[row] = outcome;
     this.shown = row;
     this.paint(true);
-    this.say(
-      compared(row === 'noise' ? 'With noise of the same size' : 'After JPEG', outcome, this.choices.network.classes),
-    );
+    return outcome;
   }
 
   /** @param {'original' | 'attacked'} which @param {'image/png' | 'image/jpeg'} type */
@@ -315,10 +322,7 @@ export class Laboratory {
     if (!example) throw new Error(SENTENCES.noLink);
     const { aim, steps, network, method } = this.choices;
     const choice = { network: network.name, method: methodKey(method), example: example.file, ...aim, steps };
-    history.replaceState(null, '', asFragment(choice));
-    const copying = navigator.clipboard?.writeText(location.href);
-    const copied = await copying?.then(() => true).catch(() => false);
-    this.say(copied ? SENTENCES.copied : SENTENCES.linked);
+    this.say((await publish(asFragment(choice))) ? SENTENCES.copied : SENTENCES.linked);
   }
 
   // --- What is shown ---------------------------------------------------------------
@@ -345,13 +349,9 @@ export class Laboratory {
 
   refresh() {
     const ready = this.original !== null;
-    const loading = this.client !== null && !ready;
-    const done = this.iterate >= this.choices.steps;
-    byId('start').hidden = ready;
-    button('start').disabled = loading && !byId('progress').hidden;
-    byId('start').textContent = this.missing.bytes ? `Start (loads ${megabytes(this.missing.bytes)} once)` : 'Start';
-    for (const id of ['play', 'one-step', 'again']) byId(id).hidden = !ready;
-    byId('play').textContent = this.running ? 'Pause' : !this.iterate ? 'Attack' : done ? 'Attack again' : 'Go on';
+    const loading = this.client !== null && !ready && !byId('progress').hidden;
+    const { running, iterate, choices, missing } = this;
+    showButtons({ ready, loading, bytes: missing.bytes, running, iterate, steps: choices.steps });
     this.computing.show(ready);
     byId('counter').textContent = this.rows.latest ? progress(this.rows.latest, this.choices.steps) : '';
     if (ready) this.curves();

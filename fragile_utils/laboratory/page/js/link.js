@@ -36,6 +36,17 @@ export function asFragment({ network, method, example, objective, levels, steps,
 }
 
 /**
+ * Make a fragment part of the page's address, and copy that.
+ * @param {string} fragment
+ * @returns {Promise<boolean>} whether the browser let it be copied
+ */
+export async function publish(fragment) {
+  history.replaceState(null, '', fragment);
+  const copying = navigator.clipboard?.writeText(location.href).then(() => true);
+  return (await copying?.catch(() => false)) ?? false;
+}
+
+/**
  * Read a fragment; null where it is none of ours, or names what this laboratory does not have.
  * @param {string} fragment @param {Manifest} manifest
  * @returns {Choice | null}

@@ -9,13 +9,16 @@ const byId = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.
 
 async function main() {
   if (typeof WebAssembly !== 'object' || typeof DecompressionStream !== 'function') {
-    byId('unable').firstChild?.replaceWith(SENTENCES.tooOld);
+    byId('why').textContent = SENTENCES.tooOld;
     return;
   }
-  const answer = await fetch(new URL('../models/manifest.json', import.meta.url));
-  if (!answer.ok) throw new Error(`models/manifest.json: ${answer.status}`);
-  /** @type {import('./types.js').Manifest} */
-  const manifest = await answer.json();
+  const answer = await fetch(new URL('../models/manifest.json', import.meta.url)).catch(() => null);
+  /** @type {import('./types.js').Manifest | null} */
+  const manifest = answer?.ok ? await answer.json().catch(() => null) : null;
+  if (!manifest) {
+    byId('why').textContent = SENTENCES.noManifest;
+    return;
+  }
   byId('unable').hidden = true;
   byId('laboratory').hidden = false;
   if (matchMedia('(max-width: 60rem)').matches) byId('choices').removeAttribute('open');

@@ -31,6 +31,19 @@ export async function readPhotograph(file, name) {
   return { pixels, note };
 }
 
+/**
+ * Load an example.
+ * @param {import('./types.js').Example} example
+ */
+export async function loadExample({ file, title }) {
+  const answer = await fetch(new URL(`../examples/${file}`, import.meta.url)).catch(() => null);
+  if (!answer?.ok) {
+    const why = answer ? ` (${answer.status})` : '. Is the connection there?';
+    throw new Error(`The photograph ${file} could not be loaded${why}`);
+  }
+  return readPhotograph(await answer.blob(), title);
+}
+
 /** @param {number} width @param {number} height @param {string} name */
 function refuseHuge(width, height, name) {
   if (width * height <= LARGEST) return;
@@ -46,7 +59,10 @@ async function decode(file, name, kind) {
     // Upright, as the camera was held; and the numbers that stand in the file, as Pillow has them.
     return await createImageBitmap(file, { imageOrientation: 'from-image', colorSpaceConversion: 'none' });
   } catch {
-    throw new Refusal(`“${name}” looks like a ${kind} file, but this browser cannot read it: it may be damaged.`);
+    throw new Refusal(
+      `“${name}” is of the kind ${kind}, but this browser cannot read it: it may be damaged. ` +
+        'Another program may save it as JPEG.',
+    );
   }
 }
 

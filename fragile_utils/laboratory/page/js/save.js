@@ -1,5 +1,6 @@
 // Photographs as files: PNG keeps every level, JPEG does not.
 
+import { forNetwork, readPhotograph } from './photograph.js';
 import { asPicture } from './resample.js';
 
 /**
@@ -32,4 +33,13 @@ export function save(file, name) {
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000); // once the browser has taken it
+}
+
+/**
+ * An image as it comes back from a JPEG, of the same size.
+ * @param {Float32Array} image
+ */
+export async function throughJpeg(image) {
+  const { pixels } = await readPhotograph(await asFile(image, 'image/jpeg'), 'JPEG');
+  return forNetwork(pixels, pixels.width);
 }

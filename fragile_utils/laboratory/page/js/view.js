@@ -6,17 +6,20 @@ import { asPicture } from './resample.js';
 import { CLIMBED, fixed, percent } from './words.js';
 
 /** @typedef {import('./types.js').Outcome} Outcome @typedef {import('./types.js').Objective} Objective */
-/** @typedef {'latest' | 'best' | 'noise' | 'jpeg'} Row what can be shown beside the original */
+/** @typedef {'latest' | 'best' | 'noise' | 'plain' | 'jpeg'} Row what can be shown beside the original */
 
 const byId = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
 const canvas = (/** @type {string} */ id) => /** @type {HTMLCanvasElement} */ (byId(id));
 
+/** @type {Record<Row, Outcome | null>} */
+export const NONE = { latest: null, best: null, noise: null, plain: null, jpeg: null };
 /** @type {Record<Row, string>} */
 const NAMES = {
   latest: 'latest iterate',
   best: 'best that keeps the answer',
   noise: 'noise of the same size',
-  jpeg: 'best, through JPEG',
+  plain: 'the original, through JPEG',
+  jpeg: 'the attacked, through JPEG',
 };
 const MEASURES = /** @type {const} */ (['intersection', 'correlation', 'shift', 'd']);
 
@@ -45,6 +48,7 @@ export class View {
     ]) {
       clear(canvas(id), `${words}: nothing yet`);
     }
+    byId('change-caption').textContent = 'The change, amplified';
     byId('answers').hidden = byId('results').hidden = true;
   }
 

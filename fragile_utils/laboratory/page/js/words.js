@@ -11,7 +11,10 @@ export const SENTENCES = {
   copied: 'The link is copied; it is the address of this page now.',
   linked: 'The address of this page is now the link.',
   again: 'The attack begins again from the original.',
-  tooOld: 'This browser is too old for the laboratory: it lacks WebAssembly, or a part of it. ',
+  tooOld: 'This browser is too old for the laboratory: it lacks WebAssembly, or a part of it.',
+  noManifest:
+    'The list of what this laboratory holds, models/manifest.json, could not be loaded. Is the connection there? ' +
+    'Load the page again.',
 };
 
 /** @param {number} share */
@@ -115,6 +118,14 @@ export function verdict({ latest, best, success, shown }, objective, classes, k)
  */
 export const compared = (what, { predicted, intersection }, classes) =>
   `${what} the network says “${classes[predicted]}”, and ${inWords(intersection)} of the top pixels are in place.`;
+
+/**
+ * What JPEG has done.
+ * @param {Outcome} attacked @param {Outcome} original each after it @param {string[]} classes
+ */
+export const afterJpeg = (attacked, original, classes) =>
+  `${compared('After JPEG', attacked, classes).slice(0, -1)}; ` +
+  `of the original after JPEG, which nobody attacked, ${inWords(original.intersection)}.`;
 
 /** @param {string} name of a file */
 export const saved = (name) =>

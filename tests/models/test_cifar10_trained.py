@@ -26,7 +26,8 @@ def test_all_were_trained_by_one_schedule_but_for_the_epochs_of_one(how):
     settings, _ = data.results(f"cifar10_{how}")
     found = Training.from_json(json.dumps(settings["settings"]))
     defence = defences.TRAININGS.get(how, defences.DefendedTraining(None, {"precision": "float32"}))
-    changed = {"batch_size": 512, "learning_rate": 0.2} | ({"epochs": 8} if how in ("input-gradient", "curvature") else {})
+    fewer = {"epochs": 8} if how in ("input-gradient", "curvature") else {}
+    changed = {"batch_size": 512, "learning_rate": 0.2} | fewer
     assert found == defence.apply(Training(**vars(PRESETS["small"]) | changed))
     if how != "plain":
         assert settings["loss"] == repr(defence.loss)

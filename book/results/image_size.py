@@ -1,13 +1,13 @@
 """Compute the stored results `image_size`: the same photographs at several sizes, attacked, beside noise.
 
-    python book/results/image_size.py WORK_FOLDER [--images 16] [--spectra 8] [--only NETWORK:PIXELS ...]
+    python book/results/image_size.py WORK_FOLDER [--images 12] [--spectra 6] [--only NETWORK:PIXELS ...]
     python book/results/image_size.py WORK_FOLDER --collect
 
 One network with the same weights sees smaller and larger copies of a photograph (SqueezeNet, EfficientNet-Lite0), and
 the three sizes of one architecture see each their own (Lite0, Lite1, Lite2). The photographs are those of FRAGILE_DATA
-that all of them get right at all their sizes. The top of a map are 2 % of its pixels. The gain is that of a direction
-of largest curvature over a random one, sqrt(d / r), on the smooth surrogate, of the first images alone. What is done
-is skipped when the script is started again. On one core of a processor it takes about an hour.
+that all of them get right at all their sizes, of 60 that are tried. The top of a map are 2 % of its pixels. The gain is
+that of a direction of largest curvature over a random one, sqrt(d / r), on the smooth surrogate, of the first images
+alone. What is done is skipped when the script is started again. On one core of a processor it takes about an hour.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import torch
 from fragile_utils import attacks, curvature, data, metrics, models, saliency
 from fragile_utils._base.devices import pick_device
 from fragile_utils.data import Batch
+from fragile_utils.data.folders import spread
 from fragile_utils.experiments._compute import environment
 
 RESULTS = Path(__file__).resolve().parents[2] / "fragile_utils" / "results"
@@ -37,19 +38,18 @@ SPECTRUM = {"tolerance": 0.1, "probes": 3}
 
 
 def photographs(count: int, device: torch.device) -> list[str]:
-    """Return the names of the photographs that every network gets right at every size, `count` evenly spread."""
+    """Return the names of the photographs that every network gets right at every size, at most `count`."""
     names = None
     for name, size in SUBJECTS:
         model = models.load(name).to(device)
         right = {*data.imagenet_folder(size=size, limit=CANDIDATES).to(device).correct(model).names}
         names = right if names is None else names & right
-    names = sorted(names)
-    return [names[i * len(names) // count] for i in range(count)]
+    return spread(sorted(names), count)
 
 
 def read(names: list[str], size: int) -> Batch:
     """Return the photographs of these names, at a size."""
-    batch = data.imagenet_folder(size=size)
+    batch = data.imagenet_folder(size=size, limit=CANDIDATES)
     return batch[[batch.names.index(name) for name in names]]
 
 
@@ -72,9 +72,9 @@ def attacked(model: torch.nn.Module, batch: Batch) -> pd.DataFrame:
 
 def spectra(model: torch.nn.Module, batch: Batch) -> pd.DataFrame:
     """Return the stable rank of the Hessian at each image, and the gain of its first eigenvector over a random step."""
-    rows = []
-    for i in range(len(batch)):
-        where = models.smooth_surrogate(model), batch.images[i : i + 1], batch.labels[i : i + 1]
+    smooth, rows = models.smooth_surrogate(model), []
+    for i in range(len(batch)):  # a batch of the larger ones takes too much memory
+        where = smooth, batch.images[i : i + 1], batch.labels[i : i + 1]
         largest = curvature.eigenpairs(*where, k=1, tolerance=SPECTRUM["tolerance"]).values[0, 0].item()
         total = curvature.moments(*where, probes=SPECTRUM["probes"]).squared_norm.item()
         rank = total / largest**2
@@ -103,8 +103,8 @@ def main() -> None:
     """Run what is not done yet, then collect."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("folder", type=Path, metavar="WORK_FOLDER")
-    options.add_argument("--images", type=int, default=16)
-    options.add_argument("--spectra", type=int, default=8, help="of the first images")
+    options.add_argument("--images", type=int, default=12)
+    options.add_argument("--spectra", type=int, default=6, help="of the first images")
     options.add_argument("--only", nargs="*", help="NETWORK:PIXELS, by default all")
     options.add_argument("--device", default="auto")
     options.add_argument("--collect", action="store_true", help="compute nothing")

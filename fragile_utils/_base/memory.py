@@ -1,11 +1,15 @@
 """How much memory there is, and how many images fit into it."""
 
 import os
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 BLOCK_ON_CPU = 2**29  # bytes: larger blocks are no faster there
+
+T = TypeVar("T")
 
 
 def images_at_once(model: nn.Module, images: Tensor, create_graph: bool) -> int:
@@ -46,6 +50,54 @@ def free_bytes(device: torch.device) -> int:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows, macOS
         return 2 * 2**30
+
+
+def in_parts(compute: Callable[[slice], T], first: int, last: int, size: int) -> tuple[list[T], list[int]]:
+    """Compute something of images `first` to `last`, `size` at a time, or fewer where they do not fit into the memory.
+
+    Parameters
+    ----------
+    compute : callable
+        Returns what is wanted of a slice of the images; not None.
+
+    Returns
+    -------
+    results : list
+        Of all parts, in order.
+    halved : list of int
+        To how many images at a time it came down, each time that memory was short.
+
+    Raises
+    ------
+    ValueError
+        If a single image does not fit.
+    """
+    results, halved = [], []
+    while first < last:
+        rows = slice(first, min(first + size, last))
+        result = _attempt(compute, rows)
+        if result is None:
+            size = (rows.stop - first) // 2
+            halved.append(size)
+        else:
+            results.append(result)
+            first = rows.stop
+    return results, halved
+
+
+def _attempt(compute: Callable[[slice], T], rows: slice) -> T | None:
+    """Return what is computed of these images, or None if they do not fit into the memory."""
+    try:
+        return compute(rows)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        if rows.stop - rows.start == 1:
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"out of memory with one image at a time: {said}") from error
+    if torch.cuda.is_available():  # now that no traceback holds any of it
+        torch.cuda.empty_cache()
+    return None
 
 
 def out_of_memory(error: Exception) -> bool:

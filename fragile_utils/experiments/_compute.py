@@ -5,7 +5,7 @@ import math
 import platform
 import time
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import metadata
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from fragile_utils import __version__, attacks, data, metrics
 from fragile_utils._base.devices import pick_device, processor
-from fragile_utils._base.memory import out_of_memory
+from fragile_utils._base.memory import in_parts
 from fragile_utils.experiments.choice import Choice
 from fragile_utils.experiments.folder import Shard
 from fragile_utils.experiments.parts import Parts
@@ -33,32 +33,12 @@ def compute(
     began = time.perf_counter()
     loaded = _loaded(parts, subject, str(pick_device(device)))
     size = min(loaded.batch_sizes.get(shard.method, batch_size), batch_size)
-    tables, notes, at = [], [], shard.first
-    while at < shard.last:
-        rows = slice(at, min(at + size, shard.last))
-        table = _attempt(parts, subject, shard, loaded, rows)
-        if table is None:
-            size = loaded.batch_sizes[shard.method] = (rows.stop - at) // 2
-            notes.append(f"{shard.cell.method}: out of memory; from here on {size} images at a time")
-        else:
-            tables.append(table)
-            at = rows.stop
+    tables, halved = in_parts(partial(_attack, parts, subject, shard, loaded), shard.first, shard.last, size)
+    if halved:
+        size = loaded.batch_sizes[shard.method] = halved[-1]
+    notes = [f"{shard.cell.method}: out of memory; from here on {fewer} images at a time" for fewer in halved]
     about = {"seconds": time.perf_counter() - began, "batch_size": size, "notes": notes}
     return pd.concat(tables, ignore_index=True), about | environment(loaded.batch.images.device)
-
-
-def _attempt(parts: Parts, subject: Subject, shard: Shard, loaded: "_Loaded", rows: slice) -> pd.DataFrame | None:
-    """Return the rows of these images, or None if they do not fit into the memory."""
-    try:
-        return _attack(parts, subject, shard, loaded, rows)
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        if rows.stop - rows.start == 1:
-            raise ValueError(f"out of memory with one image at a time: {str(error).splitlines()[0]}") from error
-    if torch.cuda.is_available():  # now that no traceback holds any of it
-        torch.cuda.empty_cache()
-    return None
 
 
 def _attack(parts: Parts, subject: Subject, shard: Shard, loaded: "_Loaded", rows: slice) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from fragile_utils import data, metrics, saliency
-from fragile_utils._base.memory import out_of_memory
+from fragile_utils._base.memory import in_parts
 from fragile_utils.experiments import _parquet
 from fragile_utils.experiments.costs import with_shuffled_weights
 from fragile_utils.experiments.deletion import deletion, insertion, random_order
@@ -56,15 +57,7 @@ def _controls(
     method: saliency.Method, network: nn.Module, shuffled: nn.Module, batch: data.Batch, parts: Parts
 ) -> pd.DataFrame:
     """Return the rows of a method; images that do not fit into the memory together are taken fewer at a time."""
-    tables, start, size = [], 0, min(AT_ONCE, len(batch))
-    while start < len(batch):
-        try:
-            tables.append(_rows(method, network, shuffled, batch, parts, slice(start, min(start + size, len(batch)))))
-            start += size
-        except Exception as error:
-            if size == 1 or not out_of_memory(error):
-                raise
-            size //= 2
+    tables, _ = in_parts(partial(_rows, method, network, shuffled, batch, parts), 0, len(batch), AT_ONCE)
     return pd.concat(tables, ignore_index=True)
 
 

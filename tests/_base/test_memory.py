@@ -19,3 +19,23 @@ def test_the_number_at_once_follows_the_free_memory(monkeypatch):
         assert memory.images_at_once(model, images, create_graph=True) == graph
     monkeypatch.undo()
     assert 10**7 < memory.free_bytes(torch.device("cpu")) < 10**14
+
+
+def test_parts_that_do_not_fit_are_halved_from_then_on():
+    def compute(rows):
+        if rows.stop - rows.start > 3:
+            raise MemoryError
+        return range(rows.start, rows.stop)
+
+    results, halved = memory.in_parts(compute, 2, 17, 9)
+    assert [i for part in results for i in part] == list(range(2, 17))
+    assert halved == [4, 2]
+    assert memory.in_parts(compute, 0, 5, 3) == ([range(3), range(3, 5)], [])
+
+
+def test_an_image_that_does_not_fit_alone_is_an_error_also_where_nothing_is_said():
+    def compute(rows):
+        raise MemoryError
+
+    with pytest.raises(ValueError, match=r"^out of memory with one image at a time: MemoryError$"):
+        memory.in_parts(compute, 0, 4, 4)

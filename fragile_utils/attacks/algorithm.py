@@ -15,6 +15,7 @@ from fragile_utils.attacks.settings import Settings
 CHECK_EVERY = 5  # with `patience`, how many steps lie between checks of which images are done: each stops the device
 
 NO_LABEL = "no iterate kept the label"
+EMPTY_MAP = "its map is zero everywhere"
 NO_MOVE = "no iterate moved the explanation"
 NO_DIRECTION = "no direction: to first order the explanation does not change with the image, as on a linear network"
 

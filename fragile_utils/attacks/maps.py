@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fragile_utils import saliency
 from fragile_utils._base import checks, once, precision
-from fragile_utils.attacks.algorithm import NO_DIRECTION, climb_where_nothing_forbids
+from fragile_utils.attacks.algorithm import EMPTY_MAP, NO_DIRECTION, climb_where_nothing_forbids
 from fragile_utils.attacks.base import Attack, MapProblem, confidence
 from fragile_utils.attacks.result import MapResult, Outcome
 from fragile_utils.attacks.settings import LEVEL, Settings
@@ -188,7 +188,7 @@ def _originals(
     before = Outcome(images, maps, predicted, confidence(logits, labels), attack.dissimilarity(maps, reference))
     empty = (maps.sum(dim=(1, 2)) == 0).tolist()
     reasons = [
-        wrong or ("its map is zero everywhere" if nothing else "")
+        wrong or (EMPTY_MAP if nothing else "")
         for wrong, nothing in zip(wrong_predictions(labels, predicted), empty, strict=True)
     ]
     return before, reference, reasons

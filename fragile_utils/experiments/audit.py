@@ -24,6 +24,7 @@ from fragile_utils._base.code import Code
 from fragile_utils._base.devices import pick_device
 from fragile_utils._base.files import is_unfinished, sweep_up, write_bytes
 from fragile_utils._base.pixels import in_bytes
+from fragile_utils.attacks.algorithm import EMPTY_MAP
 from fragile_utils.experiments import audit_controls, tables
 from fragile_utils.experiments.choice import Choice
 from fragile_utils.experiments.folder import SweepFolder, duration
@@ -350,6 +351,11 @@ def digest_of(image: torch.Tensor) -> str:
     return hashlib.sha256(in_bytes(image).cpu().numpy().tobytes()).hexdigest()
 
 
+def explained(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of images that have an explanation: from one that is zero everywhere nothing can be taken."""
+    return rows[rows["reason"] != EMPTY_MAP]
+
+
 def examples(found: Found, folder: Path, code: Code, device: str, method: str) -> Iterator[tuple[str, Any, Any]]:
     """Yield the worst, the median and the best image of a method under the top-k attack, attacked again.
 
@@ -361,7 +367,8 @@ def examples(found: Found, folder: Path, code: Code, device: str, method: str) -
     network, batch = subject.load(parts, str(pick_device(device)))
     batch = dataclasses.replace(batch, classes=batch.classes or getattr(network, "classes", ()))
     sweep = parts.sweep
-    rows = found.attacks[(found.attacks["method"] == method) & (found.attacks["attack"] == "topk")]
+    rows = explained(found.attacks)
+    rows = rows[(rows["method"] == method) & (rows["attack"] == "topk")]
     left = rows.groupby("index")["topk_intersection"].mean().sort_values(kind="stable")
     places = {"worst": left.index[0], "median": left.index[len(left) // 2], "best": left.index[-1]}
     chosen = parts.method(sweep.labels("methods")[method])

@@ -10,7 +10,7 @@ import pandas as pd
 from fragile_utils import __version__
 from fragile_utils.attacks.algorithm import NO_LABEL
 from fragile_utils.experiments import audit_words
-from fragile_utils.experiments.audit import Found
+from fragile_utils.experiments.audit import Found, explained
 from fragile_utils.experiments.bootstrap import mean_interval, median_interval
 from fragile_utils.experiments.failure import budget_to_failure
 from fragile_utils.metrics import MEASURES
@@ -26,9 +26,10 @@ def summarise(found: Found) -> dict[str, Any]:
     ``methods`` has an entry for each method: ``cells`` (an attack at a budget: mean with its 95 % interval, median and
     worst image of each measure), ``noise_rms`` (the same for noise of the size of the top-k attack), ``natural``,
     ``chance``, ``deletion`` and ``insertion``, ``failure`` (the budget at which half of the top pixels are lost),
-    ``paragraph``. An image on which an attack did not succeed counts as unchanged: nothing was achieved there. One
-    whose answer noise or an everyday change has changed is left out of what these leave. A mean of a single image has
-    no interval: ``low`` and ``high`` are null. ``left_out`` says what a whole audit does and this one did not.
+    ``empty``, ``paragraph``. An image on which an attack did not succeed counts as unchanged: nothing was achieved
+    there. One whose answer noise or an everyday change has changed is left out of what these leave, and one whose
+    explanation is zero everywhere out of all; ``empty`` says how many these are. A mean of a single image has no
+    interval: ``low`` and ``high`` are null. ``left_out`` says what a whole audit does and this one did not.
     """
     plan, audit = found.plan, found.plan.audit
     names = list(dict.fromkeys(found.attacks["method"]))
@@ -66,9 +67,10 @@ def summarise(found: Found) -> dict[str, Any]:
 
 
 def _method(found: Found, name: str) -> dict[str, Any]:
-    rows = found.attacks[found.attacks["method"] == name]
-    natural = found.natural[found.natural["method"] == name]
-    controls = found.controls[found.controls["method"] == name]
+    rows, natural, controls = (
+        table[table["method"] == name] for table in (explained(found.attacks), explained(found.natural), found.controls)
+    )
+    controls = controls[controls["index"].isin(rows["index"])]
     cells = [
         {"attack": attack, "eps": float(eps), **_cell(group if attack in HARMFUL else _kept_answer(group))}
         for (attack, eps), group in rows.groupby(["attack", "eps"], sort=False)
@@ -76,6 +78,7 @@ def _method(found: Found, name: str) -> dict[str, Any]:
     topk = rows[rows["attack"] == "topk"]
     noise = [{"eps": float(eps), **_measures(group, "noise_")} for eps, group in topk.groupby("eps", sort=False)]
     return {
+        "empty": found.plan.audit.images - rows["index"].nunique(),
         "cells": cells,
         "noise_rms": noise,
         "natural": {change: _cell(_kept_answer(group)) for change, group in natural.groupby("attack", sort=False)},

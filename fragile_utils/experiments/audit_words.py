@@ -31,7 +31,7 @@ def paragraph(name: str, summary: dict[str, Any]) -> str:
     attack = min(("topk", "mass-center"), key=lambda a: _or(cells[a]["topk_intersection"]["mean"], 1))
     kept, noise = (cells[a]["topk_intersection"] for a in (attack, "random-sign"))
     weak = _or(noise["mean"], 1) < _or(kept["mean"], 1)  # chance did more: nothing is known from such an attack
-    images = summary["images"]["audited"]
+    images = cells[attack]["images"]
     verdict = TOO_WEAK if weak else _verdict(kept, method["chance"]["other"]["topk_intersection"])
     said = [
         f"{name}: {verdict} On {images} image{'s' * (images > 1)}, no value of a pixel "
@@ -40,6 +40,7 @@ def paragraph(name: str, summary: dict[str, Any]) -> str:
         f"important, an attack left {_share(kept)} on average; on the worst image "
         f"({schema.printable(kept.get('worst_image', 'none'))}) {_percent(kept.get('worst'))}.",
         *_untouched(cells[attack]),
+        *_empty(method.get("empty", 0), images),
         f"Random noise of the same largest change left {_share(noise)}{_left_out(cells['random-sign'])}.",
         *_everyday(method),
         *_chance(method["chance"]),
@@ -100,6 +101,13 @@ def _untouched(cell: dict[str, Any]) -> list[str]:
     if not cell["unchanged"]:
         return []
     return [f"On {cell['unchanged']} of {cell['images']} it found no way that kept the answer; there 100 % is counted."]
+
+
+def _empty(count: int, others: int) -> list[str]:
+    """Return what is to be said of images without an explanation."""
+    if not count:
+        return []
+    return [f"On {count} of {count + others} images the explanation is empty, zero everywhere; they are left out."]
 
 
 def _left_out(cell: dict[str, Any]) -> str:

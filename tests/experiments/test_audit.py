@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import sweeps
 import torch
+from PIL import Image
 from torch import nn
 
 from fragile_utils import attacks, data, metrics, models, saliency
@@ -24,6 +25,25 @@ from fragile_utils.attacks.algorithm import NO_LABEL
 from fragile_utils.experiments import audit, audit_controls, audit_summary, audit_words, deletion
 from fragile_utils.plots import audit as pages
 
+BLIND = """
+import torch
+from torch import nn
+from fragile_utils import models
+
+
+class Blind(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(192, 3)
+
+    def forward(self, x):
+        return self.layer((x - 0.5).relu().flatten(1))
+
+
+def network():
+    torch.manual_seed(0)
+    return models.Classifier(Blind(), (0, 0, 0), (1, 1, 1), size=8).eval()
+"""
 CODE = ["sweeps:network", "sweeps:many_images"]
 SMALL = {"images": 3, "steps": 2, "step_size": 4.0, "k": 20, "budgets": [1, 2, 8], "patience": None}
 
@@ -259,6 +279,32 @@ def test_controls_of_images_that_do_not_fit_together_are_computed_fewer_at_a_tim
     again = audit.follow(first.plan, tmp_path / "copy", code())
     assert sizes == [3, *[1] * 12] * 3
     pd.testing.assert_frame_equal(again.controls, first.controls, rtol=1e-3, atol=1e-4)
+
+
+def test_an_image_with_an_empty_explanation_is_left_out_and_said(tmp_path):
+    """Nothing can be taken from a map of zeros: it is no steady one."""
+    path = tmp_path / "blind.py"
+    path.write_text(BLIND)
+    Image.fromarray(np.full((8, 8, 3), 20, np.uint8)).save(tmp_path / "z_dark.png")
+    noise = np.random.default_rng(0)
+    for i in range(2):
+        Image.fromarray(noise.integers(0, 255, (8, 8, 3), np.uint8)).save(tmp_path / f"a{i}.png")
+    wanted = small(model=f"{path}:network", data=str(tmp_path), k=5)
+    allowed = Code.allow([f"{path}:network"])
+    done = audit.follow(audit.plan(wanted, allowed, "cpu"), tmp_path / "report", allowed)
+    method = audit_summary.summarise(done)["methods"]["gradient"]
+    dark = done.attacks["name"] == "z_dark.png"
+    assert set(done.attacks["reason"][dark]) == {"its map is zero everywhere"}
+    assert method["empty"] == 1
+    rows = done.attacks[~dark & (done.attacks["attack"] == "topk") & (done.attacks["eps"] == 2)]
+    cell = audit_summary.cell(method, "topk", 2)
+    assert (cell["images"], cell["topk_intersection"]["mean"]) == (2, pytest.approx(rows["topk_intersection"].mean()))
+    assert "On 2 images, no value" in method["paragraph"]
+    assert "On 1 of 3 images the explanation is empty, zero everywhere; they are left out." in method["paragraph"]
+    assert {part.names[0] for _, part, _ in audit.examples(done, tmp_path / "report", allowed, "cpu", "gradient")} == {
+        "a0.png",
+        "a1.png",
+    }
 
 
 # --- Words ----------------------------------------------------------------------------------------------------------

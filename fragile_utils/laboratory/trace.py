@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._decomp import decomposition_table
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functionalize
 from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -36,9 +38,9 @@ def traced(
     function(*arguments)  # what is computed once and remembered, such as the steps of a network, is no part of it
     simpler = {name: written for name, written in decomposition_table.items() if name not in kept}
     try:
-        first = make_fx(lambda *x: function(*x))(*arguments)
+        first = _graph(lambda *x: function(*x), arguments)
         lifted = _Lifted(first)
-        second = make_fx(functionalize(lifted), decomposition_table=simpler)(*arguments, *lifted.constants)
+        second = _graph(functionalize(lifted), (*arguments, *lifted.constants), simpler)
     except RuntimeError as error:
         reason = (str(error).splitlines() or ["an error without words"])[0]
         raise ValueError(f"model: expected one that computes the same for every image, got {reason}") from error
@@ -47,6 +49,13 @@ def traced(
             raise ValueError(f"{node.target} changes in place what is in use elsewhere, which cannot be exported")
     _rewrite(second.graph)
     return second.graph, lifted.constants
+
+
+def _graph(function: Callable, arguments: tuple[Tensor, ...], simpler: dict | None = None) -> GraphModule:
+    """Run `make_fx`. The shapes of all values are kept in one mode: without, it makes one for each value, which takes
+    as long as the rest."""
+    with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
+        return make_fx(function, decomposition_table=simpler)(*arguments)
 
 
 class _Lifted:

@@ -8,9 +8,7 @@ import browsing
 import numpy as np
 import pytest
 from PIL import Image
-from written import small
-
-from fragile_utils import laboratory
+from written import folder_of, small
 
 PAGE = resources.files("fragile_utils") / "laboratory" / "page"
 PATIENCE = 240_000  # milliseconds: the machine may be busy with other things
@@ -18,9 +16,7 @@ PATIENCE = 240_000  # milliseconds: the machine may be busy with other things
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("served") / "laboratory"
-    laboratory.write(folder, [small("gradient", "deeplift")])
-    with browsing.served(folder) as address:
+    with browsing.served(folder_of(small("gradient", "deeplift"), tmp_path_factory)) as address:
         yield address
 
 

@@ -5,18 +5,15 @@ import re
 import browsing
 import pytest
 from golden import agree
-from written import small
-
-from fragile_utils import laboratory
+from written import folder_of, small
 
 CORES = "Object.defineProperty(navigator, 'hardwareConcurrency', { value: 2 })"  # also where there is one
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    network, folder = small("gradient"), tmp_path_factory.mktemp("isolated") / "laboratory"
-    laboratory.write(folder, [network])
-    return network, folder
+    network = small("gradient", "deeplift")
+    return network, folder_of(network, tmp_path_factory)
 
 
 @pytest.mark.parametrize(("headers", "threads"), [(browsing.ISOLATED, 2), ({}, 1)], ids=["isolated", "not isolated"])

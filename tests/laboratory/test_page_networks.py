@@ -9,7 +9,7 @@ import pytest
 import torch
 from golden import AIMS, agree
 from PIL import Image
-from written import METHODS
+from written import METHODS, once
 
 from fragile_utils import data, laboratory, models
 from fragile_utils.cli import main
@@ -61,15 +61,19 @@ def given_by(folder, manifest, model):
 @pytest.fixture(scope="module", params=["grey", "score"])
 def own(request, tmp_path_factory):
     """A reader's network of two classes, on images of 64 pixels: one that takes grey, one that answers one score."""
-    home = tmp_path_factory.mktemp(request.param)
-    (home / "nets.py").write_text(NETS)
-    (home / "classes.txt").write_text("cat\ndog\n")
-    mean, std = (",".join(map(str, values)) for values in HALF)
-    options = ["--mean", mean, "--std", std, "--size", "64", "--classes", "classes.txt", "--images", "3"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
-        manifest = written(home / "lab", "--model", f"nets.py:{request.param}", *options, "--method", *METHODS)
-    names = {}
+
+    def write(home):
+        home.mkdir()
+        (home / "nets.py").write_text(NETS)
+        (home / "classes.txt").write_text("cat\ndog\n")
+        mean, std = (",".join(map(str, values)) for values in HALF)
+        options = ["--mean", mean, "--std", std, "--size", "64", "--classes", "classes.txt", "--images", "3"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(home)
+            written(home / "lab", "--model", f"nets.py:{request.param}", *options, "--method", *METHODS)
+
+    home, names = once(request.param, write, tmp_path_factory), {}
+    manifest = json.loads((home / "lab" / "models" / "manifest.json").read_text())
     exec(NETS, names)
     model = models.wrap(names[request.param](), *HALF, size=64, classes=("cat", "dog"))
     with browsing.served(home / "lab") as site:

@@ -7,16 +7,16 @@ import browsing
 import onnx
 import pytest
 from golden import AIMS, agree
-from written import METHODS, OTHERS, large, small
-
-from fragile_utils import laboratory
+from written import METHODS, OTHERS, folder_of, large, small
 
 
 @pytest.fixture(scope="module")
 def small_tab(browser, tmp_path_factory):
-    network, folder = small(*METHODS, "integrated-gradients"), tmp_path_factory.mktemp("small") / "laboratory"
-    laboratory.write(folder, [network])
-    with browsing.served(folder) as site, browsing.watched(browser, site) as (tab, problems):
+    network = small(*METHODS, "integrated-gradients")
+    with (
+        browsing.served(folder_of(network, tmp_path_factory)) as site,
+        browsing.watched(browser, site) as (tab, problems),
+    ):
         tab.goto(site + "vendor/ort/LICENSE.txt")
         yield tab, network
         assert problems == []
@@ -24,9 +24,8 @@ def small_tab(browser, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def large_site(tmp_path_factory):
-    network, folder = large(*METHODS, *OTHERS), tmp_path_factory.mktemp("large") / "laboratory"
-    laboratory.write(folder, [network])
-    with browsing.served(folder) as site:
+    network = large(*METHODS, *OTHERS)
+    with browsing.served(folder_of(network, tmp_path_factory)) as site:
         yield site, network
 
 

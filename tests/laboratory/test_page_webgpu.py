@@ -5,9 +5,7 @@ import re
 import browsing
 import pytest
 from golden import agree
-from written import small
-
-from fragile_utils import laboratory
+from written import folder_of, small
 
 SOFTWARE = "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"  # WebGPU without a graphics card
 FAKE = "Object.defineProperty(navigator, 'gpu', { value: { requestAdapter: async () => ({}) } })"
@@ -41,9 +39,7 @@ TRIAL = """async ({ change, slow, quick, fails, graph }) => {
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("graphics") / "laboratory"
-    laboratory.write(folder, [small("gradient")])
-    with browsing.served(folder) as address:
+    with browsing.served(folder_of(small("gradient", "deeplift"), tmp_path_factory)) as address:
         yield address
 
 

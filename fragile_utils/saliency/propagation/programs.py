@@ -39,8 +39,8 @@ def program_of(model: nn.Module, images: Tensor, rule: Rule = DERIVATIVES) -> Pr
     """Return the program of a network, traced once for each shape, type and place of images.
 
     A program is kept as long as the network is the same: its modules, their attributes and hooks, its parameters. What
-    is computed from parameters in the forward pass, as under weight normalisation, is traced each time. The first
-    program of each sequence of steps is compared with autograd.
+    is computed from parameters in the forward pass, as under weight normalisation, is traced each time, or once in a
+    run, in which parameters stay as they are. The first program of each sequence of steps is compared with autograd.
 
     Raises
     ------
@@ -65,6 +65,8 @@ def program_of(model: nn.Module, images: Tensor, rule: Rule = DERIVATIVES) -> Pr
         found = known.programs.get(key)
         if found is not None:
             known.programs.move_to_end(key)
+    of_the_run = once("programs", (network,), dict)
+    found = found or of_the_run.get(key)
     if found is None:
         try:
             forward = trace(model, images)
@@ -77,6 +79,8 @@ def program_of(model: nn.Module, images: Tensor, rule: Rule = DERIVATIVES) -> Pr
                 known.programs[key] = found
                 while len(known.programs) > KEPT:
                     known.programs.popitem(last=False)
+        else:
+            of_the_run[key] = found
     if isinstance(found, Untraceable):
         raise Untraceable(*found.args)
     return found

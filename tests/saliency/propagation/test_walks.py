@@ -11,6 +11,7 @@ from networks import Tiny
 from torch import nn
 
 from fragile_utils import saliency
+from fragile_utils._base import once
 from fragile_utils.models import softplus_surrogate
 from fragile_utils.saliency.deeplift import Rescale
 from fragile_utils.saliency.lrp import AlphaBetaRule, DeepTaylorRule, EpsilonRule
@@ -250,6 +251,32 @@ def test_few_programs_are_kept(tiny, tiny_batch):
     for count in range(1, programs.KEPT + 3):
         passes.Pass(surrogate, images[:count], targets[:count])
     assert len(programs.programs_kept(tiny)) == programs.KEPT
+
+
+def test_what_is_computed_from_parameters_is_traced_once_in_a_run(tiny, tiny_batch, monkeypatch):
+    images, targets = tiny_batch
+    torch.nn.utils.parametrizations.weight_norm(tiny.first).eval()
+    surrogate, traced = softplus_surrogate(tiny.requires_grad_(False), 8.0), []
+    trace = programs.trace
+    monkeypatch.setattr(programs, "trace", lambda *given: traced.append(given) or trace(*given))
+
+    def explained(times):
+        traced.clear()
+        found = [passes.Pass(surrogate, images, targets).multipliers for _ in range(times)]
+        return len(traced), found[-1]
+
+    explained(1)  # which is compared with autograd, on fewer images
+    count, before = explained(3)
+    assert count == 3
+    with once.run():
+        count, found = explained(3)
+    assert count == 1
+    assert torch.equal(found, before)
+    tiny.first.parametrizations.weight.original0.mul_(2)
+    with once.run():
+        count, found = explained(1)
+    assert count == 1
+    assert (found - before).norm() > 0.1 * before.norm()
 
 
 def test_programs_do_not_keep_a_network_alive(tiny_batch):

@@ -19,14 +19,20 @@ from fragile_utils.experiments.folder import SETTINGS
 
 RESULTS = Path(__file__).resolve().parents[2] / "fragile_utils" / "results"
 MISLED = "integrated-gradients (guided by the probability)"
+EVERY = "(every iterate measured)"
 NOISE = [f"noise_{measure}" for measure in experiments.MEASURES]
 KEPT = ["method", "attack", "eps", "index", "success", "rms", *experiments.MEASURES, *NOISE]
 
 
 def shown(about: dict) -> dict[str, str]:
-    """Return what the table calls a guided method: what is explained, and whether the guide is that of the authors."""
-    guides = [method["by"]["name"] for method in about["sweep"]["methods"] if "by" in method]
-    return {"guided": MISLED if "of-probability" in guides else "integrated-gradients"}
+    """Return what the table calls methods: a guided one by what is explained, and by whose guide; and those of which
+    every iterate was measured, for comparison with deep Taylor."""
+    sweep = about["sweep"]
+    guides = [method["by"]["name"] for method in sweep["methods"] if "by" in method]
+    names = {"guided": MISLED if "of-probability" in guides else "integrated-gradients"}
+    if sweep["measure_every"] == 1:
+        names |= {method: f"{method} {EVERY}" for method in ("gradient", "deeplift")}
+    return names
 
 
 def collect(folders: list[Path]) -> tuple[list[dict], list[str], pd.DataFrame]:
@@ -62,7 +68,8 @@ def main() -> None:
         row = table[twice].iloc[0]
         raise SystemExit(f"expected each cell once, got {row['method']}, {row['attack']}, {row['eps']:g} twice")
     about = {
-        "about": "four methods, attacked alike on the same photographs, from a quarter of a level on",
+        "about": "four methods, attacked alike on the same photographs, from a quarter of a level on; integrated "
+        "gradients by the guide of the authors' code as well",
         "script": "book/results/which_method.py",
         "photographs": photographs,
         "sweeps": sweeps,

@@ -4,8 +4,8 @@
 
 For each method, attack and budget: the share of the attack's gain in D that is missed when every second, fifth, tenth
 iterate is measured in place of all of them, as the mean over the images and at worst (1: no measured iterate keeps the
-label; images on which all iterates together gain nothing are left out). `measured/measure_every.csv` has the numbers; of
-DeepLIFT's last three attacks, and of deep Taylor, those of every second iterate alone.
+label). Images on which no iterate gains are left out. `measured/measure_every.csv` has the numbers; of DeepLIFT's last
+three attacks, and of deep Taylor, those of every second iterate alone.
 """
 
 import argparse

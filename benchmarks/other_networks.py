@@ -8,6 +8,7 @@ does in between. Times are medians of the processor's time of one thread, in mil
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -64,7 +65,7 @@ def steps_of_an_attack(model: Callable, x: Tensor, labels: Tensor, count: int) -
         steps=WARM_UP + count,
         progress=lambda _: ends.append(time.process_time()),
     )
-    return statistics.median(b - a for a, b in zip(ends[WARM_UP - 1 :], ends[WARM_UP:], strict=False))
+    return statistics.median(b - a for a, b in itertools.pairwise(ends[WARM_UP - 1 :]))
 
 
 if __name__ == "__main__":

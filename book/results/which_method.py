@@ -25,8 +25,11 @@ KEPT = ["method", "attack", "eps", "index", "success", "rms", *experiments.MEASU
 
 
 def shown(about: dict) -> dict[str, str]:
-    """Return what the table calls methods: a guided one by what is explained, and by whose guide; and those of which
-    every iterate was measured, for comparison with deep Taylor."""
+    """Return what the table calls some methods.
+
+    A guided one is called by what is explained, and by whose guide; and it says so where every iterate was measured,
+    for comparison with deep Taylor.
+    """
     sweep = about["sweep"]
     guides = [method["by"]["name"] for method in sweep["methods"] if "by" in method]
     names = {"guided": MISLED if "of-probability" in guides else "integrated-gradients"}

@@ -39,6 +39,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from batches import of_size
 from torch import Tensor, nn
 
 from fragile_utils import attacks, data, models, saliency
@@ -65,8 +66,7 @@ def work(what: str, name: str, size: int, wall: bool) -> None:
     on_gpu = torch.cuda.is_available()
     model = models.squeezenet().to("cuda" if on_gpu else "cpu")
     right = data.imagenet_samples().to("cuda" if on_gpu else "cpu").correct(model)
-    repeats = -(-size // len(right))
-    x, labels = (t.repeat(repeats, *(1,) * (t.ndim - 1))[:size] for t in (right.images, right.labels))
+    x, labels = of_size(right, size)
     clock = time.perf_counter if wall or on_gpu else time.process_time
 
     def turn(step: Callable[[], object]) -> bool:

@@ -11,6 +11,7 @@ import argparse
 import time
 
 import torch
+from batches import of_size
 from torch.profiler import ProfilerActivity, profile
 
 from fragile_utils import attacks, data, models, saliency
@@ -58,8 +59,7 @@ def main() -> None:
     print(f"{'method':<10}{'batch':>6}{numbers}")
     for name, method in METHODS.items():
         for size in options.sizes:
-            repeats = -(-size // len(right))
-            x, labels = (t.repeat(repeats, *(1,) * (t.ndim - 1))[:size] for t in (right.images, right.labels))
+            x, labels = of_size(right, size)
 
             def run(steps: int, method=method, x=x, labels=labels) -> None:
                 attacks.run(attacks.TopK(1000), model, x, labels, method, eps=8 / 255, steps=steps)

@@ -1,7 +1,7 @@
 """What an attack is: the problem that it solves, and how one attack on saliency maps differs from another."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,16 @@ class Problem:
         return replace(self, images=self.images[rows], labels=self.labels[rows], seeds=seeds)
 
 
+class _Measured(NamedTuple):
+    """Attributions that were measured, as a function of the images; of which images, and how."""
+
+    x: Tensor
+    guide: saliency.Method
+    surrogate: SoftplusSurrogate
+    images: Tensor
+    attributions: Tensor
+
+
 @dataclass(frozen=True, kw_only=True)
 class MapProblem(Problem):
     """The problem of an attack on saliency maps.
@@ -71,6 +81,9 @@ class MapProblem(Problem):
         Whose maps are attacked, and whose directions are taken: the same, or one that is cheaper.
     reference
         What the attack remembers of the original maps.
+    smooth : bool
+        Whether the surrogate computes what the network does, and the guide is the method: then the map that was
+        measured is the one that the next direction differentiates, and is computed once.
     """
 
     attack: "Attack"
@@ -79,6 +92,8 @@ class MapProblem(Problem):
     method: saliency.Method
     guide: saliency.Method
     reference: Any
+    smooth: bool = False
+    _measured: list[_Measured] = field(default_factory=list, repr=False, compare=False)
 
     def __getitem__(self, rows: Tensor) -> "MapProblem":
         return replace(super().__getitem__(rows), reference=self.reference[rows])
@@ -87,12 +102,31 @@ class MapProblem(Problem):
         return self.attack.direction(self, x)
 
     def evaluate(self, x: Tensor) -> tuple[Outcome, Tensor]:
-        attributions, logits = self.method.explain(self.model, x, self.labels)
+        if self.smooth:
+            attributions, logits = self._measured_once(x)
+        else:
+            attributions, logits = self.method.explain(self.model, x, self.labels)
         maps, predicted = saliency.normalize(attributions), logits.argmax(1)
         # A map that vanished, or is not finite, is a failure of the method and no explanation to compare with.
         allowed = (predicted == self.labels) & (maps.sum(dim=(1, 2)) > 0)
         dissimilarity = self.attack.dissimilarity(maps, self.reference)
         return Outcome(x, maps, predicted, confidence(logits, self.labels), dissimilarity), allowed
+
+    def differentiable(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images `x`, and the guide's attributions on the surrogate as a function of them."""
+        last = self._measured.pop() if self._measured else None
+        if last and last.x is x and last.guide is self.guide and last.surrogate is self.surrogate:
+            return last.images, last.attributions
+        images = x.detach().requires_grad_()
+        return images, self.guide.attributions(self.surrogate, images, self.labels, create_graph=True)
+
+    @torch.enable_grad()
+    def _measured_once(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return attributions and logits, and keep the former as a function of the images for the next direction."""
+        images = x.detach().requires_grad_()
+        attributions, logits = self.guide.explain(self.surrogate, images, self.labels, create_graph=True)
+        self._measured[:] = [_Measured(x, self.guide, self.surrogate, images, attributions)]
+        return attributions.detach(), logits.detach()
 
 
 class Attack:
@@ -109,8 +143,7 @@ class Attack:
     @torch.enable_grad()
     def direction(self, problem: MapProblem, x: Tensor) -> Tensor:
         """Return the sign (N, 3, H, W) of the gradient of D with respect to the images, on the surrogate."""
-        x = x.detach().requires_grad_()
-        attributions = problem.guide.attributions(problem.surrogate, x, problem.labels, create_graph=True)
+        x, attributions = problem.differentiable(x)
         dissimilarity = self.dissimilarity(saliency.normalize(attributions), problem.reference)
         if not dissimilarity.requires_grad:  # a linear score: its gradient is the same everywhere
             return torch.zeros_like(x)

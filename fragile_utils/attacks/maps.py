@@ -16,6 +16,7 @@ from fragile_utils.attacks.result import MapResult, Outcome
 from fragile_utils.attacks.settings import LEVEL, Settings
 from fragile_utils.models.door import check_network
 from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, kinks_left, softplus_surrogate
+from fragile_utils.saliency.propagation.passes import is_the_network_itself
 
 
 def run(
@@ -102,6 +103,7 @@ def run(
             method=method,
             guide=guide,
             reference=reference,
+            smooth=guide is method and _is_smooth(attack, model, surrogate, images),
         )
         if settings.tf32:
             _check_signs(problem, problem.start(settings.random_start))
@@ -175,6 +177,12 @@ def _surrogate(model: nn.Module, images: Tensor, beta: float | None) -> Softplus
     surrogate = softplus_surrogate(model, beta)
     surrogate.constant = True
     return surrogate
+
+
+def _is_smooth(attack: Attack, model: nn.Module, surrogate: SoftplusSurrogate, images: Tensor) -> bool:
+    """Return whether the map of the network itself is what an attack differentiates; see `MapProblem`."""
+    by_its_map = type(attack).direction is Attack.direction and len(images) > 0
+    return by_its_map and (isinstance(model, SoftplusSurrogate) or is_the_network_itself(surrogate, images))
 
 
 def _originals(

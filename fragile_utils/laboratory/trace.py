@@ -52,8 +52,10 @@ def traced(
 
 
 def _graph(function: Callable, arguments: tuple[Tensor, ...], simpler: dict | None = None) -> GraphModule:
-    """Run `make_fx`. The shapes of all values are kept in one mode: without, it makes one for each value, which takes
-    as long as the rest."""
+    """Run `make_fx`, with the shapes of all values kept in one mode.
+
+    Without, it makes a mode for each value, which takes as long as the rest.
+    """
     with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
         return make_fx(function, decomposition_table=simpler)(*arguments)
 

@@ -171,17 +171,25 @@ def beta_of(model: nn.Module, images: Tensor) -> float:
 
 
 class Smooth(TorchFunctionMode):
-    """While it is active, ReLU and its relatives compute softplus, and a frozen convolution differentiates faster."""
+    """While it is active, ReLU and its relatives compute softplus, and a frozen convolution differentiates faster.
+
+    Attributes
+    ----------
+    replaced : bool
+        Whether it has met any of them.
+    """
 
     def __init__(self, beta: float) -> None:
         super().__init__()
         self.beta = beta
+        self.replaced = False
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func in _CONVOLUTIONS:
             return convolution(*args, **kwargs)
         if func in _SMOOTH and not any(isinstance(x, Tensor) and x.is_complex() for x in args[:1]):
+            self.replaced = True
             return self._smooth(func, *args, **kwargs)
         return func(*args, **kwargs)
 

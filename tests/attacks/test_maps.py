@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from networks import Tiny
 from small_attacks import ATTACKS, GRADIENT, attack
 
-from fragile_utils import attacks, data, metrics, saliency
+from fragile_utils import attacks, data, defences, metrics, saliency
 from fragile_utils._base import precision
-from fragile_utils.attacks import regions
+from fragile_utils.attacks import maps, regions
 from fragile_utils.attacks.algorithm import CHECK_EVERY
 from fragile_utils.models.surrogate import choose_beta, softplus_surrogate
 from fragile_utils.saliency.integrated_gradients import GUIDE_STEPS
+from fragile_utils.saliency.propagation import passes
 
 OUTCOMES = ("images", "maps", "confidence", "dissimilarity", "labels_after", "maps_before", "confidence_before")
 TENSORS = [*OUTCOMES, "dissimilarity_before", "iteration", "curve", "linf", "success", "surrogate_agrees"]
@@ -470,6 +471,57 @@ def test_the_mass_centre_of_a_smooth_network_sets_out_down_and_to_the_right():
     moved = (result.images - images).sign()
     inside = (images > 0.02) & (images < 0.98)
     assert (moved == direction.sign())[inside].double().mean() > 0.99
+
+
+@pytest.fixture
+def passes_made(monkeypatch):
+    """The walks there and back that were begun, each of which serves a map or a direction."""
+    made = []
+    begin = passes.Pass.__init__
+
+    def noted(self, model, *arguments, **options):
+        made.append(model)
+        begin(self, model, *arguments, **options)
+
+    monkeypatch.setattr(passes.Pass, "__init__", noted)
+    return made
+
+
+@pytest.mark.parametrize("measure_every", [1, 3])
+@pytest.mark.parametrize("patience", [None, 2])
+def test_of_a_smooth_network_map_and_direction_are_computed_at_once(measure_every, patience, passes_made, monkeypatch):
+    model, (images, _) = attentive.ours(), attentive.images(3)
+    labels = data.predict(model, images)
+    options = {"eps": 0.05, "steps": 12, "step_size": 0.02, "measure_every": measure_every, "patience": patience}
+    found = attacks.run(attacks.TopK(50), model, images, labels, GRADIENT, **options)
+    together = len(passes_made)
+    monkeypatch.setattr(maps, "is_the_network_itself", lambda surrogate, images: False)
+    apart = attacks.run(attacks.TopK(50), model, images, labels, GRADIENT, **options)
+    if patience is None:
+        assert together == 12 + 1  # a direction at each iterate, of which the map was measured; and the map of the last
+    for field in TENSORS:
+        torch.testing.assert_close(getattr(found, field), getattr(apart, field), rtol=1e-9, atol=1e-12, equal_nan=True)
+    assert found.success.all()
+
+
+@pytest.mark.parametrize("kind", ["a kink", "another guide", "another network"])
+def test_a_map_is_no_direction_where_they_are_of_different_things(kind, tiny, tiny_batch, passes_made, monkeypatch):
+    """With a ReLU in the network, with a guide, or with directions taken elsewhere, nothing is shared."""
+    smooth, (images, _) = attentive.ours(), attentive.images(2)
+    labels = data.predict(smooth, images)
+    attack, options = attacks.TopK(50), {"eps": 0.05, "steps": 4, "step_size": 0.02}
+    shared = []
+    monkeypatch.setattr(maps.MapProblem, "_measured_once", lambda *_: shared.append(kind))
+    if kind == "a kink":
+        result = attacks.run(attack, tiny, *tiny_batch, GRADIENT, **options)
+    elif kind == "another guide":
+        method = saliency.IntegratedGradients(8)
+        result = attacks.run(attack, smooth, images, labels, method, guide=GRADIENT, **options)
+    else:
+        attack = defences.Transfer(attack, model=attentive.ours(seed=1))
+        result = attacks.run(attack, smooth, images, labels, GRADIENT, **options)
+    assert not shared
+    assert result.success.any()
 
 
 @pytest.mark.parametrize(

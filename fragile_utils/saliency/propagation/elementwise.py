@@ -1,10 +1,11 @@
 """Elementwise steps: activations, with their first and second derivatives."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fragile_utils.models.surrogate import softplus_and_slope
@@ -94,6 +95,70 @@ class Softplus(Elementwise):
 def relu(step: Step, setting: Setting) -> Elementwise:
     """Return the operation of ReLU, or of the softplus in its place."""
     return Relu(step, setting) if math.isinf(setting.beta) else Softplus(step, setting)
+
+
+class Curve(NamedTuple):
+    """Where an activation is, and its derivative there."""
+
+    z: Tensor
+    slope: Tensor
+
+
+class ClosedForm(Elementwise):
+    """An activation of which value and derivatives are written down in `CLOSED_FORMS`."""
+
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Curve]:
+        (z,) = inputs
+        first, _ = CLOSED_FORMS[self.step.function]
+        value, slope = first(z)
+        return value, Curve(z, slope)
+
+    def slope(self, kept: Curve) -> Tensor:
+        return kept.slope
+
+    def curvature(self, m: Tensor, kept: Curve) -> Tensor:
+        _, second = CLOSED_FORMS[self.step.function]
+        return second(kept.z).mul_(m)
+
+
+def _gelu(z: Tensor) -> tuple[Tensor, Tensor]:
+    below = torch.erf(z * math.sqrt(0.5)).add_(1).mul_(0.5)  # the share of a normal distribution below z
+    return z * below, below.addcmul_(z, _bell(z))
+
+
+def _gelu_second(z: Tensor) -> Tensor:
+    return _bell(z).mul_(2 - z.square())
+
+
+def _bell(z: Tensor) -> Tensor:
+    """Return the density of the normal distribution."""
+    return z.square().mul_(-0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
+
+
+def _silu(z: Tensor) -> tuple[Tensor, Tensor]:
+    s = torch.sigmoid(z)
+    value = z * s
+    return value, s.addcmul(value, 1 - s)
+
+
+def _silu_second(z: Tensor) -> Tensor:
+    s = torch.sigmoid(z)
+    return (s * (1 - s)).mul_((1 - 2 * s).mul_(z).add_(2))
+
+
+CLOSED_FORMS: dict[Callable, tuple[Callable[[Tensor], tuple[Tensor, Tensor]], Callable[[Tensor], Tensor]]] = {
+    F.gelu: (_gelu, _gelu_second),  # value and derivative, and second derivative
+    F.silu: (_silu, _silu_second),
+}
+
+
+def has_closed_form(step: Step) -> bool:
+    """Return whether an activation is in `CLOSED_FORMS`, and not a variant of it."""
+    options = {} if step.given is None else {**step.given[1]}
+    exact = options.pop("approximate", "none") == "none"
+    return (
+        step.function in CLOSED_FORMS and exact and step.given is not None and len(step.given[0]) == 1 and not options
+    )
 
 
 class SlopeGraph(NamedTuple):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fragile_utils.saliency.propagation.kinds import ADD, CAT, DIVIDE, FLIP, MULTIPLY, SAME_ORDER, SUBTRACT, Kind
-from fragile_utils.saliency.propagation.operation import Graph, Linear, Setting, within_step
+from fragile_utils.saliency.propagation.operation import Graph, Linear, Setting, named, within_step
 from fragile_utils.saliency.propagation.steps import Node, Step
 
 
@@ -72,7 +72,7 @@ class AveragePool(WithoutConstants):
         like = m.new_empty(self.step.inputs[0].shape)
         if self.step.function is F.adaptive_avg_pool2d:
             return [torch.ops.aten._adaptive_avg_pool2d_backward(m, like)]
-        given = _named(self.step, "x", "kernel", "stride", "padding", "ceil_mode", "count_include_pad", "divisor")
+        given = named(self.step, "x", "kernel", "stride", "padding", "ceil_mode", "count_include_pad", "divisor")
         kernel = given["kernel"] if "kernel" in given else given["kernel_size"]
         given = {"stride": None, "padding": 0, "ceil_mode": False, "count_include_pad": True, "divisor": None} | given
         pairs = [_pair(v) for v in (kernel, given["stride"] or kernel, given["padding"])]
@@ -111,7 +111,7 @@ class Normalised(Linear):
     """Batch normalisation with running statistics: each channel is scaled, and shifted."""
 
     def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Tensor]:
-        given = _named(self.step, *_BATCH_NORM)
+        given = named(self.step, *_BATCH_NORM)
         factor = (given["running_var"] + given.get("eps", 1e-5)).rsqrt()
         if given.get("weight") is not None:
             factor = factor * given["weight"]
@@ -176,7 +176,7 @@ def axis_of_cat(step: Step) -> int | None:
     """Return the axis along which a step puts different values side by side; None if it is no such step."""
     if step.function not in CAT or step.constants or step.given is None:
         return None
-    given = _named(step, "tensors", "dim")
+    given = named(step, "tensors", "dim")
     values = given["tensors"]
     if not all(isinstance(value, Node) for value in values) or len(values) != len(step.inputs):
         return None
@@ -188,7 +188,7 @@ def _by_constants(step: Step) -> type[Linear] | None:
     if node.shape != step.output.shape:
         return None
     if step.function is F.batch_norm:
-        given = _named(step, *_BATCH_NORM)
+        given = named(step, *_BATCH_NORM)
         return Normalised if given.get("running_var") is not None and len(node.shape) > 1 else None
     arguments, options = step.given
     first = bool(arguments) and arguments[0] is node and not options
@@ -219,18 +219,12 @@ def _combined(step: Step) -> type[Linear] | None:
 
 def _axes(step: Step) -> set[int] | None:
     """Return the axes over which a step takes the mean or the sum; None if it does not name them."""
-    given = _named(step, "x", "dim", "keepdim")
+    given = named(step, "x", "dim", "keepdim")
     axes = given.get("dim", given.get("axis"))
     axes = (axes,) if isinstance(axes, int) else axes
     if not axes or not all(isinstance(axis, int) for axis in axes):
         return None
     return {axis % len(step.inputs[0].shape) for axis in axes}
-
-
-def _named(step: Step, *names: str) -> dict[str, Any]:
-    """Return the arguments of a step by their names."""
-    arguments, options = step.given
-    return dict(zip(names, arguments, strict=False)) | options
 
 
 def _pair(v: Any) -> list[int]:

@@ -92,6 +92,12 @@ class Linear(Operation):
         return self.tangent(tangents, kept), NO_BENDS
 
 
+def named(step: Step, *names: str) -> dict[str, Any]:
+    """Return the arguments of a step, nodes in place of values, by these names; of one output, not of several."""
+    arguments, options = step.given
+    return dict(zip(names, arguments, strict=False)) | options
+
+
 # --- Steps that autograd differentiates ------------------------------------------------------------------------------
 
 

@@ -111,12 +111,25 @@ LAYERS = {
     "group norm": built(lambda self, x: self.norm(x), norm=nn.GroupNorm(2, 4)),
     "instance norm": built(lambda self, x: self.norm(x), norm=nn.InstanceNorm2d(4, affine=True)),
     "batch norm": built(lambda self, x: self.norm(x).tanh(), norm=nn.BatchNorm2d(4)),
+    "layer norm of tokens": built(lambda self, x: self.norm(x.flatten(2).mT) ** 2, norm=nn.LayerNorm(4, eps=0.1)),
+    "layer norm of two axes": built(lambda self, x: F.layer_norm(x, (SIZE, SIZE)).sin()),
+    "layer norm by the image": built(lambda self, x: F.layer_norm(x, (SIZE,), x.mean((0, 1, 2)))),
     "squeeze and excitation": built(
         lambda self, x: x * torch.sigmoid(self.gate(x.mean((2, 3), True))), gate=nn.Conv2d(4, 4, 1)
     ),
     "product of branches": built(lambda self, x: x * x.flip(2).tanh()),
     "einsum": built(lambda self, x: torch.einsum("nchw,nchv->ncwv", x, x)),
     "softmax inside": built(lambda self, x: x.softmax(1) * x),
+    "softmax along the last axis": built(lambda self, x: F.softmax(3 * x, dim=-1).tanh()),
+    "softmax of another type": built(lambda self, x: F.softmax(x.float(), -1, dtype=torch.float64)),
+    "product of matrices": built(lambda self, x: x.sin() @ x.mT),
+    "product of tokens": built(lambda self, x: torch.bmm(x.flatten(2), x.flatten(2).mT.sin())),
+    "product with itself": built(lambda self, x: x @ x),
+    "product of other shapes": built(lambda self, x: x @ x.mean(1).mT[:, None]),
+    "product in the other order": built(lambda self, x: torch.matmul(other=x.sin(), input=x)),
+    "GELU": built(lambda self, x: F.gelu(3 * x - 1)),
+    "GELU by tanh": built(lambda self, x: F.gelu(3 * x - 1, approximate="tanh")),
+    "SiLU": built(lambda self, x: F.silu(3 * x - 1)),
     "attention": built(attend, attention=nn.MultiheadAttention(4, 2, batch_first=True)),
     "scaled dot product": built(multiply_out),
     "transposed convolution": built(lambda self, x: self.up(x).tanh(), up=nn.ConvTranspose2d(4, 2, 3, stride=2)),
@@ -153,6 +166,42 @@ COMPLEX = built(lambda self, x: torch.fft.rfft(x).abs().square())
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_without_a_fast_form_are_exact(name):
     assert_exact(LAYERS[name], *batch())
+
+
+WRITTEN_DOWN = {
+    "layer norm": "LayerNorm",
+    "layer norm of tokens": "LayerNorm",
+    "layer norm of two axes": "LayerNorm",
+    "softmax inside": "Softmax",
+    "softmax along the last axis": "Softmax",
+    "product of matrices": "Product",
+    "product of tokens": "Product",
+    "GELU": "ClosedForm",
+    "SiLU": "ClosedForm",
+}
+
+
+LOOK_ALIKES = {
+    *("layer norm by the image", "softmax of another type", "product with itself", "product of other shapes"),
+    *("product in the other order", "GELU by tanh"),
+}
+
+
+@pytest.mark.parametrize("name", [*WRITTEN_DOWN, *LOOK_ALIKES])
+def test_derivatives_are_written_down_for_what_transformers_are_made_of(name):
+    images, _, _ = batch()
+    operations = programs.program_of(softplus_surrogate(LAYERS[name], 3.0), images).operations
+    found = {type(operation).__name__ for operation in operations} & set(WRITTEN_DOWN.values())
+    assert found == ({WRITTEN_DOWN[name]} if name in WRITTEN_DOWN else set())
+
+
+@pytest.mark.parametrize("name", WRITTEN_DOWN)
+def test_a_map_by_what_is_written_down_may_be_without_products(name):
+    images, targets, vectors = batch()
+    surrogate = softplus_surrogate(LAYERS[name], 3.0)
+    made = passes.Pass(surrogate, images, targets, products=False)
+    wanted, _ = by_autograd(surrogate, images, targets, vectors)
+    torch.testing.assert_close(made.multipliers, wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_the_gradient_of_an_attack_is_exact_too():

@@ -1,11 +1,14 @@
 """Collect the stored results `architectures`: the same attacks on networks of several architectures.
 
-    python book/results/architectures.py WORK_FOLDER [--names NAME=NETWORK ...]
+    python book/results/architectures.py WORK_FOLDER [--names NAME=NETWORK ...] [--add]
 
 WORK_FOLDER holds folders of `fragile sweep`, one or several for each network, of `architectures_imagenet.json` for
 example, or parts of it. Images are known by their classes and names, so that all networks that saw an image share its
 index. Where a sweep called a network by another name than `models.MODELS` has, --names says which it is. A network that
 is not, weight by weight, the one in this package is refused.
+
+With --add the cells go beside those that are stored. A sweep that is added holds random signs of the same network and
+method as well: where they are not what is stored, its images are others, and it is refused.
 """
 
 import argparse
@@ -13,9 +16,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from fragile_utils import experiments, models
+from fragile_utils import data, experiments, models
 from fragile_utils._base.contents import digest
 from fragile_utils.experiments import Subject, SweepFolder
 from fragile_utils.experiments.folder import SETTINGS
@@ -73,6 +77,26 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index()
 
 
+def added(before: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the stored table with the cells of another, whose images are put at the places of the stored ones."""
+    parts = []
+    for (model, method), part in table.groupby(["model", "method"]):
+        stored = before[(before["model"] == model) & (before["method"] == method)]
+        places = sorted(stored["index"].unique())
+        if len(places) != part["index"].nunique():
+            raise SystemExit(f"{model}, {method}: expected the {len(places)} images that are stored")
+        part = part.assign(index=part["index"].map(dict(zip(sorted(part["index"].unique()), places, strict=True))))
+        known, new = (t.set_index(ROW) for t in (stored, part))
+        both = known.index.intersection(new.index)
+        columns = [column for column in new if new.loc[both, column].notna().any()]
+        if not len(both) or not np.allclose(
+            known.loc[both, columns], new.loc[both, columns], 2e-3, 1e-3, equal_nan=True
+        ):
+            raise SystemExit(f"{model}, {method}: expected what is stored of random signs, on the same images")
+        parts.append(new.drop(both).reset_index())
+    return pd.concat([before, *parts], ignore_index=True).sort_values(ROW)
+
+
 def without_paths(value: Any) -> Any:
     """Return settings in which a folder is called by its name alone, wherever it was."""
     if isinstance(value, dict):
@@ -87,11 +111,16 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("folder", type=Path, metavar="WORK_FOLDER")
     options.add_argument("--names", nargs="*", default=[], metavar="NAME=NETWORK")
+    options.add_argument("--add", action="store_true", help="to the stored results")
     options = options.parse_args()
     names = dict(pair.split("=", 1) for pair in options.names)
     folders = sorted(path.parent for path in options.folder.rglob(SETTINGS))
     settings, table = collect(folders, names)
     about = {"about": "the same attacks on explanations of several networks", "script": SCRIPT}
+    if options.add:
+        stored, before = data.results("architectures")
+        settings["sweeps"] = stored["sweeps"] + settings["sweeps"]
+        table = added(before, table)
     table.to_csv(RESULTS / "architectures.csv", index=False, float_format="%.4g", lineterminator="\n")
     (RESULTS / "architectures.json").write_text(json.dumps(about | settings, indent=1) + "\n", encoding="utf-8")
 

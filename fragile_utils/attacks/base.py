@@ -1,7 +1,7 @@
 """What an attack is: the problem that it solves, and how one attack on saliency maps differs from another."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,16 +56,6 @@ class Problem:
         return replace(self, images=self.images[rows], labels=self.labels[rows], seeds=seeds)
 
 
-class _Measured(NamedTuple):
-    """Attributions that were measured, as a function of the images; of which images, and how."""
-
-    x: Tensor
-    guide: saliency.Method
-    surrogate: SoftplusSurrogate
-    images: Tensor
-    attributions: Tensor
-
-
 @dataclass(frozen=True, kw_only=True)
 class MapProblem(Problem):
     """The problem of an attack on saliency maps.
@@ -81,9 +71,9 @@ class MapProblem(Problem):
         Whose maps are attacked, and whose directions are taken: the same, or one that is cheaper.
     reference
         What the attack remembers of the original maps.
-    smooth : bool
-        Whether the surrogate computes what the network does, and the guide is the method: then the map that was
-        measured is the one that the next direction differentiates, and is computed once.
+    shared : bool
+        Whether the surrogate computes what the network does, and the guide is the method: then the map that is measured
+        is the one that the next direction differentiates, and both are computed once.
     """
 
     attack: "Attack"
@@ -92,8 +82,9 @@ class MapProblem(Problem):
     method: saliency.Method
     guide: saliency.Method
     reference: Any
-    smooth: bool = False
-    _measured: list[_Measured] = field(default_factory=list, repr=False, compare=False)
+    shared: bool = False
+    # What was measured last: x, the same images as a leaf, and attributions as a function of them. A copy has its own.
+    _last: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __getitem__(self, rows: Tensor) -> "MapProblem":
         return replace(super().__getitem__(rows), reference=self.reference[rows])
@@ -102,10 +93,7 @@ class MapProblem(Problem):
         return self.attack.direction(self, x)
 
     def evaluate(self, x: Tensor) -> tuple[Outcome, Tensor]:
-        if self.smooth:
-            attributions, logits = self._measured_once(x)
-        else:
-            attributions, logits = self.method.explain(self.model, x, self.labels)
+        attributions, logits = self._with_graph(x) if self.shared else self.method.explain(self.model, x, self.labels)
         maps, predicted = saliency.normalize(attributions), logits.argmax(1)
         # A map that vanished, or is not finite, is a failure of the method and no explanation to compare with.
         allowed = (predicted == self.labels) & (maps.sum(dim=(1, 2)) > 0)
@@ -114,18 +102,22 @@ class MapProblem(Problem):
 
     def differentiable(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the images `x`, and the guide's attributions on the surrogate as a function of them."""
-        last = self._measured.pop() if self._measured else None
-        if last and last.x is x and last.guide is self.guide and last.surrogate is self.surrogate:
-            return last.images, last.attributions
+        if self._last:
+            measured, images, attributions = self._last.pop()
+            if measured is x:
+                return images, attributions
+            del images, attributions
         images = x.detach().requires_grad_()
         return images, self.guide.attributions(self.surrogate, images, self.labels, create_graph=True)
 
     @torch.enable_grad()
-    def _measured_once(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return attributions and logits, and keep the former as a function of the images for the next direction."""
+    def _with_graph(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return attributions and logits of the network, and keep the former as a function for the next direction."""
         images = x.detach().requires_grad_()
         attributions, logits = self.guide.explain(self.surrogate, images, self.labels, create_graph=True)
-        self._measured[:] = [_Measured(x, self.guide, self.surrogate, images, attributions)]
+        if self.surrogate.replaced:  # by a network that computes other functions here than at the originals
+            return self.method.explain(self.model, x, self.labels)
+        self._last[:] = [(x, images, attributions)]
         return attributions.detach(), logits.detach()
 
 

@@ -16,7 +16,7 @@ from fragile_utils.attacks.result import MapResult, Outcome
 from fragile_utils.attacks.settings import LEVEL, Settings
 from fragile_utils.models.door import check_network
 from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, kinks_left, softplus_surrogate
-from fragile_utils.saliency.propagation.passes import is_the_network_itself
+from fragile_utils.saliency.propagation.passes import is_watched
 
 
 def run(
@@ -89,9 +89,15 @@ def run(
     guide = method.guide() if guide is None else guide
 
     with once.run(), precision.float32(settings.tf32):
-        before, reference, reasons = _originals(attack, model, images, labels, method)
+        attributions, logits = method.explain(model, images, labels)
         with torch.no_grad():
-            agrees = surrogate(images).argmax(1) == before.labels
+            by_surrogate = surrogate(images)
+        shared = guide is method and _may_share(attack, model, surrogate)
+        if shared:  # the originals are measured as the iterates will be: no rounding lies between them
+            with_graph = _explained_with_graph(guide, surrogate, images, labels)
+            shared = _alike(with_graph[0], attributions)
+            attributions, logits = with_graph if shared else (attributions, logits)
+        before, reference, reasons = _originals(attack, images, labels, attributions, logits)
         problem = MapProblem(
             images=images,
             labels=labels,
@@ -103,7 +109,7 @@ def run(
             method=method,
             guide=guide,
             reference=reference,
-            smooth=guide is method and _is_smooth(attack, model, surrogate, images),
+            shared=shared,
         )
         if settings.tf32:
             _check_signs(problem, problem.start(settings.random_start))
@@ -115,7 +121,7 @@ def run(
         guide=guide,
         settings=settings,
         labels=labels,
-        surrogate_agrees=agrees,
+        surrogate_agrees=by_surrogate.argmax(1) == before.labels,
         **found,
     )
 
@@ -179,17 +185,36 @@ def _surrogate(model: nn.Module, images: Tensor, beta: float | None) -> Softplus
     return surrogate
 
 
-def _is_smooth(attack: Attack, model: nn.Module, surrogate: SoftplusSurrogate, images: Tensor) -> bool:
-    """Return whether the map of the network itself is what an attack differentiates; see `MapProblem`."""
-    by_its_map = type(attack).direction is Attack.direction and len(images) > 0
-    return by_its_map and (isinstance(model, SoftplusSurrogate) or is_the_network_itself(surrogate, images))
+def _may_share(attack: Attack, model: nn.Module, surrogate: SoftplusSurrogate) -> bool:
+    """Return whether an attack differentiates the map of the network itself, which has no kinks; see `MapProblem`.
+
+    The surrogate has seen the images. A network with hooks runs by itself whenever something is measured.
+    """
+    return type(attack).direction is Attack.direction and not surrogate.replaced and not is_watched(model)
+
+
+@torch.enable_grad()
+def _explained_with_graph(
+    guide: saliency.Method, surrogate: SoftplusSurrogate, images: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    images = images.detach().requires_grad_()
+    attributions, logits = guide.explain(surrogate, images, labels, create_graph=True)
+    return attributions.detach(), logits.detach()
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    """Return whether attributions (N, 3, H, W) are the same up to rounding.
+
+    A method may display others than it differentiates: hard votes and soft ones, for instance.
+    """
+    difference, size = ((x.flatten(1).norm(dim=1)) for x in (a - b, b))
+    return bool((difference <= torch.finfo(b.dtype).eps ** 0.5 * size).all())
 
 
 def _originals(
-    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, method: saliency.Method
+    attack: Attack, images: Tensor, labels: Tensor, attributions: Tensor, logits: Tensor
 ) -> tuple[Outcome, Any, list[str]]:
     """Return the outcome of the original images, what the attack remembers of them, and why it cannot attack some."""
-    attributions, logits = method.explain(model, images, labels)
     checks.labels(labels, len(images), checks.logits(logits, len(images)).shape[1])
     maps, predicted = saliency.normalize(attributions), logits.argmax(1)
     reference = attack.reference(maps)

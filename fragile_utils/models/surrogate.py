@@ -90,18 +90,27 @@ class _SoftplusSlope(torch.autograd.Function):
 
 
 class SoftplusSurrogate(nn.Module):
-    """The same network, the same parameters, with softplus wherever it computes ReLU; see `softplus_surrogate`."""
+    """The same network, the same parameters, with softplus wherever it computes ReLU; see `softplus_surrogate`.
+
+    Attributes
+    ----------
+    replaced : bool
+        Whether softplus has taken the place of any function, in any forward pass so far.
+    """
 
     def __init__(self, model: nn.Module, beta: float) -> None:
         super().__init__()
         self.model = model
         self.beta = beta
         self.constant = False  # whether its parameters are constants, though they may require gradients
+        self.replaced = False
         self.training = model.training  # without train(), which would set every module of the model
 
     def forward(self, images: Tensor) -> Tensor:
-        with Smooth(self.beta):
-            return self.model(images)
+        with Smooth(self.beta) as smooth:
+            logits = self.model(images)
+        self.replaced = self.replaced or smooth.replaced
+        return logits
 
 
 def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusSurrogate:

@@ -495,33 +495,106 @@ def test_of_a_smooth_network_map_and_direction_are_computed_at_once(measure_ever
     options = {"eps": 0.05, "steps": 12, "step_size": 0.02, "measure_every": measure_every, "patience": patience}
     found = attacks.run(attacks.TopK(50), model, images, labels, GRADIENT, **options)
     together = len(passes_made)
-    monkeypatch.setattr(maps, "is_the_network_itself", lambda surrogate, images: False)
+    monkeypatch.setattr(maps, "_may_share", lambda *_: False)
     apart = attacks.run(attacks.TopK(50), model, images, labels, GRADIENT, **options)
+    assert len(found.curve) == len(apart.curve)
     if patience is None:
-        assert together == 12 + 1  # a direction at each iterate, of which the map was measured; and the map of the last
+        assert (
+            together == 1 + 12 + 1
+        )  # the originals; a direction of each iterate that was measured; the last one's map
     for field in TENSORS:
         torch.testing.assert_close(getattr(found, field), getattr(apart, field), rtol=1e-9, atol=1e-12, equal_nan=True)
     assert found.success.all()
 
 
-@pytest.mark.parametrize("kind", ["a kink", "another guide", "another network"])
-def test_a_map_is_no_direction_where_they_are_of_different_things(kind, tiny, tiny_batch, passes_made, monkeypatch):
-    """With a ReLU in the network, with a guide, or with directions taken elsewhere, nothing is shared."""
-    smooth, (images, _) = attentive.ours(), attentive.images(2)
-    labels = data.predict(smooth, images)
-    attack, options = attacks.TopK(50), {"eps": 0.05, "steps": 4, "step_size": 0.02}
-    shared = []
-    monkeypatch.setattr(maps.MapProblem, "_measured_once", lambda *_: shared.append(kind))
-    if kind == "a kink":
-        result = attacks.run(attack, tiny, *tiny_batch, GRADIENT, **options)
-    elif kind == "another guide":
-        method = saliency.IntegratedGradients(8)
-        result = attacks.run(attack, smooth, images, labels, method, guide=GRADIENT, **options)
-    else:
-        attack = defences.Transfer(attack, model=attentive.ours(seed=1))
-        result = attacks.run(attack, smooth, images, labels, GRADIENT, **options)
-    assert not shared
+class SoftIfDifferentiated(saliency.Method):
+    """Displays the twenty largest values of the gradient, and lets an attack differentiate all of them."""
+
+    def explain(self, model, images, targets, create_graph=False):
+        gradient, logits = GRADIENT.explain(model, images, targets, create_graph)
+        if create_graph:
+            return gradient, logits
+        return gradient * (
+            gradient.abs() >= gradient.abs().flatten(1).kthvalue(748).values[:, None, None, None]
+        ), logits
+
+
+class Gated(torch.nn.Module):
+    """A network that is smooth on images of which it has been told, and has a ReLU for all others."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.known = Soft(), torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+    def forward(self, images):
+        logits = self.body(images)
+        return logits if torch.isin(images, self.known).all() else logits + F.relu(images - 0.5).flatten(1)[:, :5]
+
+
+def watched(model):
+    model.first.register_forward_hook(lambda *_: None)
+    return model
+
+
+def attack_apart(model, method=GRADIENT, attack=attacks.TopK(50), **options):  # noqa: B008 - a frozen value
+    """Attack, and return what came of it and how often a map was shared with a direction."""
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    labels, shared = data.predict(model, images), []
+    with pytest.MonkeyPatch.context() as patch:
+        with_graph = maps.MapProblem._with_graph
+        patch.setattr(maps.MapProblem, "_with_graph", lambda *given: shared.append(1) or with_graph(*given))
+        given = {"eps": 0.05, "steps": 4, "step_size": 0.02} | options
+        return attacks.run(attack, model, images, labels, method, **given), len(shared)
+
+
+def soft():
+    return Soft().eval().requires_grad_(False)
+
+
+APART = {
+    "a kink": lambda: {"model": Tiny().eval().requires_grad_(False)},
+    "another guide": lambda: {"model": soft(), "method": saliency.IntegratedGradients(8, 0.4), "guide": GRADIENT},
+    "another network": lambda: {"model": soft(), "attack": defences.Transfer(attacks.TopK(50), model=soft())},
+    "another map when differentiated": lambda: {"model": soft(), "method": SoftIfDifferentiated()},
+    "a hook": lambda: {"model": watched(soft())},
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_a_map_is_no_direction_where_they_are_of_different_things(name):
+    given = APART[name]()
+    result, shared = attack_apart(**given)
+    assert shared == 0
     assert result.success.any()
+    maps_again = given.get("method", GRADIENT)(given["model"], result.images, result.labels)
+    torch.testing.assert_close(result.maps, maps_again, rtol=1e-4, atol=1e-7)
+
+
+def test_a_network_that_turns_out_to_have_kinks_is_measured_itself():
+    model = Gated().eval().requires_grad_(False)
+    result, shared = attack_apart(model)
+    assert shared == 4
+    assert result.success.any()
+    again = GRADIENT(model, result.images, result.labels)
+    torch.testing.assert_close(result.maps, again, rtol=1e-4, atol=1e-7)
+    by_surrogate = GRADIENT(softplus_surrogate(model, result.settings.beta), result.images, result.labels)
+    assert (by_surrogate - again).abs().sum() > 0.01  # of a mass of 1 each
+
+
+@pytest.mark.parametrize("attack", [attacks.TopK(50), attacks.MassCenter()], ids=str)
+def test_rounding_moves_no_map_of_a_linear_network(attack):
+    """Where the map is measured by one way of computing and its original by another, it would seem to move."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4 * 14 * 14, 5))
+    model = model.eval().requires_grad_(False)
+    for apart in (False, True):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(passes, "walks_are_quicker", lambda *_: False)
+            patch.setattr(saliency.gradient, "walks_are_quicker", lambda *_: False)
+            if apart:
+                patch.setattr(maps, "_may_share", lambda *_: False)
+            result, _ = attack_apart(model, attack=attack)
+        assert not result.success.any()
+        assert all("no direction" in reason for reason in result.reasons)
 
 
 @pytest.mark.parametrize(

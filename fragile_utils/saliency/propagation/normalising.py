@@ -13,7 +13,7 @@ from fragile_utils.saliency.propagation.steps import Step
 LAYER_NORM = {F.layer_norm, torch.layer_norm}
 
 
-class Weights(NamedTuple):
+class Probabilities(NamedTuple):
     """The value of a softmax: positive, with sum 1 along its axis."""
 
     p: Tensor
@@ -29,24 +29,24 @@ class Softmax(Operation):
         super().__init__(step, setting)
         self.axis = _axis(step)
 
-    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Weights]:
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Probabilities]:
         p = inputs[0].softmax(self.axis)
-        return p, Weights(p)
+        return p, Probabilities(p)
 
-    def transposed(self, m: Tensor, kept: Weights) -> list[Tensor | None]:
+    def transposed(self, m: Tensor, kept: Probabilities) -> list[Tensor | None]:
         return [torch.ops.aten._softmax_backward_data(m, kept.p, self.axis, m.dtype)]
 
-    def propagate(self, m: Tensor, kept: Weights, keep: bool) -> tuple[list[Tensor | None], Tensor | None]:
+    def propagate(self, m: Tensor, kept: Probabilities, keep: bool) -> tuple[list[Tensor | None], Tensor | None]:
         return self.transposed(m, kept), m if keep else None
 
-    def differentiate(self, tangents: list[Tensor], kept: Weights, propagated: Tensor) -> tuple[Tensor, Bends]:
+    def differentiate(self, tangents: list[Tensor], kept: Probabilities, propagated: Tensor) -> tuple[Tensor, Bends]:
         (t,), m, p = tangents, propagated, kept.p
         (tangent,) = self.transposed(t, kept)
         of_m, of_t = ((p * v).sum(self.axis, keepdim=True) for v in (m, t))
         return tangent, Bends(of_value=(t * (m - of_m)).addcmul_(of_t, m, value=-1))
 
 
-class Normal(NamedTuple):
+class Standardised(NamedTuple):
     """Values with mean 0 and variance 1, and by what they were divided."""
 
     n: Tensor  # (N, ..., D)
@@ -64,25 +64,25 @@ class LayerNorm(Operation):
         super().__init__(step, setting)
         given = named(step, *_LAYER_NORM)
         self.axes = len(given["normalized_shape"])
-        self.least = given.get("eps", 1e-5)
+        self.eps = given.get("eps", 1e-5)
 
-    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Normal]:
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Standardised]:
         (x,) = inputs
         given = named(self.step, *_LAYER_NORM)
         value, mean, over = torch.native_layer_norm(
-            x, given["normalized_shape"], given.get("weight"), given.get("bias"), self.least
+            x, given["normalized_shape"], given.get("weight"), given.get("bias"), self.eps
         )
         n = (x - mean).mul_(over)
-        return value, Normal(self._flat(n), over.view(*over.shape[: x.ndim - self.axes], 1))
+        return value, Standardised(self._flat(n), over.view(*over.shape[: x.ndim - self.axes], 1))
 
-    def transposed(self, m: Tensor, kept: Normal) -> list[Tensor | None]:
+    def transposed(self, m: Tensor, kept: Standardised) -> list[Tensor | None]:
         return [_derivative(self._weighted(m), kept).view(m.shape)]
 
-    def propagate(self, m: Tensor, kept: Normal, keep: bool) -> tuple[list[Tensor | None], Tensor | None]:
+    def propagate(self, m: Tensor, kept: Standardised, keep: bool) -> tuple[list[Tensor | None], Tensor | None]:
         u = self._weighted(m)
         return [_derivative(u, kept).view(m.shape)], u if keep else None
 
-    def differentiate(self, tangents: list[Tensor], kept: Normal, propagated: Tensor) -> tuple[Tensor, Bends]:
+    def differentiate(self, tangents: list[Tensor], kept: Standardised, propagated: Tensor) -> tuple[Tensor, Bends]:
         shape, t, u, (n, over) = tangents[0].shape, self._flat(tangents[0]), propagated, kept
         of_t, of_u = _mean(n, t), _mean(n, u)
         along = _derivative(t, kept)
@@ -104,7 +104,7 @@ def _mean(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).mean(-1, keepdim=True)
 
 
-def _derivative(u: Tensor, kept: Normal) -> Tensor:
+def _derivative(u: Tensor, kept: Standardised) -> Tensor:
     """Return J u."""
     return (u - u.mean(-1, keepdim=True)).addcmul_(kept.n, _mean(kept.n, u), value=-1).mul_(kept.over)
 

@@ -93,7 +93,10 @@ class Linear(Operation):
 
 
 def named(step: Step, *names: str) -> dict[str, Any]:
-    """Return the arguments of a step, nodes in place of values, by these names; of one output, not of several."""
+    """Return the arguments of a step by these names, with nodes in place of values; more positional ones are dropped.
+
+    Only for steps of functions with one output: others have no `given`.
+    """
     arguments, options = step.given
     return dict(zip(names, arguments, strict=False)) | options
 

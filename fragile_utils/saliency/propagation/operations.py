@@ -31,5 +31,5 @@ def _activation(step: Step, setting: Setting) -> Operation:
 
 
 def _general(step: Step, setting: Setting) -> Operation:
-    kinds = ((is_product, Product), (is_softmax, Softmax), (is_layer_norm, LayerNorm))
-    return next((operation for fits, operation in kinds if fits(step)), General)(step, setting)
+    forms = ((is_product, Product), (is_softmax, Softmax), (is_layer_norm, LayerNorm))
+    return next((form for fits, form in forms if fits(step)), General)(step, setting)

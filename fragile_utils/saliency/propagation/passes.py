@@ -153,14 +153,6 @@ def stands_in_for_autograd(model: nn.Module) -> bool:
     return model.constant or not any(parameter.requires_grad for parameter in model.parameters())
 
 
-def is_the_network_itself(surrogate: SoftplusSurrogate, images: Tensor) -> bool:
-    """Return whether a surrogate is known to compute what its network does: softplus took the place of nothing."""
-    try:
-        return not program_of(surrogate, images.detach()).replaced
-    except ValueError:
-        return False
-
-
 def walks_are_quicker(model: nn.Module, images: Tensor) -> bool:
     """Return whether to leave a map that nobody differentiates to the walks: in a run, which traces the network once.
 
@@ -170,9 +162,7 @@ def walks_are_quicker(model: nn.Module, images: Tensor) -> bool:
         return False
 
     def found() -> bool:
-        network = model.model if isinstance(model, SoftplusSurrogate) else model
-        watched = any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
-        if watched or network.training:
+        if is_watched(model) or model.training:
             return False
         try:
             return program_of(model, images.detach()).own
@@ -180,3 +170,8 @@ def walks_are_quicker(model: nn.Module, images: Tensor) -> bool:
             return False
 
     return once("walks are quicker", (model,), found)
+
+
+def is_watched(model: nn.Module) -> bool:
+    """Return whether a hook sees the forward pass of any module, which walks leave out."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())

@@ -23,7 +23,7 @@ class Product(Operation):
 
     def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Factors]:
         kept = Factors(*map(_stack, inputs))
-        return torch.bmm(*kept).view(self._shape(inputs[0])), kept
+        return torch.bmm(*kept).view(self.step.output.shape), kept
 
     def transposed(self, m: Tensor, kept: Factors) -> list[Tensor | None]:
         return self._unstacked(_handed_down(_stack(m), kept))
@@ -33,18 +33,12 @@ class Product(Operation):
         return self._unstacked(_handed_down(m, kept)), m if keep else None
 
     def differentiate(self, tangents: list[Tensor], kept: Factors, propagated: Tensor) -> tuple[Tensor, Bends]:
-        shape = self._shape(tangents[0])
         changes = Factors(*map(_stack, tangents))
         tangent = torch.bmm(changes.a, kept.b).baddbmm_(kept.a, changes.b)
-        return tangent.view(shape), Bends(self._unstacked(_handed_down(propagated, changes)))
-
-    def _shape(self, first: Tensor) -> tuple[int, ...]:
-        """Return the shape of the product, of as many images as its first factor is of."""
-        return (first.shape[0], *self.step.output.shape[1:])
+        return tangent.view(self.step.output.shape), Bends(self._unstacked(_handed_down(propagated, changes)))
 
     def _unstacked(self, shares: list[Tensor]) -> list[Tensor | None]:
-        nodes = self.step.inputs
-        return [share.view(-1, *node.shape[1:]) for share, node in zip(shares, nodes, strict=True)]
+        return [share.view(node.shape) for share, node in zip(shares, self.step.inputs, strict=True)]
 
 
 def _stack(x: Tensor) -> Tensor:

@@ -40,8 +40,6 @@ class Program:
         layers mix the classes. It begins in the same way, and its operation `head` is the last layer.
     rest : Program or None
         From the input of that layer to all logits.
-    replaced : bool
-        Whether softplus took the place of any function of the network.
     """
 
     def __init__(self, forward: Trace, rule: Rule = DERIVATIVES) -> None:
@@ -56,7 +54,6 @@ class Program:
             self.score._write_down(forward, alone, alone[-1].output, rule, targets=targets)
             first = steps[self.head].inputs[0]
             self.rest._write_down(forward, steps[self.head :], forward.end, DERIVATIVES, first=first)
-        self.replaced = forward.replaced
         self._write_down(forward, steps, forward.end, rule)
 
     def _write_down(

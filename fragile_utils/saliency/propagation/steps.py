@@ -54,7 +54,6 @@ class Trace:
     activations: AbstractContextManager
     beta: float  # of softplus in place of ReLU; infinite for ReLU itself
     live: bool  # whether all constants are parameters and buffers, so that a change of their values is seen
-    replaced: bool  # whether softplus took the place of any function
 
 
 class Untraceable(ValueError):

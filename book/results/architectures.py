@@ -8,7 +8,7 @@ index. Where a sweep called a network by another name than `models.MODELS` has, 
 is not, weight by weight, the one in this package is refused.
 
 With --add the cells go beside those that are stored. A sweep that is added holds random signs of the same network and
-method as well: where they are not what is stored, its images are others, and it is refused.
+method as well: where they are far from what is stored, its images are others, and it is refused.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from fragile_utils import data, experiments, models
@@ -79,22 +78,25 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
 
 def added(before: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Return the stored table with the cells of another, whose images are put at the places of the stored ones."""
-    parts = []
+    parts = [before.set_index(ROW)]
     for (model, method), part in table.groupby(["model", "method"]):
         stored = before[(before["model"] == model) & (before["method"] == method)]
         places = sorted(stored["index"].unique())
         if len(places) != part["index"].nunique():
             raise SystemExit(f"{model}, {method}: expected the {len(places)} images that are stored")
         part = part.assign(index=part["index"].map(dict(zip(sorted(part["index"].unique()), places, strict=True))))
-        known, new = (t.set_index(ROW) for t in (stored, part))
-        both = known.index.intersection(new.index)
-        columns = [column for column in new if new.loc[both, column].notna().any()]
-        if not len(both) or not np.allclose(
-            known.loc[both, columns], new.loc[both, columns], 2e-3, 1e-3, equal_nan=True
-        ):
+        stored, part = stored.set_index(ROW), part.set_index(ROW)
+        both = stored.index.intersection(part.index)
+        of_stored, of_part = stored.loc[both, part.columns], part.loc[both]
+        columns = of_part.columns[of_stored.notna().any() & of_part.notna().any()]
+        apart, spread = (of_part - of_stored)[columns].abs().mean(), of_stored[columns].std()
+        if columns.empty or (apart > 0.1 * spread).any():  # of other images it would be as large as the spread
             raise SystemExit(f"{model}, {method}: expected what is stored of random signs, on the same images")
-        parts.append(new.drop(both).reset_index())
-    return pd.concat([before, *parts], ignore_index=True).sort_values(ROW)
+        parts.append(part)
+    whole, *others = parts
+    for part in others:
+        whole = whole.combine_first(part)
+    return whole.reset_index()[before.columns].sort_values(ROW)
 
 
 def without_paths(value: Any) -> Any:

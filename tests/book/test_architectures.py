@@ -78,6 +78,31 @@ def test_settings_do_not_say_where_a_folder_was(script):
     assert script.without_paths(about) == {"sweep": {"data": ["photographs", "cifar10-test"]}, "seconds": 3}
 
 
+def test_cells_are_added_at_the_places_of_their_images(script, folder):
+    """A table of which a half is stored, its images counted otherwise, becomes whole by the other half."""
+    _, whole = script.collect([folder], {})
+    places = {0: 1, 1: 5, 2: 6}
+    expected = whole.assign(index=whole["index"].map(places)).sort_values(script.ROW, ignore_index=True)
+    stored = expected.copy()
+    columns = [column for column in stored if column.endswith("@8")]
+    attacked = stored.attack == "topk"
+    stored.loc[attacked, columns] = np.nan
+    pd.testing.assert_frame_equal(script.added(stored, whole).reset_index(drop=True), expected)
+    pd.testing.assert_frame_equal(script.added(stored[~attacked], whole).reset_index(drop=True), expected)
+
+
+def test_cells_of_other_images_are_not_added(script, folder):
+    _, whole = script.collect([folder], {})
+    other = whole.assign(index=whole["index"].map({0: 2, 1: 0, 2: 1}))
+    with pytest.raises(SystemExit, match="expected what is stored of random signs, on the same images"):
+        script.added(other, whole)
+    with pytest.raises(SystemExit, match="expected the 2 images that are stored"):
+        script.added(whole[whole["index"] < 2], whole)
+    alone = whole[whole.attack == "topk"]
+    with pytest.raises(SystemExit, match="expected what is stored of random signs"):
+        script.added(whole[whole.attack != "topk"], alone)
+
+
 # --- What is stored --------------------------------------------------------------------------------------------------
 
 

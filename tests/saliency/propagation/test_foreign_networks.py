@@ -181,10 +181,10 @@ WRITTEN_DOWN = {
 }
 
 
-LOOK_ALIKES = {
+LOOK_ALIKES = [
     *("layer norm by the image", "softmax of another type", "product with itself", "product of other shapes"),
     *("product in the other order", "GELU by tanh"),
-}
+]
 
 
 @pytest.mark.parametrize("name", [*WRITTEN_DOWN, *LOOK_ALIKES])

@@ -110,15 +110,23 @@ class MapProblem(Problem):
         images = x.detach().requires_grad_()
         return images, self.guide.attributions(self.surrogate, images, self.labels, create_graph=True)
 
-    @torch.enable_grad()
     def _with_graph(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return attributions and logits of the network, and keep the former as a function for the next direction."""
-        images = x.detach().requires_grad_()
-        attributions, logits = self.guide.explain(self.surrogate, images, self.labels, create_graph=True)
+        images, attributions, logits = explained_with_graph(self.guide, self.surrogate, x, self.labels)
         if self.surrogate.replaced:  # by a network that computes other functions here than at the originals
             return self.method.explain(self.model, x, self.labels)
         self._last[:] = [(x, images, attributions)]
-        return attributions.detach(), logits.detach()
+        return attributions.detach(), logits
+
+
+@torch.enable_grad()
+def explained_with_graph(
+    guide: saliency.Method, surrogate: SoftplusSurrogate, x: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the images `x` (N, 3, H, W), attributions as a function of them, and logits (N, classes) as constants."""
+    images = x.detach().requires_grad_()
+    attributions, logits = guide.explain(surrogate, images, labels, create_graph=True)
+    return images, attributions, logits.detach()
 
 
 class Attack:

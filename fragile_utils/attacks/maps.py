@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fragile_utils import saliency
 from fragile_utils._base import checks, once, precision
 from fragile_utils.attacks.algorithm import EMPTY_MAP, NO_DIRECTION, climb_where_nothing_forbids
-from fragile_utils.attacks.base import Attack, MapProblem, confidence
+from fragile_utils.attacks.base import Attack, MapProblem, confidence, explained_with_graph
 from fragile_utils.attacks.result import MapResult, Outcome
 from fragile_utils.attacks.settings import LEVEL, Settings
 from fragile_utils.models.door import check_network
@@ -94,9 +94,10 @@ def run(
             by_surrogate = surrogate(images)
         shared = guide is method and _may_share(attack, model, surrogate)
         if shared:  # the originals are measured as the iterates will be: no rounding lies between them
-            with_graph = _explained_with_graph(guide, surrogate, images, labels)
-            shared = _alike(with_graph[0], attributions)
-            attributions, logits = with_graph if shared else (attributions, logits)
+            _, with_graph, logits_too = explained_with_graph(guide, surrogate, images, labels)
+            shared = _alike(with_graph.detach(), attributions)
+            attributions, logits = (with_graph.detach(), logits_too) if shared else (attributions, logits)
+            del with_graph  # and all that it was computed from
         before, reference, reasons = _originals(attack, images, labels, attributions, logits)
         problem = MapProblem(
             images=images,
@@ -191,15 +192,6 @@ def _may_share(attack: Attack, model: nn.Module, surrogate: SoftplusSurrogate) -
     The surrogate has seen the images. A network with hooks runs by itself whenever something is measured.
     """
     return type(attack).direction is Attack.direction and not surrogate.replaced and not is_watched(model)
-
-
-@torch.enable_grad()
-def _explained_with_graph(
-    guide: saliency.Method, surrogate: SoftplusSurrogate, images: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor]:
-    images = images.detach().requires_grad_()
-    attributions, logits = guide.explain(surrogate, images, labels, create_graph=True)
-    return attributions.detach(), logits.detach()
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:

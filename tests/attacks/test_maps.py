@@ -499,9 +499,8 @@ def test_of_a_smooth_network_map_and_direction_are_computed_at_once(measure_ever
     apart = attacks.run(attacks.TopK(50), model, images, labels, GRADIENT, **options)
     assert len(found.curve) == len(apart.curve)
     if patience is None:
-        assert (
-            together == 1 + 12 + 1
-        )  # the originals; a direction of each iterate that was measured; the last one's map
+        # The originals; each iterate that a direction is taken at, with its map; the map of the last.
+        assert together == 1 + 12 + 1
     for field in TENSORS:
         torch.testing.assert_close(getattr(found, field), getattr(apart, field), rtol=1e-9, atol=1e-12, equal_nan=True)
     assert found.success.all()

@@ -154,11 +154,10 @@ CLOSED_FORMS: dict[Callable, tuple[Callable[[Tensor], tuple[Tensor, Tensor]], Ca
 
 def has_closed_form(step: Step) -> bool:
     """Return whether an activation is in `CLOSED_FORMS`, and not a variant of it."""
-    options = {} if step.given is None else {**step.given[1]}
-    exact = options.pop("approximate", "none") == "none"
-    return (
-        step.function in CLOSED_FORMS and exact and step.given is not None and len(step.given[0]) == 1 and not options
-    )
+    if step.function not in CLOSED_FORMS or step.given is None:
+        return False
+    arguments, options = step.given
+    return len(arguments) == 1 and options in ({}, {"approximate": "none"})
 
 
 class SlopeGraph(NamedTuple):

@@ -35,7 +35,7 @@ def attack_problem(draw):
 @question(chapter=1)
 def changed_so_wrong(draw):
     return Asked(
-        "After an attack that nobody sees, the map of a photograph is another one. A colleague concludes that the "
+        "After an attack that is hard to see, the map of a photograph is another one. A colleague concludes that the "
         "map of the original photograph was wrong. Is that so? Name what you would have to measure to support your "
         "answer.",
         "2: It does not follow. A gradient may describe the network truly at both images; it is the network that "

@@ -79,7 +79,8 @@ def random_to_begin_with(draw):
         "SmoothGrad maps of the same untouched image share with each other. How can that be, and what does it say "
         "about the defence?",
         "2: The first comparison uses the same noise twice, the second does not: most of the map is its own noise.",
-        "1: A map that is random to begin with is hard to attack, and worth little; more copies cost more.",
+        "1: A map that differs from itself is worth little, however it fares under attack; more copies should make it "
+        "steadier, and cost more. Whether they are also easier to attack has to be measured.",
     )
 
 

@@ -34,8 +34,8 @@ class Claim:
     slack : float or None
         How many times what was measured the bound is, or the bound what was measured, whichever is above 1: at 1 the
         claim holds only just, at 2 the bound is twice as far from zero, or the tolerance twice the difference. Infinite
-        if zero is between them. None where there is nothing to compare: a statement that is just true, equal numbers,
-        or numbers that are equal up to rounding.
+        if zero is between them, or if what was measured is what was expected, beside a tolerance. None where there is
+        nothing to compare: a statement without a number, equal numbers, or numbers that are equal up to rounding.
     because : str
         Why the bound is not closer, where it is not.
     """

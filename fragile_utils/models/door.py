@@ -59,7 +59,7 @@ def check_network(model: nn.Module, images: Tensor, classes: int = 2) -> Found:
         its input; gives the same image other logits on a second call, or in a batch. The layer is named if possible.
     """
     checks.evaluation_mode(model)
-    key = (images.shape[1:], images.dtype, images.device, state_of(model))
+    key = (images.shape[1:], images.dtype, images.device, _state_of(model))
     with _lock:
         last, found = _seen.get(model, (None, None))
     if last != key:
@@ -73,23 +73,19 @@ def check_network(model: nn.Module, images: Tensor, classes: int = 2) -> Found:
     return found
 
 
-def state_of(model: nn.Module) -> int:
-    """Return a number that changes with the modules, their attributes and hooks, and the identity of parameters."""
-    internal = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
-    parts: list[Any] = []
-    for module in model.modules():
-        parts.append(id(module))
-        parts += [(name, _identity(value)) for name, value in module.__dict__.items() if name not in internal]
-    parts += [id(tensor) for tensor in (*model.parameters(), *model.buffers())]
-    return hash(tuple(parts))
+def _state_of(model: nn.Module) -> int:
+    """Return a number that changes with modules, their places, attributes and hooks, and the identity of parameters."""
+    return hash(tuple((id(module), _identity(module.__dict__)) for module in model.modules()))
 
 
 def _identity(value: Any) -> Any:
     """Return what stands for an attribute: its value if that is plain, else the identity of what it holds."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, (tuple, list, set, frozenset)):
+    if isinstance(value, (tuple, list)):
         return tuple(map(_identity, value))
+    if isinstance(value, (set, frozenset)):
+        return frozenset(map(_identity, value))
     if isinstance(value, dict):
         return tuple((_identity(key), _identity(item)) for key, item in value.items())
     return id(value)

@@ -1,9 +1,7 @@
-"""Programs that are kept as long as the network is what it was, and their comparison with autograd."""
+"""Programs of networks, kept in a run of many steps alone, and their comparison with autograd."""
 
 import threading
 import weakref
-from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fragile_utils._base.once import once
-from fragile_utils.models.door import state_of
 from fragile_utils.models.surrogate import SoftplusSurrogate
 from fragile_utils.saliency.propagation.kinds import Kind
 from fragile_utils.saliency.propagation.program import DERIVATIVES, Program
@@ -20,27 +17,13 @@ from fragile_utils.saliency.propagation.steps import Trace, Untraceable
 from fragile_utils.saliency.propagation.trace import trace
 from fragile_utils.saliency.propagation.walks import Walks
 
-KEPT = 8  # programs of a model, for batches of different shapes
-
-
-@dataclass
-class _Kept:
-    """What is known of a network: its programs, and which sequences of steps have been compared with autograd."""
-
-    programs: OrderedDict[Any, Program | Untraceable] = field(default_factory=OrderedDict)
-    compared: set[Any] = field(default_factory=set)
-
-
-_networks: weakref.WeakKeyDictionary[nn.Module, _Kept] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
-
 
 def program_of(model: nn.Module, images: Tensor, rule: Rule = DERIVATIVES) -> Program:
-    """Return the program of a network, traced once for each shape, type and place of images.
+    """Return the program of a network.
 
-    A program is kept as long as the network is the same: its modules, their attributes and hooks, its parameters. What
-    is computed from parameters in the forward pass, as under weight normalisation, is traced each time, or once in a
-    run, in which parameters stay as they are. The first program of each sequence of steps is compared with autograd.
+    In a run (`once.run`), in which a network stays what it is, it is traced once for each shape, type and place of
+    images. Outside it is traced each time: what a forward pass reads, numbers from buffers and settings among it, may
+    have changed, and nobody can see all of it. The first program of each sequence of steps is compared with autograd.
 
     Raises
     ------
@@ -48,67 +31,43 @@ def program_of(model: nn.Module, images: Tensor, rule: Rule = DERIVATIVES) -> Pr
         `Untraceable`, if the model computes what has no rule, or something else than autograd differentiates.
     """
     surrogate = isinstance(model, SoftplusSurrogate)
-    network = model.model if surrogate else model
-    with _lock:
-        known = _networks.setdefault(network, _Kept())
+    programs = once("programs", (model.model if surrogate else model,), dict)
     beta = model.beta if surrogate else None
-    key = (
-        images.shape,
-        images.stride(),
-        images.dtype,
-        images.device,
-        beta,
-        rule,
-        once("state", (network,), lambda: state_of(network)),
-    )
-    with _lock:
-        found = known.programs.get(key)
-        if found is not None:
-            known.programs.move_to_end(key)
-    of_the_run = once("programs", (network,), dict)
-    found = found or of_the_run.get(key)
-    if found is None:
+    key = images.shape, images.stride(), images.dtype, images.device, beta, rule
+    if key not in programs:
         try:
             forward = trace(model, images)
-            found = Program(forward, rule)
-            _compare(forward, model, images, known)
+            programs[key] = Program(forward, rule)
+            _compare(forward, model, images)
         except Untraceable as error:
-            found = error
-        if isinstance(found, Untraceable) or forward.live:
-            with _lock:
-                known.programs[key] = found
-                while len(known.programs) > KEPT:
-                    known.programs.popitem(last=False)
-        else:
-            of_the_run[key] = found
-    if isinstance(found, Untraceable):
-        raise Untraceable(*found.args)
-    return found
-
-
-def programs_kept(model: nn.Module) -> list[Program | Untraceable]:
-    """Return the programs that are kept of a network, or of that of a surrogate."""
-    network = model.model if isinstance(model, SoftplusSurrogate) else model
-    return list(_networks.get(network, _Kept()).programs.values())
+            programs[key] = error
+    if isinstance(programs[key], Untraceable):
+        raise Untraceable(*programs[key].args)
+    return programs[key]
 
 
 # --- The comparison with autograd ------------------------------------------------------------------------------------
+
+# Which sequences of steps of a network have been compared with autograd.
+_compared: weakref.WeakKeyDictionary[nn.Module, set[Any]] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
 
 FEW = 2  # images are enough to compare
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2, torch.float16: 0.2, torch.bfloat16: 0.5}  # of the norm
 
 
-def _compare(forward: Trace, model: nn.Module, images: Tensor, known: _Kept) -> None:
+def _compare(forward: Trace, model: nn.Module, images: Tensor) -> None:
     """Compare gradient and product of the steps with autograd's, once for each sequence of steps.
 
     Raises
     ------
     Untraceable
-        If they differ: the model computes something that autograd does not differentiate as its functions, a custom
-        autograd.Function for instance.
+        If they differ: the model computes something that autograd does not differentiate as its functions.
     """
     sequence = (forward.beta, tuple((step.kind, step.function, step.layer) for step in forward.steps))
-    if sequence in known.compared:
+    with _lock:
+        compared = _compared.setdefault(model.model if isinstance(model, SoftplusSurrogate) else model, set())
+    if sequence in compared:
         return
     images = images[:FEW].detach()
     if len(images) < forward.image.shape[0]:
@@ -122,7 +81,7 @@ def _compare(forward: Trace, model: nn.Module, images: Tensor, known: _Kept) -> 
     for (what, got), wanted in zip(ours.items(), _by_autograd(model, images, weights, vectors), strict=False):
         if not (got - wanted).norm() <= TOLERANCE[images.dtype] * wanted.norm():
             raise Untraceable(f"{_suspect(forward)}: autograd finds another {what}, by a rule of its own")
-    known.compared.add(sequence)
+    compared.add(sequence)
 
 
 @torch.enable_grad()

@@ -3,9 +3,11 @@
 While a model runs on a `Traced` image, each function that touches the image comes to the `Recorder`.
 """
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -72,10 +74,9 @@ class Recorder:
     def __init__(self, model: nn.Module, activations: AbstractContextManager) -> None:
         self.activations = activations
         self.names = {id(module): name or type(module).__name__ for name, module in model.named_modules()}
-        self.own = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+        self.custom = _code_of_custom_functions()
         self.values: dict[Node, Tensor] = {}
         self.steps: list[Step] = []
-        self.live = True
         self.refused: ValueError | None = None
         self.outermost = sys._getframe(1).f_code  # of whoever records, beyond which no module is asked for its name
 
@@ -85,12 +86,16 @@ class Recorder:
 
     def layer(self) -> str:
         """Return the name of the module that is running: the innermost whose method is on the stack."""
-        frame = sys._getframe(1)
+        named = (self.names.get(id(frame.f_locals.get("self"))) for frame in self._running())
+        return next((name for name in named if name is not None), "model")
+
+    def _running(self) -> list[FrameType]:
+        """Return what is running, from the caller's caller to whoever records: no frame that would hold the list."""
+        frame, found = sys._getframe(2), []
         while frame is not None and frame.f_code is not self.outermost:
-            if (name := self.names.get(id(frame.f_locals.get("self")))) is not None:
-                return name
+            found.append(frame)
             frame = frame.f_back
-        return "model"
+        return found
 
     def refusal(self, function: Callable, why: str) -> ValueError:
         return Untraceable(f"{self.layer()}: {name_of(function)} {why}")
@@ -106,7 +111,7 @@ class Recorder:
             return traced[0]
         if in_place and (not args or args[0] is not traced[0] or traced[0].node.shared):
             raise self.refusal(function, "works in place on memory that is in use elsewhere; use its out-of-place form")
-        self._check(function, args, kwargs)
+        self._check(function, args, kwargs, traced)
         if function in NEW:
             args, kwargs = replaced((args, kwargs), lambda leaf: self.values[leaf.node])
             return function(*args, **kwargs)
@@ -117,7 +122,6 @@ class Recorder:
         nodes = list(dict.fromkeys(leaf.node for leaf in traced))
         call, weights, options = _prepare(kind, function, args, kwargs, in_place)
         others = [t for t in tensors((args, kwargs)) if not isinstance(t, Traced)]
-        self.live = self.live and all(id(t) in self.own for t in others)
         given: Any = replaced((args, kwargs), lambda leaf: leaf.node)
         with torch.no_grad(), self.activations, sdpa_kernel(SDPBackend.MATH):
             value = call(*(self.values[node] for node in nodes), *weights)
@@ -146,7 +150,9 @@ class Recorder:
             return traced[0]
         return result
 
-    def _check(self, function: Callable, args: tuple, kwargs: dict[str, Any]) -> None:
+    def _check(self, function: Callable, args: tuple, kwargs: dict[str, Any], traced: list[Traced]) -> None:
+        if any(leaf.node.differentiable for leaf in traced) and any(f.f_code in self.custom for f in self._running()):
+            raise self.refusal(function, "is called by an autograd.Function, which has a derivative of its own")
         if function in RANDOM or function in DROPOUT:
             raise self.refusal(function, "draws random numbers in evaluation mode")
         if kwargs.get("out") is not None or function is Tensor.__setitem__:
@@ -207,6 +213,14 @@ class Recorder:
         if odd or (function not in CAT and (len(traced) > 1 or not first)):
             return Kind.GENERAL
         return KINDS[function]
+
+
+def _code_of_custom_functions() -> set[CodeType | None]:
+    """Return the code of the forward passes of all classes of autograd.Function, which runs on values alone."""
+    classes = [torch.autograd.Function]
+    for known in classes:
+        classes += known.__subclasses__()
+    return {getattr(inspect.unwrap(known.forward), "__code__", None) for known in classes}
 
 
 def _works_in_place(function: Callable) -> bool:

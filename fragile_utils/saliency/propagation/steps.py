@@ -53,7 +53,6 @@ class Trace:
     steps: list[Step]
     activations: AbstractContextManager
     beta: float  # of softplus in place of ReLU; infinite for ReLU itself
-    live: bool  # whether all constants are parameters and buffers, so that a change of their values is seen
 
 
 class Untraceable(ValueError):

@@ -47,7 +47,7 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
     if logits.node.pixels:
         raise ValueError("model: expected layers between the images and the logits, got none")
     steps = _needed(recorder.steps, logits.node)
-    return Trace(image, logits.node, steps, activations, beta, recorder.live)
+    return Trace(image, logits.node, steps, activations, beta)
 
 
 def _check_modules(model: nn.Module) -> None:

@@ -78,7 +78,6 @@ def test_a_class_alone_is_explained_as_among_all(case, name, monkeypatch):
     reference = torch.full_like(images[:1], 0.4)
 
     def found():
-        programs._networks.pop(model, None)
         x = images.clone().requires_grad_()
         result, logits = propagate(softplus_surrogate(model, 3.0), x, targets, RULES[name], reference, True)
         (gradient,) = torch.autograd.grad((result * vectors).sum() + logits.square().sum(), x)

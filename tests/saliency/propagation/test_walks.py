@@ -3,6 +3,7 @@
 import copy
 import gc
 import weakref
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -193,13 +194,18 @@ def test_where_the_image_is_the_reference_the_slope_still_bends(case):
     assert abs((gradient * shift).sum() - expected) <= 1e-3 * abs(expected)
 
 
-def test_a_program_is_traced_once_and_not_at_each_call(case):
+def test_in_a_run_a_program_is_traced_once(case, monkeypatch):
     surrogate, images, targets, _ = case
-    for _ in range(2):
-        propagate(surrogate.model, images, targets, Rescale(), torch.full_like(images[:1], 0.5))
-        assert len(programs.programs_kept(surrogate.model)) == 2  # of the images, and of the reference
-    propagate(surrogate, images, targets, Rule())
-    assert len(programs.programs_kept(surrogate)) == 3
+    traced, trace = [], programs.trace
+    monkeypatch.setattr(programs, "trace", lambda *given: traced.append(given) or trace(*given))
+    reference = torch.full_like(images[:1], 0.5)
+    propagate(surrogate.model, images, targets, Rescale(), reference)  # compared with autograd
+    for in_a_run, times in ((nullcontext, 4), (once.run, 2)):  # of the images, and of the reference
+        traced.clear()
+        with in_a_run():
+            for _ in range(2):
+                propagate(surrogate.model, images, targets, Rescale(), reference)
+        assert len(traced) == times
 
 
 def test_a_pass_is_freed_with_its_gradient(case, monkeypatch):
@@ -242,15 +248,6 @@ def test_a_max_pool_after_relu_comes_first_unless_others_read_the_relu():
     assert order(Tiny(), 16)[-4:] == ["MaxPool", "Softplus", "SameOrder", "Weighted"]
     shared = order(Shared(), 8)
     assert shared.index("Softplus") < shared.index("MaxPool")
-
-
-def test_few_programs_are_kept(tiny, tiny_batch):
-    images, targets = tiny_batch
-    surrogate = softplus_surrogate(tiny, 8.0)
-    images, targets = images.repeat(2, 1, 1, 1), targets.repeat(2)
-    for count in range(1, programs.KEPT + 3):
-        passes.Pass(surrogate, images[:count], targets[:count])
-    assert len(programs.programs_kept(tiny)) == programs.KEPT
 
 
 def test_what_is_computed_from_parameters_is_traced_once_in_a_run(tiny, tiny_batch, monkeypatch):

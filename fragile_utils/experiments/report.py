@@ -28,12 +28,23 @@ def text(summary: pd.DataFrame) -> str:
 
 
 def note(settings: dict[str, Any]) -> str:
-    """Return what is to be said beside a figure: images, versions, hardware, duration; `settings` as from `results`."""
+    """Return what is to be said beside a figure; `settings` as from `results`.
+
+    That is: how many images, how the attacks searched, with which versions, on which hardware, for how long.
+    """
     subjects = ", ".join(f"{s['images']} images of {s['data']} ({s['model']})" for s in settings["subjects"])
     done, of = settings["shards"]["done"], settings["shards"]["of"]
     part = "" if done == of else f"; incomplete: {done} of {of} shards"
     torch, seconds = settings["versions"]["torch"], duration(settings["seconds"])
-    return f"{subjects}\ntorch {torch} on {settings['hardware']}, {seconds} of computation{part}"
+    computed = f"torch {torch} on {settings['hardware']}, {seconds} of computation{part}"
+    return "\n".join((subjects, search(settings["sweep"]), computed))
+
+
+def search(sweep: dict[str, Any]) -> str:
+    """Return how the attacks of a sweep searched, in words: steps, their size, and which iterates were measured."""
+    every = sweep["measure_every"]
+    measured = "every iterate measured" if every == 1 else f"one iterate in {every} measured"
+    return f"{sweep['steps']} steps of {sweep['step_size']:g} levels, {measured}"
 
 
 def collect(settings: dict[str, Any], table: pd.DataFrame, target: Path) -> list[Path]:

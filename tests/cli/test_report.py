@@ -17,8 +17,9 @@ def test_the_report_is_a_table_a_figure_and_files(fragile, folder, tmp_path, mon
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "7 images of sweeps:many_images (sweeps:network)"
-    assert lines[1].startswith("torch ")
-    assert len(lines) == 2 + 1 + 8 + 1
+    assert lines[1] == "3 steps of 4 levels, every iterate measured"
+    assert lines[2].startswith("torch ")
+    assert len(lines) == 3 + 1 + 8 + 1
     assert {path.name for path in (tmp_path / "report").iterdir()} == {
         "summary.csv",
         "figure.png",
@@ -32,7 +33,7 @@ def test_the_report_is_a_table_a_figure_and_files(fragile, folder, tmp_path, mon
     expected = experiments.summary(sweeps.rows(folder))
     pd.testing.assert_frame_equal(found, expected, check_exact=False, check_dtype=False, rtol=1e-5)
     row = expected.iloc[0]
-    assert f"{row['mean']:.3g} [{row.low:.3g}, {row.high:.3g}] {row['median']:.3g}" in lines[3]
+    assert f"{row['mean']:.3g} [{row.low:.3g}, {row.high:.3g}] {row['median']:.3g}" in lines[4]
 
 
 def test_the_report_for_programs(fragile, folder, tmp_path):

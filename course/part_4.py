@@ -80,7 +80,8 @@ def no_surrogate(draw):
 @question(chapter=16)
 def true_and_fragile(draw):
     return Asked(
-        "Influences were checked against training again and found true, before an attack and after it. The examples "
+        "Influences were checked against training again and found true, before an attack and after it, as far as this "
+        "was tried. The examples "
         "that are named are others. Is either list wrong? What may be promised to a user?",
         "2: Neither: each is true of its own image. Being faithful and being robust are two things.",
         "1: That these examples matter for this very image, and nothing for one that looks the same.",

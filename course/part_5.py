@@ -123,7 +123,7 @@ def square_root_law(draw):
         "The change of a ReLU network's own gradient grows like the square root of a random step, where a smooth "
         "function's grows like the step. Explain the exponent. What follows for predictions by a Hessian?",
         "2: The step crosses kinks, in number proportional to its length; each turns the gradient by a jump.",
-        "1: Jumps in independent directions add up like a random walk: like the root of their number.",
+        "1: Jumps that are unrelated add up like a random walk: like the root of their number.",
         "1: For small steps the root is above any line: the first order underestimates the change of the network "
         "itself.",
     )
@@ -151,9 +151,9 @@ def without_the_control(draw):
 @question(chapter=19)
 def whose_fragility(draw):
     return Asked(
-        "Over 32 photographs, what an attack takes from the gradient's maps and what it takes from those of DeepLIFT "
-        "have the rank correlation 0.87. To what does fragility belong here, to the image or to the method? Name a "
-        "comparison that could give another answer.",
+        "Over 32 photographs, what an attack of a quarter of a level takes from the gradient's maps and what it takes "
+        "from those of DeepLIFT have the rank correlation 0.87. To what does fragility belong here, to the image or to "
+        "the method? Name a comparison that could give another answer.",
         "2: To the image, for these two methods: what falls early by one falls early by the other.",
         "1: Another network, another method such as deep Taylor, or another budget.",
         "1: With its interval, since 32 photographs are few, and on common images.",

@@ -32,7 +32,10 @@ SUBJECTS = [
 ]
 CANDIDATES = 60  # photographs, of which those are taken that all get right
 SHARE = 0.02  # of the pixels are the top
-BUDGETS = {"topk": (0.125, 0.25, 0.5, 1), "random-sign": (0.5, 1, 2, 4, 8)}  # levels of 255
+BUDGETS = {  # levels of 255
+    "topk": (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1),
+    "random-sign": (0.5, 1, 2, 4, 8),
+}
 STEPS = {"steps": 20, "measure_every": 5}
 SPECTRUM = {"tolerance": 0.1, "probes": 3}
 

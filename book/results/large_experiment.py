@@ -20,9 +20,10 @@ CONFIGURATIONS = Path(__file__).resolve().parent
 RESULTS = CONFIGURATIONS.parents[1] / "fragile_utils" / "results"
 SMALL = {
     "imagenet": ["imagenet_cpu", "imagenet_ig_cpu", "imagenet_deep_taylor_cpu"],
-    "cifar10": ["cifar10_cpu", "cifar10_ig_cpu"],
+    "cifar10": ["cifar10_cpu", "cifar10_ig_cpu", "cifar10_deep_taylor_cpu"],
 }
 FULL = {"imagenet": ["imagenet_full"], "cifar10": ["cifar10_full"]}
+SHOWN = {"guided": "integrated-gradients"}  # guided by the same method with fewer points
 KEPT = ["method", "attack", "eps", "index", "success", "iteration", *experiments.MEASURES]
 
 
@@ -35,6 +36,7 @@ def collect(folder: Path, name: str, sweeps: list[str]) -> None:
         raise SystemExit(f"{folder}: nothing of {name} is done yet")
     found = [experiments.results(sweep, partial=True) for sweep in begun]
     table = pd.concat([whole(table, about["subjects"][0]["images"])[KEPT] for about, table in found])
+    table = table.replace({"method": SHOWN})
     table.to_csv(RESULTS / f"{name}.csv", index=False, float_format="%.4g", lineterminator="\n")
     settings = {
         "about": "attacks on explanations of many images; one table of several sweeps",

@@ -43,6 +43,9 @@ class Attended:
         The normalised tokens that enter the last of them, if the network normalises any.
     grid : tuple of 2 ints
         Rows and columns of the tokens that stand for patches of the image: the last of the T tokens, row by row.
+        `read` refuses what speaks against their being the last.
+    passed_over : sequence of tuples of ints
+        Shapes (..., T, T) of what looks like a matrix of a layer, and is not among them: see `WrittenOut`.
     """
 
     images: Tensor
@@ -50,6 +53,7 @@ class Attended:
     matrices: Sequence[Tensor]
     entering: Tensor | None
     grid: tuple[int, int]
+    passed_over: Sequence[tuple[int, ...]] = ()
 
     @property
     def tokens(self) -> int:
@@ -73,17 +77,43 @@ class Attended:
 
         A class token has all of it; where the tokens of the image are averaged, each has the same. It is found from the
         rows of the last matrix that the score depends on, once for a network in a run.
+
+        Raises
+        ------
+        ValueError
+            If the scores do not depend on the last attention, if a layer was passed over, or if what is read shows that
+            the patches are not the last of the tokens.
         """
 
         def found() -> Tensor:
+            if self.passed_over:
+                expected = "every softmax over tokens multiplied with values as it is, and before the next"
+                raise ValueError(f"model: expected {expected}, got one of shape {self.passed_over[0]} that is not")
             scores = class_scores(self.logits, targets).sum()
             (gradient,) = torch.autograd.grad(scores, self.matrices[-1], retain_graph=True, materialize_grads=True)
             rows = (self.by_head(gradient) != 0).flatten(0, 1).any(dim=0).any(dim=1)
             if not rows.any():
                 raise ValueError("model: expected scores that depend on its last attention, got others")
+            self._expect_patches_last(rows)
             return rows.to(self.logits.dtype) / rows.sum()
 
         return once("tokens read", (model,), found)
+
+    def _expect_patches_last(self, rows: Tensor) -> None:
+        """Refuse tokens of which those that are read, True in `rows` (T,), show that patches do not come last.
+
+        That is so where they are as few as stand for no patch, and one has a place among the patches; and where they
+        are as many as there are patches, the first of all tokens.
+        """
+        patches = self.grid[0] * self.grid[1]
+        others, count = len(rows) - patches, int(rows.sum())
+        few = count <= others and bool(rows[others:].any())
+        first = others > 0 and count == patches and bool(rows[:patches].all())
+        if few or first:
+            raise ValueError(
+                f"model: expected the tokens of the {patches} patches after all others, got scores that read {count} "
+                f"of the {len(rows)} tokens, the last of them at {int(rows.nonzero().max())}"
+            )
 
     def as_attributions(self, weights: Tensor) -> Tensor:
         """Return weights (N, T) of the tokens as attributions (N, 3, H, W): enlarged bilinearly, a third a channel.
@@ -125,7 +155,8 @@ def attend(model: nn.Module, images: Tensor, create_graph: bool, mode: "WrittenO
         got = ", ".join(dict.fromkeys(str(tuple(matrix.shape)) for matrix in mode.matrices))
         expected = f"attention of all tokens of an image on each other, (N, heads, T, T) with N = {len(images)}"
         raise ValueError(f"model: expected {expected}, got matrices of shape {got}")
-    return Attended(images, logits, mode.matrices, mode.entering, grid_of(tokens, *images.shape[-2:]))
+    passed_over = [shape for shape in mode.passed_over if shape[-2:] == (tokens, tokens)]
+    return Attended(images, logits, mode.matrices, mode.entering, grid_of(tokens, *images.shape[-2:]), passed_over)
 
 
 def grid_of(tokens: int, height: int, width: int) -> tuple[int, int]:
@@ -160,6 +191,9 @@ class WrittenOut(TorchFunctionMode):
         Of how many images each is.
     entering : Tensor or None
         The last normalised tokens (N, T, C) before the last matrix.
+    passed_over : list of tuples of ints
+        The shape of every other softmax over the last axis: what it was multiplied with was another object, made of it,
+        or came after another product of this kind.
     """
 
     def __init__(self) -> None:
@@ -168,8 +202,13 @@ class WrittenOut(TorchFunctionMode):
         self.counts: list[int] = []
         self.entering: Tensor | None = None
         self._noted: list[Tensor] = []  # of softmax, in case it turns out to be one of these
+        self._passed_over: list[tuple[int, ...]] = []
         self._normalised: Tensor | None = None
         self._heads = 1  # that share the first axis with the images, as in torch.nn.MultiheadAttention
+
+    @property
+    def passed_over(self) -> list[tuple[int, ...]]:
+        return self._passed_over + [tuple(noted.shape) for noted in self._noted]
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -209,6 +248,7 @@ class WrittenOut(TorchFunctionMode):
             return
         if func is torch.einsum and not _weighs(args[0]):
             raise ValueError(f"model: expected attention as an einsum '...ij,...jd->...id' of two, got {args[0]!r}")
+        self._passed_over += [tuple(noted.shape) for noted in self._noted if noted is not matrix]
         self._noted.clear()
         self.matrices.append(matrix)
         self.counts.append(len(matrix) // self._heads if matrix.ndim == 3 else len(matrix))

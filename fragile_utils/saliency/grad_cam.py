@@ -24,7 +24,8 @@ class GradCAM(Method):
     ----------
     layer : str, optional
         Dotted name of the module whose output (N, channels, h, w) is explained, as in ``model.named_modules()``. By
-        default the last convolution.
+        default the last convolution: of the modules `torch.nn.Conv2d`, the one that is called last in a forward pass.
+        A layer that is called more than once in a pass, named or not, is refused; other layers may be.
 
     References
     ----------
@@ -37,39 +38,45 @@ class GradCAM(Method):
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
-        seen = []
+        names = self._find(model)
+        called, seen = [], []
 
         def keep(module: nn.Module, args: Any, output: Tensor) -> Tensor:
             if not isinstance(output, Tensor) or output.ndim != 4:
-                expected = f"layer {self.layer!r}: expected an output (N, channels, h, w)"
+                expected = f"layer {names[module]!r}: expected an output (N, channels, h, w)"
                 raise ValueError(f"{expected}, got {checks.described(output)}")
-            seen.append(output if output.requires_grad else output.requires_grad_())
+            called.append(names[module])
+            seen[:] = [output if output.requires_grad else output.requires_grad_()]
             return output.clone()  # what follows may work in place
 
-        handle = self._find(model).register_forward_hook(keep)
+        handles = [module.register_forward_hook(keep) for module in names]
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the other kernels have no second derivative
             images = images if create_graph and images.requires_grad else images.detach().requires_grad_()
             try:
                 logits = model(images)
             finally:
-                handle.remove()
-            if len(seen) != 1:
-                raise ValueError(f"layer {self.layer!r}: expected one call in a forward pass, got {len(seen)}")
+                for handle in handles:
+                    handle.remove()
+            if self.layer is None and not called:
+                raise ValueError("layer: expected its name, since the model has no convolution that it calls")
+            name = called[-1] if called else self.layer
+            if called.count(name) != 1:
+                raise ValueError(f"layer {name!r}: expected one call in a forward pass, got {called.count(name)}")
             scores = class_scores(logits, targets)
-            (gradient,) = torch.autograd.grad(scores.sum(), seen[0], create_graph=create_graph)
+            (gradient,) = torch.autograd.grad(scores.sum(), seen, create_graph=create_graph, allow_unused=True)
+            if gradient is None:
+                raise ValueError(f"layer {name!r}: expected an output that the scores depend on, got another")
             maps = (gradient.mean(dim=(2, 3), keepdim=True) * seen[0]).sum(dim=1, keepdim=True).clamp(min=0)
             maps = F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)
         attributions = maps.expand_as(images) / 3
         return (attributions, logits) if create_graph else (attributions.detach(), logits.detach())
 
-    def _find(self, model: nn.Module) -> nn.Module:
+    def _find(self, model: nn.Module) -> dict[nn.Module, str]:
+        """Return the layer, or all convolutions, and their names."""
         model = model.model if isinstance(model, SoftplusSurrogate) else model
         modules = dict(model.named_modules())
         if self.layer is None:
-            convolutions = [module for module in modules.values() if isinstance(module, nn.Conv2d)]
-            if not convolutions:
-                raise ValueError("layer: expected its name, since the model has no convolution")
-            return convolutions[-1]
+            return {module: name for name, module in modules.items() if isinstance(module, nn.Conv2d)}
         if self.layer not in modules:
             raise ValueError(f"layer: expected the name of a module of the model, got {self.layer!r}")
-        return modules[self.layer]
+        return {modules[self.layer]: self.layer}

@@ -33,6 +33,7 @@ class TokenGradCAM(Method):
                 got = "none" if tokens is None else str(tuple(tokens.shape))
                 expected = f"normalised tokens ({len(images)}, {seen.tokens}, channels) before the last attention"
                 raise ValueError(f"model: expected {expected}, got {got}")
+            seen.read(model, targets)  # refuses patches that are not the last tokens
             scores = class_scores(seen.logits, targets).sum()
             (gradient,) = torch.autograd.grad(scores, tokens, create_graph=create_graph)
             patches = seen.grid[0] * seen.grid[1]

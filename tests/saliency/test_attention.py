@@ -9,7 +9,8 @@ from references import cifar
 from torch import nn
 
 from fragile_utils import saliency
-from fragile_utils.models import softplus_surrogate
+from fragile_utils._base import once
+from fragile_utils.models import Classifier, softplus_surrogate
 from fragile_utils.saliency.attention import attend, attention, grid_of
 
 over_makes = pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
@@ -181,6 +182,137 @@ def test_networks_of_convolutions_and_tokens_off_the_grid_are_refused():
     model.network.heads.head.weight.zero_()
     with pytest.raises(ValueError, match="expected scores that depend on its last attention"):
         saliency.Rollout()(model, x, targets)
+
+
+class LaidOut(nn.Module):
+    """Two layers on 16 patches and other tokens, in any order: what is computed does not depend on it.
+
+    `read` makes one token of the parts by name; `weigh` gets the matrices of the first layer after their softmax.
+    """
+
+    def __init__(self, order, read, weigh=lambda weights: weights):
+        super().__init__()
+        self.order, self.read, self.weigh = order.split(), read, weigh
+        self.embed, self.last = nn.Conv2d(3, 6, 8, 8), nn.Linear(6, attentive.CLASSES)
+        self.norms = nn.ModuleList(nn.LayerNorm(6) for _ in range(2))
+        self.projections = nn.ModuleList(nn.Linear(6, 18) for _ in range(2))
+        self.places = nn.Parameter(torch.empty(1, 16, 6))
+        self.others = nn.ParameterDict({name: nn.Parameter(torch.empty(1, 1, 6)) for name in ("cls", "dist", "reg")})
+        generator = torch.Generator().manual_seed(0)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, generator=generator)
+
+    def forward(self, x):
+        parts = {name: token.expand(len(x), -1, -1) for name, token in self.others.items()}
+        parts["patches"] = self.embed(x).flatten(2).transpose(1, 2) + self.places
+        tokens = torch.cat([parts[name] for name in self.order], 1)
+        for i, (norm, projection) in enumerate(zip(self.norms, self.projections, strict=True)):
+            queries, keys, values = projection(norm(tokens)).chunk(3, -1)
+            weights = torch.softmax(queries @ keys.transpose(1, 2) / 6**0.5, -1)
+            tokens = tokens + (weights if i else self.weigh(weights)) @ values
+        sizes = [parts[name].shape[1] for name in self.order]
+        return self.last(self.read(dict(zip(self.order, tokens.split(sizes, 1), strict=True))))
+
+
+def laid_out(order, read, **options):
+    network = LaidOut(order, read, **options)
+    return Classifier(network, attentive.MEAN, attentive.STD).double().eval().requires_grad_(False)
+
+
+def class_token(parts):
+    return parts["cls"][:, 0]
+
+
+def both_tokens(parts):
+    return (parts["cls"][:, 0] + parts["dist"][:, 0]) / 2
+
+
+def patches_alike(parts):
+    return parts["patches"].mean(1)
+
+
+def all_alike(parts):
+    return torch.cat(list(parts.values()), 1).mean(1)
+
+
+LAYOUTS = {  # first one that is understood, then others of the same function
+    "a class token": (class_token, "cls patches", ("patches cls",), "read 1 of the 17 tokens, the last of them at 16"),
+    "with distillation": (
+        both_tokens,
+        "cls dist patches",
+        ("patches cls dist", "cls patches dist"),
+        "read 2 of the 18 tokens",
+    ),
+    "with a register": (
+        class_token,
+        "cls reg patches",
+        ("patches cls reg", "reg patches cls"),
+        "read 1 of the 18 tokens",
+    ),
+    "averaged patches": (
+        patches_alike,
+        "cls patches",
+        ("patches cls",),
+        "read 16 of the 17 tokens, the last of them at 15",
+    ),
+}
+
+
+@pytest.mark.parametrize(("read", "first", "others", "message"), LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("name", attentive.METHODS)
+def test_patches_before_other_tokens_are_refused_by_name(name, read, first, others, message):
+    (x, targets), method = attentive.images(2), saliency.METHODS[name]()
+    known = laid_out(first, read)
+    expected = f"model: expected the tokens of the 16 patches after all others, got scores that {message}"
+    assert method(known, x, targets).shape == (2, 32, 32)
+    for order in others:
+        model = laid_out(order, read)
+        torch.testing.assert_close(model(x), known(x))
+        with pytest.raises(ValueError, match=expected):
+            method(model, x, targets)
+        with once.run(), pytest.raises(ValueError, match=expected):
+            method(model, x, targets)
+        relevance = (saliency.AttnLRP()(network, x, targets) for network in (model, known))
+        torch.testing.assert_close(*relevance)  # it goes down to the pixels, and asks for no place
+
+
+@pytest.mark.parametrize("name", attentive.METHODS)
+def test_tokens_that_stand_for_no_patch_come_in_any_order_before_them(name):
+    (x, targets), method = attentive.images(2), saliency.METHODS[name]()
+    for read in (class_token, both_tokens, patches_alike, all_alike):
+        maps = [method(laid_out(order, read), x, targets) for order in ("cls dist patches", "dist cls patches")]
+        torch.testing.assert_close(*maps)
+        assert maps[0].sum() > 0
+
+
+CHANGED = {
+    "scaled": lambda weights: weights * 1.0,
+    "in another shape": lambda weights: weights[:, None].squeeze(1),
+}
+
+
+@pytest.mark.parametrize("weigh", CHANGED.values(), ids=CHANGED)
+@pytest.mark.parametrize("name", attentive.METHODS)
+def test_a_layer_whose_matrix_is_changed_before_the_product_is_refused_by_name(name, weigh):
+    (x, targets), method = attentive.images(2), saliency.METHODS[name]()
+    plain, model = laid_out("cls patches", class_token), laid_out("cls patches", class_token, weigh=weigh)
+    torch.testing.assert_close(model(x), plain(x))
+    expected = r"expected every softmax over tokens multiplied .* as it is.*, got one of shape \(2, 17, 17\)"
+    with pytest.raises(ValueError, match=f"model: {expected}"):
+        method(model, x, targets)
+    dropout = laid_out("cls patches", class_token, weigh=nn.Dropout(0.1))  # changes nothing in evaluation mode
+    torch.testing.assert_close(method(dropout, x, targets), method(plain, x, targets))
+    torch.testing.assert_close(saliency.AttnLRP()(model, x, targets), saliency.AttnLRP()(plain, x, targets))
+
+
+def test_a_layer_of_two_matrices_side_by_side_is_refused_by_name():
+    def beside(_, tokens):
+        one, other = (torch.softmax(s * tokens @ tokens.mT, -1) for s in (1, 2))
+        return one @ tokens + other @ tokens
+
+    x, targets = attentive.images(2)
+    with pytest.raises(ValueError, match=r"expected every softmax .* before the next, got one of shape \(2, 16, 16\)"):
+        saliency.Rollout()(built(beside), x, targets)
 
 
 def test_the_grid_has_the_shape_of_the_images():

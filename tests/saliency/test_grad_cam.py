@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from references import SIZE, batch, cifar
 from torch import nn
 
+from fragile_utils.models import softplus_surrogate
 from fragile_utils.saliency import GradCAM
 
 
@@ -32,6 +33,58 @@ def test_grad_cam_says_which_layer_it_cannot_use():
     expected = GradCAM("network.0")(cifar(), images, targets)
     torch.testing.assert_close(GradCAM("network.0")(model, images, targets), expected)
     assert not any(module._forward_hooks for module in model.modules())
+
+
+class Ordered(nn.Module):
+    """Two convolutions, registered in any order, and others; `way(self, images)` says how they are called."""
+
+    def __init__(self, way, order=("first", "second")):
+        super().__init__()
+        self.way = way
+        with torch.random.fork_rng():
+            for name in order:
+                torch.manual_seed(len(name))
+                self.add_module(name, nn.Conv2d(3, 3, 3, padding=1))
+            self.last = nn.Linear(3, 5)
+
+    def forward(self, images):
+        return self.last(self.way(self, images).mean((2, 3)))
+
+
+def test_the_default_is_the_convolution_that_is_called_last():
+    def in_turn(net, x):
+        return net.second(net.first(x).relu()).relu_()
+
+    (images, targets), order = batch(3), ("second", "first")
+    model, turned = (Ordered(in_turn, names).double().eval() for names in (order[::-1], order))
+    turned.load_state_dict(model.state_dict())
+    torch.testing.assert_close(turned(images), model(images))
+    expected = GradCAM("second")(model, images, targets)
+    torch.testing.assert_close(GradCAM()(model, images, targets), expected)
+    torch.testing.assert_close(GradCAM()(turned, images, targets), expected)
+    smooth = softplus_surrogate(turned, 5.0)
+    torch.testing.assert_close(GradCAM()(smooth, images, targets), GradCAM("second")(smooth, images, targets))
+    assert (GradCAM("first")(model, images, targets) - expected).abs().sum((1, 2)).min() > 0.1
+    assert not any(module._forward_hooks for module in turned.modules())
+
+
+def test_the_default_asks_for_one_call_of_that_convolution():
+    images, targets = batch(2)
+    often = Ordered(lambda net, x: net.second(net.first(net.first(x).relu()).relu())).double().eval()
+    torch.testing.assert_close(GradCAM()(often, images, targets), GradCAM("second")(often, images, targets))
+    shared = Ordered(lambda net, x: net.first(net.second(net.first(x)).relu())).double().eval()
+    for layer in (None, "first"):
+        with pytest.raises(ValueError, match="layer 'first': expected one call in a forward pass, got 2"):
+            GradCAM(layer)(shared, images, targets)
+    uncalled = Ordered(lambda net, x: F.conv2d(x, net.first.weight)).double().eval()
+    with pytest.raises(ValueError, match="has no convolution"):
+        GradCAM()(uncalled, images, targets)
+    with pytest.raises(ValueError, match="layer 'second': expected one call in a forward pass, got 0"):
+        GradCAM("second")(uncalled, images, targets)
+    aside = Ordered(lambda net, x: (net.first(x), net.second(x))[0]).double().eval()
+    with pytest.raises(ValueError, match="layer 'second': expected an output that the scores depend on, got another"):
+        GradCAM()(aside, images, targets)
+    assert not any(module._forward_hooks for model in (often, shared, uncalled, aside) for module in model.modules())
 
 
 class Attentive(nn.Module):

@@ -155,6 +155,42 @@ def test_relevances_equal_the_rules_written_weight_by_weight(rule):
         torch.testing.assert_close(of_image.flatten(), relevance, rtol=1e-9, atol=1e-12)
 
 
+class Patched(nn.Module):
+    """A linear layer on each of four patches of 2 x 2 pixels, ReLU, and a linear layer on all that they give."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.embed, self.last = nn.Linear(12, channels), nn.Linear(4 * channels, 3)
+
+    def patches(self, images):
+        return images.reshape(-1, 3, 2, 2, 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(-1, 4, 12)
+
+    def forward(self, images):
+        return self.last(self.embed(self.patches(images)).relu().flatten(1))
+
+
+@pytest.mark.parametrize("rule", LRP_RULES)
+@pytest.mark.parametrize("channels", [4, 5], ids=["as many channels as patches", "more channels"])
+def test_relevances_of_patches_equal_the_rules_written_weight_by_weight(rule, channels):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Patched(channels)
+        nn.init.uniform_(network.embed.bias, 0.5, 1.5)
+    model, (images, targets) = models.Classifier(network, (0.5,) * 3, (0.5,) * 3).double().eval(), batch(2, size=4)
+    targets = targets % 3
+    got, logits = propagate(model, images, targets, RULES[rule])
+    first, last = network.embed, network.last
+    for of_image, patches, target, scores in zip(
+        network.patches(got), network.patches((images - 0.5) / 0.5), targets, logits, strict=True
+    ):
+        hidden = first(patches).relu().flatten()
+        relevance = scores * F.one_hot(target, 3)
+        relevance = naive_layer(hidden, last.weight, last.bias, relevance, rule, 1e-6, box=False).view(4, channels)
+        for patch, above, found in zip(patches, relevance, of_image, strict=True):
+            expected = naive_layer(patch, first.weight, first.bias, above, rule, 1e-6, box=True)
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_on_the_surrogate_relevance_takes_the_derivative_of_softplus():
     class Elementwise(nn.Module):
         def forward(self, images):

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fragile_utils._base.once import once
@@ -119,7 +120,7 @@ class Box(Weighted):
         value = self.apply(x, weight, None)
         away = away_from_zero(value - bounds.terms, self.epsilon)
         if bias is not None:
-            value = value + bias.view(-1, *[1] * (value.ndim - 2))
+            value = value + (bias if self.step.function is F.linear else bias.view(-1, 1, 1))
         kept = value.clone()  # a copy: what follows may overwrite it
         return value, Boxed(weight, x - bounds.high, kept, away, bounds.width)
 

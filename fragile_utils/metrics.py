@@ -1,6 +1,7 @@
 """How much two saliency maps differ: the paper's three measures, batched, on the maps' device.
 
-Each takes two batches of maps (N, H, W), non-negative, and gives one number for each image.
+Each takes two batches of maps (N, H, W), non-negative, and gives one number for each image. Maps may be of any
+floating-point type: what is counted, and where a centre lies, is computed in float32 at least.
 """
 
 import pandas as pd
@@ -25,7 +26,7 @@ def topk_intersection(before: Tensor, after: Tensor, k: int) -> Tensor:
     checks.same_shape(checks.maps(before, "before"), checks.maps(after, "after"))
     checks.count(k, "k", at_most=before[0].numel())
     shared = top_mask(before, k) & top_mask(after, k)
-    return shared.sum(dim=(1, 2)).to(before.dtype) / k
+    return _share(shared.sum(dim=(1, 2)), k, before.dtype)
 
 
 def local_topk_intersection(before: Tensor, after: Tensor, k: int, radius: int) -> Tensor:
@@ -59,7 +60,7 @@ def local_topk_intersection(before: Tensor, after: Tensor, k: int, radius: int) 
     masks = top_mask(before, k), top_mask(after, k)
     near = [_dilated(mask, min(radius, max(mask.shape[1:]))) for mask in masks]
     shares = [(mask & other).sum(dim=(1, 2)) for mask, other in zip(masks, reversed(near), strict=True)]
-    return torch.minimum(*shares).to(before.dtype) / k
+    return _share(torch.minimum(*shares), k, before.dtype)
 
 
 def rank_correlation(before: Tensor, after: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ def rank_correlation(before: Tensor, after: Tensor) -> Tensor:
 def mass_center(maps: Tensor) -> Tensor:
     """Return the centre of mass (N, 2) of each map as (row, column), in pixels, not rounded.
 
-    NaN where a map is zero everywhere.
+    In float32 for maps of half precision, which holds no such places. NaN where a map is zero everywhere.
     """
     checks.maps(maps)
     return center_of_mass(maps)
@@ -121,6 +122,16 @@ def top_mask(maps: Tensor, k: int) -> Tensor:
     return mask.scatter_(1, top, True).view_as(maps)
 
 
+def _exact(dtype: torch.dtype) -> torch.dtype:
+    """Return a type that holds places and numbers of pixels: not half precision, nor bfloat16."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _share(counts: Tensor, k: int, dtype: torch.dtype) -> Tensor:
+    """Return counts (N,) as shares of `k`, of this type."""
+    return (counts.to(_exact(dtype)) / k).to(dtype)
+
+
 def _dilated(mask: Tensor, radius: int) -> Tensor:
     """Return where a mask (N, H, W) is true within `radius` rows and columns."""
     columns = F.max_pool2d(mask[:, None].float(), (2 * radius + 1, 1), 1, (radius, 0))
@@ -128,7 +139,8 @@ def _dilated(mask: Tensor, radius: int) -> Tensor:
 
 
 def center_of_mass(maps: Tensor) -> Tensor:
-    """Return the centre of mass (N, 2) of each map as (row, column), in pixels."""
+    """Return the centre of mass (N, 2) of each map as (row, column), in pixels, of float32 at least."""
+    maps = maps.to(_exact(maps.dtype))
     _, height, width = maps.shape
     rows = torch.arange(height, device=maps.device, dtype=maps.dtype)
     columns = torch.arange(width, device=maps.device, dtype=maps.dtype)

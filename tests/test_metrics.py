@@ -138,6 +138,38 @@ def test_a_table_has_each_measure_under_its_name():
     assert row.center_shift == pytest.approx(np.hypot(*moved))
 
 
+HALVES = [torch.float16, torch.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_more_pixels_than_half_precision_can_count_are_counted(dtype):
+    maps = torch.rand(1, 300, 300, generator=torch.Generator().manual_seed(0)).to(dtype)
+    for share in (
+        metrics.topk_intersection(maps, maps, 70_000),
+        metrics.local_topk_intersection(maps, maps, 70_000, 0),
+    ):
+        assert (share.dtype, share.item()) == (dtype, 1)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_centres_of_maps_of_half_precision_are_scipys(dtype):
+    spot, even = torch.zeros(2, 1, 600, 600)
+    spot[0, 599, 597], even[:] = 1, 1
+    some = torch.rand(1, 600, 600, generator=torch.Generator().manual_seed(0)).square()
+    maps = torch.cat([spot, even, some]).to(dtype)
+    expected = [ndimage.center_of_mass(m) for m in maps.double().numpy()]
+    np.testing.assert_allclose(metrics.mass_center(maps), expected, rtol=1e-5)
+    shift = metrics.center_shift(maps[:1], maps[1:2]).item()
+    assert shift == pytest.approx(np.hypot(*np.subtract(*expected[:2])), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_the_measures_of_maps_of_half_precision_are_those_of_the_same_numbers_in_float32(dtype):
+    maps = torch.randint(0, 200, (2, 3, 9, 11), generator=torch.Generator().manual_seed(0)).float()
+    whole, halved = (metrics.compare(*pair, k=10) for pair in (maps, maps.to(dtype)))
+    np.testing.assert_allclose(halved, whole, rtol=4e-3)
+
+
 # --- Locality --------------------------------------------------------------------------------------------------------
 
 

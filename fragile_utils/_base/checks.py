@@ -10,7 +10,9 @@ TOLERANCE = 1e-4  # how far outside [0, 1] a pixel may lie: resampling and float
 
 
 def images(x: Tensor, name: str = "images") -> Tensor:
-    """Return `x` if it is a batch of images (N, 3, H, W), floating point, finite, in [0, 1].
+    """Return `x` if it is a batch of images (N, 3, H, W), of float32 or float64, finite, in [0, 1].
+
+    In half precision and bfloat16 sums over the pixels overflow, and small terms of a derivative are zero.
 
     Raises
     ------
@@ -30,6 +32,8 @@ def images(x: Tensor, name: str = "images") -> Tensor:
         raise ValueError(f"{expected}, got shape {tuple(x.shape)}{hint}")
     if not x.is_floating_point():
         raise ValueError(f"{expected}, got dtype {x.dtype}; convert with images.float() / 255")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"{expected} of float32 or float64, got dtype {x.dtype}; convert with {name}.float()")
     if x.numel() == 0:
         raise ValueError(f"{expected} with at least one image, got shape {tuple(x.shape)}")
     low, high = (value.item() for value in x.detach().aminmax())

@@ -1,4 +1,7 @@
-"""Random numbers that depend on a seed alone: the same for an image on any device, in any batch."""
+"""Random numbers that depend on a seed alone: the same for an image on any device, in any batch.
+
+They are drawn in float32, whatever PyTorch's default type: in another type the same seed gives other numbers.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -15,13 +18,13 @@ def random_signs(image: Tensor, seed: int) -> Tensor:
 
 def normal(shape: tuple[int, ...], seed: int) -> Tensor:
     """Return normal random numbers of this shape, in float32 on the CPU."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
 
 
 def uniform(image: Tensor, seed: int) -> Tensor:
     """Return a number from -1 to 1 for each value of `image`, the same for a seed on any device."""
     generator = torch.Generator().manual_seed(seed)
-    return (2 * torch.rand(image.shape, generator=generator) - 1).to(image)
+    return (2 * torch.rand(image.shape, generator=generator, dtype=torch.float32) - 1).to(image)
 
 
 def for_each(draw: Callable[[Tensor, int], Tensor], images: Tensor, seeds: Sequence[int]) -> Tensor:

@@ -156,10 +156,10 @@ def certified_overlap(
 
 
 def largest_radius(samples: int, pixels: int, sigma: float, confidence: float = 0.95) -> float:
-    """Return the largest rho at which `certified_overlap` can be above 0: sigma Phi^-1(1 - c).
+    """Return the largest rho at which `certified_overlap` can be above 0 by Hoeffding's bound: sigma Phi^-1(1 - c).
 
     Even for pixels that get all votes, or none: what is not certified at this radius no network and no method makes
-    certified.
+    certified. By exact bounds it is larger: sigma Phi^-1(e^(1 / q)), with e = (1 - eta) / (2 d) and q copies.
     """
     checks.count(samples, "samples")
     checks.count(pixels, "pixels")

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fragile_utils import __version__
 from fragile_utils.attacks.algorithm import NO_LABEL
 from fragile_utils.experiments import audit_words
 from fragile_utils.experiments.audit import Found, explained
@@ -29,7 +28,9 @@ def summarise(found: Found) -> dict[str, Any]:
     ``empty``, ``paragraph``. An image on which an attack did not succeed counts as unchanged: nothing was achieved
     there. One whose answer noise or an everyday change has changed is left out of what these leave, and one whose
     explanation is zero everywhere out of all; ``empty`` says how many these are. A mean of a single image has no
-    interval: ``low`` and ``high`` are null. ``left_out`` says what a whole audit does and this one did not.
+    interval: ``low`` and ``high`` are null. ``left_out`` says what a whole audit does and this one did not. Of
+    ``versions``, those of the package and of torch are of the processes that attacked, as ``hardware`` and ``computed``
+    are, several where they differ; the others are of the process that summarises.
     """
     plan, audit = found.plan, found.plan.audit
     names = list(dict.fromkeys(found.attacks["method"]))
@@ -50,9 +51,9 @@ def summarise(found: Found) -> dict[str, Any]:
         "sha256": {key: found.hashes[key] for key in ("parameters", "pixels")},
         "images_sha256": found.hashes["images"],
         "versions": {
-            "fragile_utils": __version__,
+            **found.facts["versions"],
             "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "pillow")},
+            **{name: metadata.version(name) for name in ("torchvision", "numpy", "pillow")},
         },
         "hardware": found.facts["hardware"],
         "computed": found.facts["finished"],

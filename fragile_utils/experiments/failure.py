@@ -18,7 +18,8 @@ def budget_to_failure(
 
     Between two budgets the measure is interpolated linearly, and from no change at all at a budget of 0. Whoever may
     change more can also change less: at each budget the image counts as what it was at the worst of the budgets up to
-    there. A budget at which the attack did not succeed changes nothing.
+    there. A budget at which the attack did not succeed changes nothing. The budgets of an attack on a method are those
+    that the table has of it, and others of another attack say nothing of it.
 
     Parameters
     ----------
@@ -37,7 +38,8 @@ def budget_to_failure(
     -------
     Series
         In levels of 255, indexed by what is there of ``model``, ``data``, ``method``, ``attack``, and the image's
-        ``index``; infinite where the largest budget does not suffice.
+        ``index``; infinite where the largest budget does not suffice, and NaN where a budget that other images have
+        under this attack is missing, as in results that are partial.
 
     Raises
     ------
@@ -55,10 +57,19 @@ def budget_to_failure(
     rows = table.assign(lost=lost.where(table["success"], 0).fillna(0))
     keys = [key for key in IMAGE if key in table]
     curves = rows.pivot(index=keys, columns="eps", values="lost").sort_index(axis=1)
+    found = pd.Series(np.nan, curves.index, name="budget")
+    for places in curves.groupby(level=keys[:-1]).indices.values():
+        found.iloc[places] = _of_one_attack(curves.iloc[places], abs(start - level))
+    return found
+
+
+def _of_one_attack(curves: pd.DataFrame, level: float) -> np.ndarray:
+    """Return the budgets (N,) at which what was lost (N, B) reaches `level`; NaN where a budget is missing."""
+    curves = curves.dropna(axis=1, how="all")  # of other attacks
     budgets = np.concatenate([[0.0], curves.columns.to_numpy(dtype=np.float64)])
-    worst = np.maximum.accumulate(np.nan_to_num(curves.to_numpy(), nan=0), axis=1)
+    worst = np.maximum.accumulate(curves.to_numpy(), axis=1)  # from a NaN on it is NaN
     worst = np.concatenate([np.zeros((len(worst), 1)), worst], axis=1)
-    return pd.Series(_crossing(budgets, worst, abs(start - level)), curves.index, name="budget")
+    return np.where(np.isnan(worst[:, -1]), np.nan, _crossing(budgets, worst, level))
 
 
 def _crossing(budgets: np.ndarray, curves: np.ndarray, level: float) -> np.ndarray:

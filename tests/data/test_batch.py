@@ -60,6 +60,11 @@ BAD = {
     "an image without a label": ((torch.rand(2, 3, 4, 4), torch.tensor([0])), r"shape \(2,\), got \(1,\)"),
     "no images": ((None, None), "images: expected a floating-point tensor .*, got NoneType"),
     "a list of images": (([], ONE[1]), "images: expected a floating-point tensor .*, got list"),
+    "half precision": (
+        (ONE[0].half(), ONE[1]),
+        r"images: .* of float32 or float64, got dtype torch.float16; convert with images.float\(\)",
+    ),
+    "bfloat16": ((ONE[0].bfloat16(), ONE[1]), r"got dtype torch.bfloat16; convert with images.float\(\)"),
     "no labels": ((ONE[0], None), r"labels: expected an integer tensor of shape \(1,\), got None"),
     "labels that are no numbers of classes": ((ONE[0], torch.tensor([0.5])), "got dtype torch.float32; convert with"),
     "one name for all classes": ((*ONE, "cat"), "classes: expected several names, got 'cat'"),

@@ -88,6 +88,15 @@ def test_nothing_is_certified_beyond_the_largest_radius():
     assert defences.largest_radius(2, 10**6, 1.0) == 0
 
 
+def test_by_exact_bounds_the_largest_radius_is_the_one_that_is_said():
+    """sigma Phi^-1(e^(1 / q)), with e = (1 - eta) / (2 d); it is more than Hoeffding's."""
+    best = Votes(torch.tensor([[[500, 500], [0, 0]]]), 500, sigma=0.3)
+    radius = 0.3 * stats.norm.ppf((0.05 / 8) ** (1 / 500))
+    assert radius > defences.largest_radius(500, 4, 0.3)
+    for change, expected in ((-1e-6, 2), (1e-6, 0)):
+        assert defences.certified_overlap(best, 2, radius + change, bound="clopper-pearson").item() == expected
+
+
 def test_a_counted_perturbed_map_costs_a_margin():
     given = votes()
     exact = defences.certified_overlap(given, 10, 0.05)

@@ -19,10 +19,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fragile_utils import attacks, data, metrics, models, saliency
+from fragile_utils import __version__, attacks, data, metrics, models, saliency
 from fragile_utils._base.code import Code
 from fragile_utils.attacks.algorithm import NO_LABEL
-from fragile_utils.experiments import audit, audit_controls, audit_summary, audit_words, deletion
+from fragile_utils.experiments import _compute, audit, audit_controls, audit_summary, audit_words, deletion
 from fragile_utils.plots import audit as pages
 
 BLIND = """
@@ -177,6 +177,18 @@ def test_an_audit_is_gone_on_with_and_nothing_is_computed_twice(found, monkeypat
     for name in ("attacks", "natural", "controls"):
         pd.testing.assert_frame_equal(getattr(again, name), getattr(first, name))
     assert audit_summary.summarise(again) == audit_summary.summarise(first)
+
+
+def test_an_audit_gone_on_with_by_another_version_says_both(found, tmp_path, monkeypatch):
+    """Its folder keeps what another version has computed."""
+    first, folder = found
+    shutil.copytree(folder, tmp_path / "copy")
+    next((tmp_path / "copy" / "work" / "attacks").rglob("*.parquet")).unlink()
+    monkeypatch.setattr(_compute, "__version__", "0.0.1")
+    again = audit.follow(first.plan, tmp_path / "copy", code())
+    now = audit_summary.summarise(first)["versions"]
+    assert now["fragile_utils"] == __version__
+    assert audit_summary.summarise(again)["versions"] == now | {"fragile_utils": f"0.0.1, {__version__}"}
 
 
 def test_another_audit_does_not_go_into_the_same_folder(found, tmp_path):

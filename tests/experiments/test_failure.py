@@ -40,6 +40,30 @@ def test_where_the_attack_fails_nothing_changes():
     assert budget_to_failure(noise, prefix="noise_").item() == pytest.approx(0.5 * 0.5 / 0.9)
 
 
+def test_an_image_without_one_of_the_budgets_has_no_answer():
+    """Of a partial table: what is not there may have failed or not."""
+    whole = table([[0.9, 0.8, 0.6, 0.1]] * 4)
+    pairs = pd.MultiIndex.from_frame(whole[["index", "eps"]])
+    part = whole[~pairs.isin([(1, 4), (2, 1), (3, 0.5)])]
+    found = budget_to_failure(part)
+    assert found.isna().tolist() == [False, True, True, True]
+    assert found.iloc[0] == pytest.approx(np.interp(0.5, [0, 0.1, 0.2, 0.4, 0.9], [0, *BUDGETS]))
+    assert np.isinf(budget_to_failure(part[part["eps"] < 4]).iloc[:2]).all()
+    assert len(budget_to_failure(part[:0])) == 0
+
+
+def test_the_budgets_of_an_attack_are_its_own():
+    """Each attack by itself, at its budgets; together they are the same."""
+    rows = table([[0.9, 0.8, 0.6, 0.1], [0.4, 0.3, 0.3, 0.2], [0.9, 0.9, 0.9, 0.8]])
+    parts = {"topk": [0.5, 1], "mass-center": [1, 4], "random-sign": [4]}
+    tables = [rows[rows["eps"].isin(budgets)].assign(attack=attack) for attack, budgets in parts.items()]
+    alone = pd.concat([budget_to_failure(part) for part in tables]).sort_index()
+    together = budget_to_failure(pd.concat(tables).sample(frac=1, random_state=1))
+    pd.testing.assert_series_equal(together, alone)
+    assert together["gradient", "random-sign", 0] == pytest.approx(np.interp(0.5, [0, 0.9], [0, 4]))
+    assert together["gradient", "mass-center", 1] == pytest.approx(np.interp(0.5, [0, 0.7], [0, 1]))
+
+
 def test_the_shift_rises():
     assert budget_to_failure(table([[5, 10, 20, 40]], "center_shift"), "center_shift", 30).item() == pytest.approx(3)
 

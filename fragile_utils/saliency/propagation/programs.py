@@ -53,7 +53,7 @@ _compared: weakref.WeakKeyDictionary[nn.Module, set[Any]] = weakref.WeakKeyDicti
 _lock = threading.Lock()
 
 FEW = 2  # images are enough to compare
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2, torch.float16: 0.2, torch.bfloat16: 0.5}  # of the norm
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}  # of the norm
 
 
 def _compare(forward: Trace, model: nn.Module, images: Tensor) -> None:

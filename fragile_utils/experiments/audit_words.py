@@ -121,7 +121,7 @@ def _everyday(method: dict[str, Any]) -> list[str]:
     worst = min(natural, key=lambda change: _or(natural[change], 1))
     said = [
         f"Of what happens to pictures every day, {WORDS[worst]} moved it most, and left {_percent(natural[worst])}; "
-        f"{WORDS['shift']}, with which an explanation ought to move, left {_percent(moved)} where they were."
+        f"{WORDS['shift']}, with which one that follows the picture would move, left {_percent(moved)} where they were."
     ]
     changed = [
         f"by {WORDS[change]} on {cell['answer_changed']} of {cell['images']}"

@@ -16,6 +16,7 @@ CHECK_EVERY = 5  # with `patience`, how many steps lie between checks of which i
 
 NO_LABEL = "no iterate kept the label"
 EMPTY_MAP = "its map is zero everywhere"
+NOT_FINITE = "its map is not finite"
 NO_MOVE = "no iterate moved the explanation"
 NO_DIRECTION = "no direction: to first order the explanation does not change with the image, as on a linear network"
 
@@ -49,7 +50,8 @@ def climb(problem: Problem, settings: Settings, best: "Best", progress: bool | C
             if callable(progress):
                 progress(p)
             if settings.patience is not None and p % CHECK_EVERY == 0 and p < steps:
-                going = p - best.iteration[rows] < settings.patience
+                last = p - p % settings.measure_every  # that was measured: of those since then nothing is known
+                going = last - best.iteration[rows] < settings.patience
                 if not going.all():
                     rows, x, problem = rows[going], x[going], problem[going]
                 if not len(rows):

@@ -10,6 +10,7 @@ from fragile_utils import saliency
 from fragile_utils._base.seeds import for_each, uniform
 from fragile_utils.attacks.result import Outcome
 from fragile_utils.models.surrogate import SoftplusSurrogate
+from fragile_utils.saliency.method import finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,8 @@ class MapProblem(Problem):
     _last: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __getitem__(self, rows: Tensor) -> "MapProblem":
-        return replace(super().__getitem__(rows), reference=self.reference[rows])
+        held = {"reference": self.reference[rows], "method": self.method.of(rows), "guide": self.guide.of(rows)}
+        return replace(super().__getitem__(rows), **held)
 
     def direction(self, x: Tensor) -> Tensor:
         return self.attack.direction(self, x)
@@ -159,6 +161,13 @@ def project(x: Tensor, originals: Tensor, eps: float | Tensor) -> Tensor:
     """Return the nearest images to `x` within eps of `originals` and within [0, 1]; eps may be a tensor ()."""
     eps = torch.as_tensor(eps - torch.finfo(x.dtype).eps / 2, dtype=x.dtype).clamp(min=0)  # rounding never leaves it
     return x.clamp(originals - eps, originals + eps).clamp_(0, 1)
+
+
+def finite_maps(attributions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return maps (N, H, W) of attributions (N, 3, H, W), zeros where one is not finite, and which are (N,), bool."""
+    maps = saliency.normalize(attributions)
+    known = finite(maps)
+    return torch.where(known[:, None, None], maps, 0), known
 
 
 def confidence(logits: Tensor, labels: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from fragile_utils import saliency
 from fragile_utils._base import checks, once, precision
-from fragile_utils.attacks.algorithm import EMPTY_MAP, NO_DIRECTION, climb_where_nothing_forbids
-from fragile_utils.attacks.base import Attack, MapProblem, confidence, explained_with_graph
+from fragile_utils.attacks.algorithm import EMPTY_MAP, NO_DIRECTION, NOT_FINITE, climb_where_nothing_forbids
+from fragile_utils.attacks.base import Attack, MapProblem, confidence, explained_with_graph, finite_maps
 from fragile_utils.attacks.result import MapResult, Outcome
 from fragile_utils.attacks.settings import LEVEL, Settings
 from fragile_utils.models.door import check_network
@@ -208,13 +208,13 @@ def _originals(
 ) -> tuple[Outcome, Any, list[str]]:
     """Return the outcome of the original images, what the attack remembers of them, and why it cannot attack some."""
     checks.labels(labels, len(images), checks.logits(logits, len(images)).shape[1])
-    maps, predicted = saliency.normalize(attributions), logits.argmax(1)
+    (maps, known), predicted = finite_maps(attributions), logits.argmax(1)
     reference = attack.reference(maps)
     before = Outcome(images, maps, predicted, confidence(logits, labels), attack.dissimilarity(maps, reference))
-    empty = (maps.sum(dim=(1, 2)) == 0).tolist()
+    empty = maps.sum(dim=(1, 2)) == 0
+    triples = zip(wrong_predictions(labels, predicted), known.tolist(), empty.tolist(), strict=True)
     reasons = [
-        wrong or (EMPTY_MAP if nothing else "")
-        for wrong, nothing in zip(wrong_predictions(labels, predicted), empty, strict=True)
+        wrong or (NOT_FINITE if not there else EMPTY_MAP if nothing else "") for wrong, there, nothing in triples
     ]
     return before, reference, reasons
 

@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from fragile_utils import saliency
 from fragile_utils._base import once, precision
 from fragile_utils._base.seeds import for_each, random_signs
-from fragile_utils.attacks.base import confidence
+from fragile_utils.attacks.base import confidence, finite_maps
 from fragile_utils.attacks.objectives import RandomSign
 from fragile_utils.attacks.result import MapResult, Outcome, rms
 from fragile_utils.models.door import check_network
@@ -30,8 +29,8 @@ def matched_noise(result: MapResult, model: nn.Module) -> Outcome:
     Returns
     -------
     Outcome
-        Of the noisy images, D as `RandomSign` has it. The noise is not chosen: it may change a prediction, so compare
-        ``labels`` with those of `result`.
+        Of the noisy images, D as `RandomSign` has it; a map that is not finite is given as zeros. The noise is not
+        chosen: it may change a prediction, so compare ``labels`` with those of `result`.
 
     Raises
     ------
@@ -45,7 +44,7 @@ def matched_noise(result: MapResult, model: nn.Module) -> Outcome:
     with once.run(), precision.float32():  # by walks, as the attack measured
         _check_same(model, result)
         attributions, logits = method.explain(model, images, labels)
-    maps, noise = saliency.normalize(attributions), RandomSign()
+    (maps, _), noise = finite_maps(attributions), RandomSign()
     dissimilarity = noise.dissimilarity(maps, noise.reference(result.maps_before))
     return Outcome(images, maps, logits.argmax(1), confidence(logits, labels), dissimilarity)
 

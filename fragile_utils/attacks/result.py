@@ -167,7 +167,7 @@ class MapResult(Result):
 
     @property
     def maps_before(self) -> Tensor:
-        """The saliency maps (N, H, W) of the originals, on the network itself."""
+        """The saliency maps (N, H, W) of the originals, on the network itself; zeros where one is not finite."""
         return self.before.explanation
 
     @property

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fragile_utils._base import checks
+from fragile_utils._base import checks, schema
 
 LEVEL = 1 / 255  # one step of an 8-bit pixel, in units of images in [0, 1]
 
@@ -33,8 +33,8 @@ class Settings:
         than its directions, such as integrated gradients, this saves most of the time, and gives little away: after its
         first steps an attack improves slowly.
     patience : int, optional
-        An image is done when so many iterates in a row brought nothing better. By default all take all steps, as in the
-        paper.
+        An image is done when so many iterates in a row brought nothing better, as far as they were measured. By default
+        all take all steps, as in the paper.
     tf32 : bool
         On an NVIDIA GPU, compute in TensorFloat-32: faster, with 10 bits of mantissa. Refused where the first direction
         then has other signs than in float32 on more than 1 % of the pixels.
@@ -61,6 +61,8 @@ class Settings:
         object.__setattr__(self, "seed", checks.seed(self.seed))
         checks.count(self.steps, "steps")
         checks.count(self.measure_every, "measure_every")
+        schema.flag(self.random_start, "random_start")
+        schema.flag(self.tf32, "tf32")
         if self.patience is not None:
             checks.count(self.patience, "patience")
         if self.beta is not None:

@@ -142,6 +142,16 @@ class ThroughMembers(Adaptive):
         return gradient.sign()
 
 
+class _Undefended:
+    """What the attack remembers of the original maps, and the method that gives the directions for these images."""
+
+    def __init__(self, of_attack: Any, guide: Method) -> None:
+        self.of_attack, self.guide = of_attack, guide
+
+    def __getitem__(self, rows: Tensor) -> "_Undefended":
+        return _Undefended(self.of_attack[rows], self.guide.of(rows))
+
+
 @dataclass(frozen=True, repr=False)
 class Transfer(Adaptive):
     """Take the directions from an undefended network, or an undefended method, and measure on the defended one.
@@ -178,9 +188,16 @@ class Transfer(Adaptive):
             surrogate.constant = True
             object.__setattr__(self, "model", surrogate)
 
+    def reference(self, before: Tensor) -> "_Undefended":
+        return _Undefended(self.attack.reference(before), self.method.guide())
+
+    def dissimilarity(self, maps: Tensor, reference: "_Undefended") -> Tensor:
+        return self.attack.dissimilarity(maps, reference.of_attack)
+
     def direction(self, problem: MapProblem, x: Tensor) -> Tensor:
-        surrogate = problem.surrogate if self.model is None else self.model
-        return self.attack.direction(replace(problem, surrogate=surrogate, guide=self.method.guide()), x)
+        surrogate, known = problem.surrogate if self.model is None else self.model, problem.reference
+        there = replace(problem, surrogate=surrogate, guide=known.guide, reference=known.of_attack)
+        return self.attack.direction(there, x)
 
     def __repr__(self) -> str:
         network = "" if self.model is None else f", from another {type(self.model.model).__name__}"

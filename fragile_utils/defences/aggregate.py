@@ -41,6 +41,10 @@ class Aggregate(Method):
         """Return the aggregate of the members' guides."""
         return Aggregate(tuple(member.guide() for member in self.members))
 
+    def of(self, rows: Tensor) -> "Aggregate":
+        """Return the aggregate of the members for these images."""
+        return Aggregate(tuple(member.of(rows) for member in self.members))
+
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ from fragile_utils._base.code import Code
 from fragile_utils._base.devices import pick_device
 from fragile_utils._base.files import is_unfinished, sweep_up, write_bytes
 from fragile_utils._base.pixels import in_bytes
-from fragile_utils.attacks.algorithm import EMPTY_MAP
+from fragile_utils.attacks.algorithm import EMPTY_MAP, NOT_FINITE
 from fragile_utils.experiments import audit_controls, tables
 from fragile_utils.experiments.choice import Choice
 from fragile_utils.experiments.folder import SweepFolder, duration
@@ -352,8 +352,8 @@ def digest_of(image: torch.Tensor) -> str:
 
 
 def explained(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of images that have an explanation: from one that is zero everywhere nothing can be taken."""
-    return rows[rows["reason"] != EMPTY_MAP]
+    """Return the rows of images that have an explanation: not one that is zero everywhere, or not finite."""
+    return rows[~rows["reason"].isin([EMPTY_MAP, NOT_FINITE])]
 
 
 def examples(found: Found, folder: Path, code: Code, device: str, method: str) -> Iterator[tuple[str, Any, Any]]:

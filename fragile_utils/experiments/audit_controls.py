@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from fragile_utils import data, metrics, saliency
+from fragile_utils._base import precision
 from fragile_utils._base.memory import in_parts
+from fragile_utils.attacks.base import finite_maps
 from fragile_utils.experiments import _parquet
 from fragile_utils.experiments.costs import with_shuffled_weights
 from fragile_utils.experiments.deletion import deletion, insertion, random_order
@@ -65,11 +67,11 @@ def _rows(
     method: saliency.Method, network: nn.Module, shuffled: nn.Module, batch: data.Batch, parts: Parts, rows: slice
 ) -> pd.DataFrame:
     part = batch[rows]
-    maps = method(network, part.images, part.labels)
+    maps = _zero_or_finite(method, network, part)
     after = {"shuffled": _maps(method, shuffled, part)}
     if len(batch) > 1:
         places = [(rows.start + i + 1) % len(batch) for i in range(len(part))]
-        after["other"] = method(network, batch[places].images, batch[places].labels)
+        after["other"] = _zero_or_finite(method, network, batch[places])
     table = pd.DataFrame(index=range(len(part)))
     for kind in KINDS:
         if after.get(kind) is not None:
@@ -84,10 +86,16 @@ def _rows(
     return table
 
 
+def _zero_or_finite(method: saliency.Method, network: nn.Module, part: data.Batch) -> torch.Tensor:
+    """Return the maps, zeros where one is not finite: its row is left out later, as that of an empty map is."""
+    with precision.float32():
+        attributions, _ = method.explain(network, part.images, part.labels)
+    return finite_maps(attributions)[0]
+
+
 def _maps(method: saliency.Method, network: nn.Module, part: data.Batch) -> torch.Tensor | None:
     """Return the maps, or None where a shuffled network does not give numbers."""
     try:
-        maps = method(network, part.images, part.labels)
+        return method(network, part.images, part.labels)
     except ValueError:
         return None
-    return maps if torch.isfinite(maps).all() else None

@@ -107,7 +107,7 @@ def _empty(count: int, others: int) -> list[str]:
     """Return what is to be said of images without an explanation."""
     if not count:
         return []
-    return [f"On {count} of {count + others} images the explanation is empty, zero everywhere; they are left out."]
+    return [f"On {count} of {count + others} images the map is zero everywhere or not finite; they are left out."]
 
 
 def _left_out(cell: dict[str, Any]) -> str:

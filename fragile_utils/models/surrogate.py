@@ -118,9 +118,9 @@ def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusS
 
     Modules, ``F.relu``, ``torch.relu`` and in-place forms are replaced alike, and so are the functions that are made of
     ReLUs: leaky and parametric ReLU, ReLU6, hard tanh, hard sigmoid, hard swish, soft shrinkage, SELU, absolute values,
-    clamps at 0 or on both sides, maxima and minima of two values. `kinks_left` names what keeps its kinks,
-    ``torch.where`` for example. Second derivatives are about 1.4 times faster to compute when the parameters are frozen
-    (``model.requires_grad_(False)``).
+    clamps at 0 or on both sides, maxima and minima of two values. Whole numbers stay as they are. `kinks_left` names
+    what keeps its kinks, ``torch.where`` and maxima over an axis for example. Second derivatives are about 1.4 times
+    faster to compute when the parameters are frozen (``model.requires_grad_(False)``).
 
     Parameters
     ----------
@@ -197,7 +197,8 @@ class Smooth(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _CONVOLUTIONS:
             return convolution(*args, **kwargs)
-        if func in _SMOOTH and not any(isinstance(x, Tensor) and x.is_complex() for x in args[:1]):
+        func = _of_two(func, args, kwargs)
+        if func in _SMOOTH and any(isinstance(x, Tensor) and x.is_floating_point() for x in (*args, *kwargs.values())):
             self.replaced = True
             return self._smooth(func, *args, **kwargs)
         return func(*args, **kwargs)
@@ -290,7 +291,7 @@ def _selu(x: Tensor, beta: float) -> Tensor:
 _T = Tensor
 _IN_PLACE = {
     *(torch.relu_, _T.relu_, F.relu_, F.leaky_relu_, F.hardtanh_, torch.clamp_, _T.clamp_, _T.clamp_min_),
-    *(_T.clamp_max_, _T.clip_, torch.abs_, _T.abs_, torch.rrelu_, torch.selu_, F.elu_),
+    *(_T.clamp_max_, _T.clip_, torch.abs_, _T.abs_, _T.absolute_, torch.rrelu_, torch.selu_, F.elu_),
 }
 _SMOOTH: dict[Callable, Callable] = {
     **dict.fromkeys((F.relu, torch.relu, _T.relu, torch.relu_, _T.relu_, F.relu_), softplus),
@@ -301,11 +302,12 @@ _SMOOTH: dict[Callable, Callable] = {
     **dict.fromkeys((F.hardtanh, F.hardtanh_), _hardtanh),
     **{F.relu6: _relu6, F.hardsigmoid: _hardsigmoid, F.hardswish: _hardswish, F.softshrink: _softshrink},
     **dict.fromkeys((torch.abs, _T.abs, torch.abs_, _T.abs_, _T.__abs__), _abs),
+    **dict.fromkeys((torch.absolute, _T.absolute, _T.absolute_), _abs),
     **dict.fromkeys((torch.clamp, _T.clamp, torch.clip, _T.clip, torch.clamp_, _T.clamp_, _T.clip_), _clamp),
     **dict.fromkeys((torch.clamp_min, _T.clamp_min, _T.clamp_min_), _clamp),
     **dict.fromkeys((torch.clamp_max, _T.clamp_max, _T.clamp_max_), _clamp_max),
-    **dict.fromkeys((torch.maximum, _T.maximum), _maximum),
-    **dict.fromkeys((torch.minimum, _T.minimum), _minimum),
+    **dict.fromkeys((torch.maximum, _T.maximum, torch.fmax, _T.fmax), _maximum),
+    **dict.fromkeys((torch.minimum, _T.minimum, torch.fmin, _T.fmin), _minimum),
     **dict.fromkeys((F.elu, F.elu_), _elu),
     **dict.fromkeys((F.selu, torch.selu, torch.selu_), _selu),
 }
@@ -313,7 +315,16 @@ _NOT_SMOOTHED = {  # kinks and steps that no softplus takes the place of
     *(torch.where, _T.where, torch.sign, _T.sign, torch.sgn, torch.heaviside, torch.round, _T.round, torch.floor),
     *(_T.floor, torch.ceil, _T.ceil, torch.trunc, F.hardshrink, F.threshold, torch.threshold, _T.gt, _T.lt, _T.ge),
     *(_T.le, torch.gt, torch.lt, torch.ge, torch.le, _T.__gt__, _T.__lt__, _T.__ge__, _T.__le__),
+    *(torch.amax, _T.amax, torch.amin, _T.amin, torch.max, _T.max, torch.min, _T.min),  # but see `_of_two`
 }
+_MAX_OR_MIN = {torch.max: torch.maximum, _T.max: torch.maximum, torch.min: torch.minimum, _T.min: torch.minimum}
+
+
+def _of_two(func: Callable, args: tuple, kwargs: dict[str, Any]) -> Callable:
+    """Return the maximum or minimum of two values where ``max`` or ``min`` is called for that, else the function."""
+    if func in _MAX_OR_MIN and isinstance(args[1] if len(args) > 1 else kwargs.get("other"), Tensor):
+        return _MAX_OR_MIN[func]
+    return func
 
 
 class _Noting(TorchFunctionMode):
@@ -324,9 +335,10 @@ class _Noting(TorchFunctionMode):
         self.noted: list[str] = []
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in _NOT_SMOOTHED and (name := resolve_name(func)) not in self.noted:
+        kwargs = kwargs or {}
+        if _of_two(func, args, kwargs) in _NOT_SMOOTHED and (name := resolve_name(func)) not in self.noted:
             self.noted.append(name)
-        return func(*args, **kwargs or {})
+        return func(*args, **kwargs)
 
 
 @torch.no_grad()

@@ -80,6 +80,15 @@ class Baseline:
             return self.image(model, images)
         return once(f"baseline {images.shape[1:]} {images.dtype}", (self, model), lambda: self.image(model, images))
 
+    def of(self, rows: Tensor) -> "Baseline":
+        """Return the baseline of some of the images, `rows` (N,) of bool; itself where it is one for all."""
+        value = self.value
+        if not isinstance(value, Tensor) or value.ndim == 3 or len(value) == 1 or not rows.any():
+            return self
+        if len(value) != len(rows):
+            raise ValueError(f"baseline: expected one for each of {len(rows)} images, got {self}")
+        return Baseline(value[rows.to(value.device)])
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Baseline) and by_content(self.value) == by_content(other.value)
 

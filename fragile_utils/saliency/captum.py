@@ -48,6 +48,10 @@ class Captum(Method):
     def __hash__(self) -> int:
         return hash((self.attribution, tuple(sorted(self.arguments))))
 
+    def of(self, rows: Tensor) -> "Captum":
+        """Return the same with the baselines, and other arguments (N, C, H, W), of these images."""
+        return Captum(self.attribution, **{name: _of(value, rows) for name, value in self.arguments.items()})
+
     def _key(self) -> tuple:
         return self.attribution, {name: by_content(value) for name, value in self.arguments.items()}
 
@@ -69,3 +73,10 @@ class Captum(Method):
             expected = f"Captum: expected attributions of shape {tuple(images.shape)}"
             raise ValueError(f"{expected}, got {checks.described(result)}")
         return result.detach(), logits_of(model, images, False)
+
+
+def _of(value: Any, rows: Tensor) -> Any:
+    if isinstance(value, Baseline):
+        return value.of(rows)
+    for_each = isinstance(value, Tensor) and value.ndim == 4 and len(value) == len(rows)
+    return value[rows.to(value.device)] if for_each else value

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from fragile_utils._base import checks
+from fragile_utils.models.adapter import centred_logits
 from fragile_utils.models.surrogate import SoftplusSurrogate
 from fragile_utils.saliency.gradient import Gradient
 from fragile_utils.saliency.method import Method
@@ -36,6 +37,10 @@ class Guided(Method):
         """Return the guide of `by`."""
         return self.by.guide()
 
+    def of(self, rows: Tensor) -> "Guided":
+        """Return the same of both methods for these images."""
+        return Guided(self.method.of(rows), self.by.of(rows))
+
 
 @dataclass(frozen=True)
 class OfProbability(Method):
@@ -58,12 +63,17 @@ class OfProbability(Method):
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Return the attributions of the probability, and the probabilities (N, classes) as logits."""
-        return self.method.explain(_probabilities_of(model), images, targets, create_graph)
+        """Return the attributions of the probability, and logits (N, classes) of mean 0 with these probabilities."""
+        attributions, probabilities = self.method.explain(_probabilities_of(model), images, targets, create_graph)
+        return attributions, centred_logits(probabilities)
 
     def guide(self) -> Method:
         """Return the same of the method's guide."""
         return OfProbability(self.method.guide())
+
+    def of(self, rows: Tensor) -> "OfProbability":
+        """Return the same of the method for these images."""
+        return OfProbability(self.method.of(rows))
 
 
 def guided_by_probability(method: Method = Gradient()) -> Guided:  # noqa: B008 - a frozen value

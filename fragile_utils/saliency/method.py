@@ -18,6 +18,11 @@ def normalize(attributions: Tensor) -> Tensor:
     return magnitude / torch.where(total > 0, total, 1)
 
 
+def finite(values: Tensor) -> Tensor:
+    """Return whether all of each image's values (N, ...) are finite (N,), bool."""
+    return values.detach().isfinite().flatten(1).all(dim=1)
+
+
 class Method:
     """An attribution method. A subclass says how in `explain`; callers use the method itself or `attribute`."""
 
@@ -38,12 +43,12 @@ class Method:
         Raises
         ------
         ValueError
-            If an argument is not as described.
+            If an argument is not as described, or an attribution is not finite.
         """
         return normalize(self.attribute(model, images, targets, create_graph))
 
     def attribute(self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False) -> Tensor:
-        """Return the signed attributions (N, 3, H, W); arguments as for a call."""
+        """Return the signed attributions (N, 3, H, W); arguments and errors as for a call."""
         checks.evaluation_mode(model)
         checks.images(images)
         checks.labels(targets, len(images), name="targets", device=images.device)
@@ -52,6 +57,11 @@ class Method:
             attributions, logits = self.explain(model, images, targets, create_graph)
         checks.logits(logits, len(images))
         checks.labels(targets, len(images), logits.shape[1], name="targets")
+        if wrong := (~finite(attributions)).nonzero().flatten().tolist():
+            raise ValueError(
+                f"{type(self).__name__}: expected finite attributions, got NaN or infinity for {len(wrong)} of "
+                f"{len(images)} images, first for images[{wrong[0]}]; leave such images out"
+            )
         return attributions
 
     def explain(
@@ -66,6 +76,14 @@ class Method:
 
     def guide(self) -> "Method":
         """Return the method that an attack on this one takes its directions from: itself, or one that is cheaper."""
+        return self
+
+    def of(self, rows: Tensor) -> "Method":
+        """Return the method for some images of a batch, with which an attack goes on; `rows` is boolean (N,).
+
+        By default itself. A method that holds something for each image, a baseline for example, returns one that holds
+        it for these; a method that is made of others asks them.
+        """
         return self
 
 

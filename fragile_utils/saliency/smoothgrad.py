@@ -1,6 +1,7 @@
 """SmoothGrad: any method, averaged over noise."""
 
 import functools
+import itertools
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,9 +25,10 @@ class SmoothGrad(Method):
         The number of noisy copies.
     sigma : float
         Standard deviation of the noise, in units of images in [0, 1]. Noisy copies are not clipped.
-    seed : int or torch.Generator
+    seed : int, tuple of int or torch.Generator
         Of the noise. A number: the same noise on each call and device, so that two maps differ by their images alone
-        (common random numbers). A generator, one of the CPU: new noise from it on each call.
+        (common random numbers). Several, where noise is not shared: one for each image. A generator, one of the CPU:
+        new noise from it on each call.
     chunk : int, optional
         As for `IntegratedGradients`: how many noisy images to hold the graphs of at a time.
     shared : bool
@@ -46,7 +48,7 @@ class SmoothGrad(Method):
     method: Method = Gradient()  # noqa: RUF009 - a frozen value
     samples: int = 50
     sigma: float = 0.15
-    seed: int | torch.Generator = 0
+    seed: int | tuple[int, ...] | torch.Generator = 0
     chunk: int | None = None
     shared: bool = True
 
@@ -55,17 +57,27 @@ class SmoothGrad(Method):
             raise ValueError(f"method: expected a saliency method, got {self.method!r}")
         checks.count(self.samples, "samples")
         checks.positive(self.sigma, "sigma")
-        if not isinstance(self.seed, torch.Generator):
-            checks.seed(self.seed)
-        elif self.seed.device.type != "cpu":
-            raise ValueError(f"seed: expected a generator of the CPU, got one of {self.seed.device}")
         check_chunk(self.chunk)
         if not isinstance(self.shared, bool):
             raise ValueError(f"shared: expected True or False, got {self.shared!r}")
+        if not isinstance(self.seed, torch.Generator):
+            if isinstance(self.seed, tuple) and self.shared:
+                raise ValueError("seed: expected one, of noise that all images share, got several; give shared=False")
+            for seed in self.seed if isinstance(self.seed, tuple) else (self.seed,):
+                checks.seed(seed)
+        elif self.seed.device.type != "cpu":
+            raise ValueError(f"seed: expected a generator of the CPU, got one of {self.seed.device}")
 
     def guide(self) -> "SmoothGrad":
         """Return the same mean of the method's guide."""
         return replace(self, method=self.method.guide())
+
+    def of(self, rows: Tensor) -> "SmoothGrad":
+        """Return the same mean of the method for these images, each of which keeps its noise."""
+        kept = self.seed
+        if not (self.shared or isinstance(kept, torch.Generator)):
+            kept = tuple(itertools.compress(self._seeds(len(rows)), rows.tolist()))
+        return replace(self, method=self.method.of(rows), seed=kept)
 
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
@@ -85,11 +97,20 @@ class SmoothGrad(Method):
         """Return noise (samples, 1, 3, H, W), or (samples, N, 3, H, W) where it is not shared, on the CPU."""
         shape, count = (self.samples, 1, *images.shape[1:]), 1 if self.shared else len(images)
         if isinstance(self.seed, torch.Generator):
-            return torch.cat([torch.randn(shape, generator=self.seed) for _ in range(count)], dim=1)
-        return _noise(self.seed, shape, count)
+            drawn = [torch.randn(shape, generator=self.seed, dtype=torch.float32) for _ in range(count)]
+            return torch.cat(drawn, dim=1)
+        return _noise(self._seeds(count), shape)
+
+    def _seeds(self, count: int) -> tuple[int, ...]:
+        """Return the seeds of the noise of so many images."""
+        if not isinstance(self.seed, tuple):
+            return tuple(range(self.seed, self.seed + count))
+        if len(self.seed) != count:
+            raise ValueError(f"seed: expected one for each of {count} images, got {len(self.seed)}")
+        return self.seed
 
 
 @functools.lru_cache(maxsize=1)  # an attack asks for the same at each step
-def _noise(seed: int, shape: tuple[int, ...], count: int) -> Tensor:
-    generators = [torch.Generator().manual_seed(seed + i) for i in range(count)]
-    return torch.cat([torch.randn(shape, generator=generator) for generator in generators], dim=1)
+def _noise(seeds: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return torch.cat([torch.randn(shape, generator=generator, dtype=torch.float32) for generator in generators], dim=1)

@@ -1,7 +1,9 @@
 """The attack's contract, on a small network in seconds and on SqueezeNet against the paper's figures."""
 
 import attentive
+import captum.attr
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -168,6 +170,22 @@ def test_of_every_third_iterate_the_best_is_kept(tiny, tiny_batch):
         attack("topk", tiny, *tiny_batch, measure_every=0)
 
 
+@pytest.mark.parametrize(("measure_every", "patience"), [(10, 5), (20, 1), (7, 12)])
+def test_patience_looks_at_iterates_that_were_measured(measure_every, patience, tiny, tiny_batch):
+    options = {"eps": 0.01, "step_size": 0.002, "steps": 100, "measure_every": measure_every}
+    images, labels = (tensor[torch.arange(6) != 1] for tensor in tiny_batch)  # all labels stay
+    full = attack("topk", tiny, images, labels, **options)
+    assert full.success.all()
+    short = attack("topk", tiny, images, labels, **options, patience=patience)
+    assert len(short.curve) < 100
+    assert short.success.all()
+    for i, measured in enumerate(short.curve.isfinite().T):
+        places = measured.nonzero().flatten() + 1
+        torch.testing.assert_close(short.curve[places - 1, i], full.curve[places - 1, i], rtol=1e-3, atol=1e-4)
+        if len(short.curve) not in places:  # it stopped: since the best, so many iterates were of no use
+            assert places.max() - short.iteration[i] >= patience
+
+
 def test_directions_can_come_from_another_method(tiny, tiny_batch):
     """Integrated gradients, guided by few points, or by the plain gradient."""
     method = saliency.IntegratedGradients(30, baseline=0.5)
@@ -268,6 +286,46 @@ def test_an_image_that_the_model_gets_wrong_is_reported_and_left_alone(tiny, tin
     torch.testing.assert_close(result.images[[0, 1, 3]], others.images[[0, 1, 3]])
 
 
+OWN = torch.rand(6, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(4))  # an image for each
+PATH = saliency.IntegratedGradients(3, OWN)
+NOISY = saliency.SmoothGrad(samples=3, sigma=0.1, shared=False)
+FOR_EACH = {
+    "baselines of a path": PATH,
+    "references": saliency.DeepLift(OWN),
+    "noise": NOISY,
+    "noise around a method with noise of its own": saliency.SmoothGrad(
+        saliency.DeepLift(OWN), samples=1, sigma=0.1, shared=False
+    ),
+    "of the probability": saliency.OfProbability(PATH),
+    "guided": saliency.Guided(NOISY, by=PATH),
+    "mean of maps": defences.Aggregate((NOISY, PATH)),
+    "votes": saliency.SmoothGrad(defences.TopShare(saliency.DeepLift(OWN)), samples=1, sigma=0.1, shared=False),
+    "smoother": defences.SoftplusExplanation(4.0, PATH),
+    "Captum's": saliency.Guided(
+        saliency.Captum(captum.attr.IntegratedGradients, baselines=saliency.Baseline(OWN), n_steps=3), by=GRADIENT
+    ),
+    "Captum's, a tensor": saliency.Guided(
+        saliency.Captum(captum.attr.IntegratedGradients, baselines=OWN, n_steps=3), by=GRADIENT
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOR_EACH)
+def test_what_a_method_holds_for_an_image_stays_with_it(name, tiny, tiny_batch):
+    """Where some images are wrong, or done early: the truth is the method on the whole batch."""
+    tiny, images, method = tiny.double(), tiny_batch[0].double(), FOR_EACH[name]
+    labels = tiny(images).argmax(1)
+    labels[1] = (labels[1] + 1) % 5
+    options = {"eps": 0.02, "steps": 30, "step_size": 0.02, "beta": 8.0, "patience": 3}
+    result = attacks.run(attacks.TopK(20), tiny, images, labels, method, **options)
+    torch.testing.assert_close(result.maps, method(tiny, result.images, labels), rtol=1e-9, atol=1e-12)
+    assert result.reasons[1].startswith("predicted as class")
+    assert result.success.sum() >= 3
+    assert result.curve[:, torch.arange(6) != 1].isnan().any()  # some were done before others
+    nothing = attacks.run(attacks.TopK(20), tiny, images, (tiny(images).argmax(1) + 1) % 5, method, **options)
+    assert torch.equal(nothing.images, images)
+
+
 @pytest.mark.parametrize("random_start", [False, True])
 def test_when_every_image_is_wrong_nothing_is_attacked(random_start, tiny, tiny_batch):
     images, predicted = tiny_batch
@@ -301,6 +359,45 @@ def test_an_image_without_an_explanation_is_reported(tiny, tiny_batch):
     images, _ = tiny_batch
     result = attack("topk", tiny, images, torch.full((6,), 4))
     assert set(result.reasons) == {"its map is zero everywhere"}
+
+
+class Rooted(torch.nn.Module):
+    """The root of mean squares of convolutions: on a black image it is 0, and its derivative 0 / 0."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = torch.nn.Conv2d(3, 8, 3, bias=False), torch.nn.Linear(8, 4)
+
+    def forward(self, images):
+        return self.last(self.first(images).square().mean((2, 3)).sqrt())
+
+
+@pytest.mark.parametrize("which", [attacks.TopK(20), attacks.MassCenter(), attacks.RandomSign()], ids=str)
+def test_an_image_whose_map_is_not_finite_is_reported_and_the_others_are_attacked(which):
+    model = Rooted().eval().requires_grad_(False)
+    images = torch.rand(3, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    images[1] = 0
+    labels, others = data.predict(model, images), torch.tensor([True, False, True])
+    x = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(model(x).gather(1, labels[:, None]).sum(), x)
+    assert torch.equal(gradient.isfinite().flatten(1).all(1), others)
+    with pytest.raises(ValueError, match=r"Gradient: expected finite .* for 1 of 3 images, first for images\[1\];"):
+        GRADIENT(model, images, labels)
+
+    options = {"eps": 0.05, "steps": 5, "step_size": 0.01, "beta": 8.0}
+    result = attacks.run(which, model, images, labels, GRADIENT, **options, seed=3)
+    assert result.reasons == ("", "its map is not finite", "")
+    assert (result.maps_before[1] == 0).all()
+    assert torch.equal(result.images[1], images[1])
+    assert result.curve[:, 1].isnan().all()
+    noise = attacks.matched_noise(result, model)
+    for i in (0, 2):
+        alone = attacks.run(which, model, images[i : i + 1], labels[i : i + 1], GRADIENT, **options, seed=3 + i)
+        table = result.compare(20)[i : i + 1].reset_index(drop=True)
+        pd.testing.assert_frame_equal(table, alone.compare(20), rtol=1e-4)
+        noise_alone = attacks.matched_noise(alone, model)
+        torch.testing.assert_close(noise.explanation[i], noise_alone.explanation[0], rtol=1e-3, atol=1e-6)
 
 
 def test_an_interrupt_returns_the_best_so_far(tiny, tiny_batch, monkeypatch):
@@ -381,6 +478,8 @@ BAD = {
     "k larger than the image": ({"attack": attacks.TopK(257)}, "k: expected a whole number from 1 to 256, got 257"),
     "beta": ({"beta": -1.0}, "beta: expected a number above 0"),
     "eps in levels": ({"eps": 8}, "eps: expected at most 1, since .*; for 8 levels give 8 / 255"),
+    "a random start in words": ({"random_start": "no"}, "random_start: expected true or false, got"),
+    "a number for TensorFloat-32": ({"tf32": 0}, "tf32: expected true or false, got 0"),
     "half a seed": ({"seed": 0.5}, "seed: expected a whole number, got 0.5"),
     "a class of attacks": ({"attack": attacks.TopK}, r"attack: expected .* TopK\(k=1000\), got the class TopK, which"),
     "a class of methods": ({"method": saliency.Gradient}, "method: .* got the class Gradient, which is still"),
@@ -452,9 +551,16 @@ def test_topk_on_squeezenet_reaches_the_papers_figure_3(eps, most, squeezenet, c
 
 def test_a_type_that_cannot_hold_the_budget_is_refused(tiny, tiny_batch):
     images, labels = tiny_batch
-    for eps in (0.9 / 255, 2 / 255):
-        with pytest.raises(ValueError, match=r"images: expected a type that resolves the budget .* got torch.bfloat16"):
-            attacks.run(attacks.TopK(5), tiny.bfloat16(), images.bfloat16(), labels, GRADIENT, eps=eps)
+    with pytest.raises(ValueError, match=r"images: expected a type that resolves the budget 1e-07, got torch.float32"):
+        attacks.run(attacks.TopK(5), tiny, images, labels, GRADIENT, eps=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused(dtype, tiny, tiny_batch):
+    images, labels = tiny_batch
+    message = rf"images: .* of float32 or float64, got dtype {dtype}; convert with images.float\(\)"
+    with pytest.raises(ValueError, match=message):
+        attacks.run(attacks.TopK(5), tiny.to(dtype), images.to(dtype), labels, GRADIENT, eps=8 / 255)
 
 
 def test_the_mass_centre_of_a_smooth_network_sets_out_down_and_to_the_right():

@@ -9,7 +9,7 @@ from fragile_utils import attacks, defences, saliency
 from fragile_utils.attacks import MapProblem, MassCenter, Targeted, TopK
 from fragile_utils.defences import Aggregate, ExpectationOverTransformation, ThroughMembers, Transfer, redraw
 from fragile_utils.models import softplus_surrogate
-from fragile_utils.saliency import Gradient, InputXGradient, SmoothGrad
+from fragile_utils.saliency import DeepLift, Gradient, InputXGradient, SmoothGrad
 
 OPTIONS = {"eps": 0.05, "steps": 10, "step_size": 0.01, "beta": 8.0}
 OBJECTIVES = [TopK(20), MassCenter(), Targeted(REGION)]
@@ -150,11 +150,29 @@ def test_transfer_takes_its_directions_elsewhere_and_measures_here(setting):
     given = problem(attack, model, images, labels, Gradient())
     x = images.clone().requires_grad_()
     maps = saliency.normalize(gradient_map(softplus_surrogate(other, 8.0), x, labels) * x)
-    (expected,) = torch.autograd.grad(TopK(20).dissimilarity(maps, given.reference).sum(), x)
+    (expected,) = torch.autograd.grad(TopK(20).dissimilarity(maps, given.reference.of_attack).sum(), x)
     clear = expected.abs() > 1e-10 * expected.abs().max()
     assert torch.equal(attack.direction(given, images)[clear], expected.sign()[clear])
     result = attacks.run(attack, model, images, labels, Gradient(), **OPTIONS)
     torch.testing.assert_close(result.maps, Gradient()(model, result.images, labels))
+
+
+@pytest.mark.parametrize("held", ["reference", "noise"])
+def test_the_method_of_a_transfer_keeps_what_it_holds_for_each_image(held, setting):
+    """Where the first image is wrong, against the attack on the others alone."""
+    model, images, labels = setting
+    own = torch.rand(images.shape, dtype=images.dtype, generator=torch.Generator().manual_seed(4))
+
+    def attack(first):
+        noise = SmoothGrad(samples=2, sigma=0.1, seed=7 + first, shared=False)
+        return Transfer(TopK(20), method=noise if held == "noise" else DeepLift(own[first:]))
+
+    options = OPTIONS | {"steps": 20, "patience": 1}
+    alone = attacks.run(attack(1), model, images[1:], labels[1:], Gradient(), **options, seed=1)
+    wrong = torch.cat([(labels[:1] + 1) % 5, labels[1:]])
+    result = attacks.run(attack(0), model, images, wrong, Gradient(), **options)
+    assert alone.curve.isnan().any()  # some were done before others
+    torch.testing.assert_close(result.images[1:], alone.images)
 
 
 def test_transfer_from_the_same_network_and_method_is_the_attack(setting):

@@ -37,7 +37,7 @@ class Blind(nn.Module):
         self.layer = nn.Linear(192, 3)
 
     def forward(self, x):
-        return self.layer((x - 0.5).relu().flatten(1))
+        return self.layer({seen}.flatten(1))
 
 
 def network():
@@ -293,11 +293,19 @@ def test_controls_of_images_that_do_not_fit_together_are_computed_fewer_at_a_tim
     pd.testing.assert_frame_equal(again.controls, first.controls, rtol=1e-3, atol=1e-4)
 
 
-def test_an_image_with_an_empty_explanation_is_left_out_and_said(tmp_path):
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        ("(x - 0.5).relu()", "its map is zero everywhere"),
+        ("(x * x.square().sum((1, 2, 3), keepdim=True).sqrt())", "its map is not finite"),
+    ],
+    ids=["zero", "not finite"],
+)
+def test_an_image_without_an_explanation_is_left_out_and_said(seen, reason, tmp_path):
     """Nothing can be taken from a map of zeros: it is no steady one."""
     path = tmp_path / "blind.py"
-    path.write_text(BLIND)
-    Image.fromarray(np.full((8, 8, 3), 20, np.uint8)).save(tmp_path / "z_dark.png")
+    path.write_text(BLIND.replace("{seen}", seen))
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "z_dark.png")
     noise = np.random.default_rng(0)
     for i in range(2):
         Image.fromarray(noise.integers(0, 255, (8, 8, 3), np.uint8)).save(tmp_path / f"a{i}.png")
@@ -306,13 +314,13 @@ def test_an_image_with_an_empty_explanation_is_left_out_and_said(tmp_path):
     done = audit.follow(audit.plan(wanted, allowed, "cpu"), tmp_path / "report", allowed)
     method = audit_summary.summarise(done)["methods"]["gradient"]
     dark = done.attacks["name"] == "z_dark.png"
-    assert set(done.attacks["reason"][dark]) == {"its map is zero everywhere"}
+    assert set(done.attacks["reason"][dark]) == {reason}
     assert method["empty"] == 1
     rows = done.attacks[~dark & (done.attacks["attack"] == "topk") & (done.attacks["eps"] == 2)]
     cell = audit_summary.cell(method, "topk", 2)
     assert (cell["images"], cell["topk_intersection"]["mean"]) == (2, pytest.approx(rows["topk_intersection"].mean()))
     assert "On 2 images, no value" in method["paragraph"]
-    assert "On 1 of 3 images the explanation is empty, zero everywhere; they are left out." in method["paragraph"]
+    assert "On 1 of 3 images the map is zero everywhere or not finite; they are left out." in method["paragraph"]
     assert {part.names[0] for _, part, _ in audit.examples(done, tmp_path / "report", allowed, "cpu", "gradient")} == {
         "a0.png",
         "a1.png",

@@ -7,7 +7,7 @@ from torch import nn
 
 from fragile_utils import data
 from fragile_utils.models.smooth_pooling import smooth_surrogate
-from fragile_utils.models.surrogate import softplus, softplus_surrogate
+from fragile_utils.models.surrogate import kinks_left, softplus, softplus_surrogate
 
 BETAS = [0.5, 1.0, 7.0]
 
@@ -152,6 +152,85 @@ def test_second_derivatives_of_the_surrogate_are_those_of_the_network_with_softp
 def test_relatives_of_relu(activation, smooth, images):
     got = softplus_surrogate(build(lambda: Modules(activation)), 3.0)(images)
     torch.testing.assert_close(got, build(lambda: Functions(smooth))(images))
+
+
+def of_two(name, form):
+    """A maxout of two convolutions by this function, in one of the ways in which it can be called."""
+    function, method = getattr(torch, name), getattr(torch.Tensor, name)
+    ways = {
+        "function": function,
+        "method": method,
+        "by name": lambda a, b: function(a, other=b),
+        "all by name": lambda a, b: function(input=a, other=b),
+    }
+    return build(lambda: Functions(lambda x: ways[form](x, x.flip(1) - 0.1)))
+
+
+@pytest.mark.parametrize("form", ["function", "method", "by name", "all by name"])
+@pytest.mark.parametrize("name", ["maximum", "max", "fmax", "minimum", "min", "fmin"])
+def test_every_form_of_the_maximum_of_two_values_is_smoothed(name, form, images):
+    model = of_two(name, form)
+
+    def smooth(x):
+        other = x.flip(1) - 0.1
+        softplus = F.softplus(x - other, 3.0, threshold=100)
+        return other + softplus if "max" in name else x - softplus
+
+    surrogate, expected = softplus_surrogate(model, 3.0), build(lambda: Functions(smooth))
+    torch.testing.assert_close(surrogate(images), expected(images))
+    assert surrogate.replaced
+    assert kinks_left(surrogate, images) == []
+
+
+ABSOLUTE = [abs, torch.abs, torch.absolute, torch.Tensor.absolute, torch.Tensor.absolute_]
+
+
+@pytest.mark.parametrize("form", ABSOLUTE, ids=["abs", "torch.abs", "torch.absolute", "method", "in place"])
+def test_every_form_of_the_absolute_value_is_smoothed(form, images):
+    got = softplus_surrogate(build(lambda: Functions(form)), 3.0)(images)
+    expected = build(lambda: Functions(lambda x: 2 * F.softplus(x, 3.0, threshold=100) - x))(images)
+    torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda x: x.max(3).values, "torch.Tensor.max"),
+        (lambda x: torch.min(x, dim=3)[0], "torch.min"),
+        (lambda x: x / x.max(), "torch.Tensor.max"),
+        (lambda x: torch.amax(x, 3), "torch.amax"),
+        (lambda x: x.amin(3), "torch.Tensor.amin"),
+    ],
+    ids=["max of an axis", "min of an axis", "max of all", "amax", "amin"],
+)
+def test_maxima_over_an_axis_keep_their_kinks_and_are_named(function, name, images):
+    model = build(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), Called(function), nn.Flatten()))
+    surrogate = softplus_surrogate(model, 3.0)
+    torch.testing.assert_close(surrogate(images), model(images))
+    assert not surrogate.replaced
+    assert kinks_left(surrogate, images) == [name]
+
+
+class Called(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.forward = function
+
+
+def test_whole_numbers_have_no_derivative_and_stay_as_they_are(images):
+    """Places in a table, for instance: their distances, clamped and compared."""
+    places = torch.arange(4)
+    far = (places[:, None] - places).abs().clamp(0, 2)
+    table = torch.rand(4, 4, dtype=torch.float64)
+
+    def function(x):
+        distance = torch.minimum((places[:, None] - places).abs(), torch.tensor(9)).clamp(0, 2)
+        return x + table[distance.max(torch.zeros_like(distance)), 0].sum()
+
+    surrogate = softplus_surrogate(build(lambda: Functions(function)), 3.0)
+    expected = build(lambda: Functions(lambda x: x + table[far, 0].sum()))
+    torch.testing.assert_close(surrogate(images), expected(images))
+    assert not surrogate.replaced
 
 
 def test_the_model_is_left_as_it_is(images):

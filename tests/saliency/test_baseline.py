@@ -80,6 +80,17 @@ def test_the_blurred_image_is_that_of_scipy(shape):
     torch.testing.assert_close(Baseline("blur").image(None, images), torch.from_numpy(expected))
 
 
+def test_the_baseline_of_some_of_the_images():
+    rows, images = torch.tensor([True, False, True]), torch.rand(3, 3, 4, 4)
+    assert Baseline(images).of(rows) == Baseline(images[rows])
+    assert Baseline(images).of(rows).of(torch.tensor([False, True])) == Baseline(images[2:])
+    for one in ("mean", "blur", 0.5, images[0], images[:1]):
+        baseline = Baseline(one)
+        assert baseline.of(rows) is baseline
+    with pytest.raises(ValueError, match=r"baseline: expected one for each of 4 images, got .*\(3, 3, 4, 4\)"):
+        Baseline(images).of(torch.ones(4, dtype=torch.bool))
+
+
 def test_a_baseline_that_follows_the_image_is_differentiated_with_it():
     model, (images, targets) = cifar(), batch(3)
     method = IntegratedGradients(steps=4, baseline="blur", chunk=5)  # in several blocks

@@ -28,6 +28,30 @@ def test_the_gradient_of_the_probability_and_its_derivative(smooth):
     torch.testing.assert_close(*products, rtol=1e-7, atol=1e-12)
 
 
+@pytest.mark.parametrize("method", [Gradient(), IntegratedGradients(20)], ids=repr)
+def test_an_attack_on_the_map_of_the_probability_measures_the_network(method):
+    """Labels and confidence are those of its logits, and its noise finds the network again."""
+    model, (images, _) = cifar(), batch(3)
+    labels = model(images).argmax(1)
+    options = {"eps": 0.05, "steps": 3, "step_size": 0.02, "beta": 8.0}
+    result = attacks.run(attacks.TopK(50), model, images, labels, OfProbability(method), **options)
+    assert result.success.any()
+    noise = attacks.matched_noise(result, model)
+    for outcome in (result.before, result.after, noise):
+        probabilities = model(outcome.images).softmax(1)
+        torch.testing.assert_close(outcome.confidence, probabilities.gather(1, labels[:, None])[:, 0])
+        assert torch.equal(outcome.labels, probabilities.argmax(1))
+
+
+def test_a_probability_of_one_has_finite_logits():
+    model, (images, targets) = cifar(), batch(2)
+    model.network[-1].weight *= 1e4
+    targets = model(images).argmax(1)
+    _, logits = OfProbability(Gradient()).explain(model, images, targets)
+    assert logits.isfinite().all()
+    torch.testing.assert_close(logits.softmax(1), model(images).softmax(1))
+
+
 def test_integrated_gradients_of_the_probability_sum_to_its_difference():
     model, (images, targets) = cifar(), batch(2)
     method = OfProbability(IntegratedGradients(2000))

@@ -6,6 +6,7 @@ from references import SIZE, batch, cifar, gradient_of
 
 from fragile_utils.models import softplus_surrogate
 from fragile_utils.saliency import DeepLift, Gradient, IntegratedGradients, SmoothGrad
+from fragile_utils.saliency.smoothgrad import _noise
 
 
 def test_smooth_grad_is_the_mean_over_noisy_images():
@@ -24,6 +25,8 @@ def test_smooth_grad_is_the_mean_over_noisy_images():
         (lambda: SmoothGrad(sigma=0), "sigma: expected a number above 0"),
         (lambda: SmoothGrad(seed=0.5), "seed: expected a whole number, got 0.5"),
         (lambda: SmoothGrad(shared=1), "shared: expected True or False, got 1"),
+        (lambda: SmoothGrad(seed=(1, 2)), "seed: expected one, of noise that all images share, got several"),
+        (lambda: SmoothGrad(seed=(1, 0.5), shared=False), "seed: expected a whole number, got 0.5"),
     ],
 )
 def test_bad_parameters_are_refused(make, message):
@@ -40,6 +43,24 @@ def test_a_generator_gives_new_noise_on_each_call_and_the_same_from_the_same_sta
         torch.testing.assert_close(method.attribute(model, images, targets), expected)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("seed", [5, None])
+def test_its_noise_is_the_same_whatever_the_default_type(seed, shared):
+    model, (images, targets) = cifar(), batch()
+
+    def attributed():
+        _noise.cache_clear()
+        noise = torch.Generator().manual_seed(5) if seed is None else seed
+        return SmoothGrad(samples=4, sigma=0.2, seed=noise, shared=shared).attribute(model, images, targets)
+
+    expected, before = attributed(), torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        torch.testing.assert_close(attributed(), expected)
+    finally:
+        torch.set_default_dtype(before)
+
+
 @pytest.mark.parametrize("chunk", [None, 1, 3])
 def test_noise_that_is_not_shared_is_each_image_s_own(chunk):
     model, (images, targets) = cifar(), batch(3)
@@ -48,6 +69,28 @@ def test_noise_that_is_not_shared_is_each_image_s_own(chunk):
     for i in range(3):
         alone = SmoothGrad(samples=4, sigma=0.2, seed=5 + i)
         torch.testing.assert_close(got[i : i + 1], alone.attribute(model, images[i : i + 1], targets[i : i + 1]))
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 3])
+def test_each_image_can_have_a_seed(chunk):
+    model, (images, targets) = cifar(), batch(3)
+    method = SmoothGrad(samples=4, sigma=0.2, seed=(9, 2, 5), shared=False, chunk=chunk)
+    got = method.attribute(model, images, targets)
+    for i, seed in enumerate((9, 2, 5)):
+        alone = SmoothGrad(samples=4, sigma=0.2, seed=seed)
+        torch.testing.assert_close(got[i : i + 1], alone.attribute(model, images[i : i + 1], targets[i : i + 1]))
+    with pytest.raises(ValueError, match="seed: expected one for each of 2 images, got 3"):
+        method.attribute(model, images[:2], targets[:2])
+
+
+def test_some_of_the_images_keep_their_noise():
+    some, others = torch.tensor([False, True, False, True]), torch.tensor([True, False])
+    own = SmoothGrad(samples=4, seed=5, shared=False)
+    assert own.of(some) == SmoothGrad(samples=4, seed=(6, 8), shared=False)
+    assert own.of(some).of(others) == SmoothGrad(samples=4, seed=(6,), shared=False)
+    assert SmoothGrad(samples=4).of(some) == SmoothGrad(samples=4)
+    new = SmoothGrad(seed=torch.Generator(), shared=False)
+    assert new.of(some) == new
 
 
 @pytest.mark.parametrize("seed", [3, None])

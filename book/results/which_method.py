@@ -71,7 +71,7 @@ def main() -> None:
         row = table[twice].iloc[0]
         raise SystemExit(f"expected each cell once, got {row['method']}, {row['attack']}, {row['eps']:g} twice")
     about = {
-        "about": "four methods, attacked alike on the same photographs, from a quarter of a level on; integrated "
+        "about": "four methods, attacked alike on the same photographs, from a sixteenth of a level on; integrated "
         "gradients by the guide of the authors' code as well",
         "script": "book/results/which_method.py",
         "photographs": photographs,

@@ -27,10 +27,10 @@ def summarise(found: Found) -> dict[str, Any]:
     ``chance``, ``deletion`` and ``insertion``, ``failure`` (the budget at which half of the top pixels are lost),
     ``empty``, ``paragraph``. An image on which an attack did not succeed counts as unchanged: nothing was achieved
     there. One whose answer noise or an everyday change has changed is left out of what these leave, and one whose
-    explanation is zero everywhere out of all; ``empty`` says how many these are. A mean of a single image has no
-    interval: ``low`` and ``high`` are null. ``left_out`` says what a whole audit does and this one did not. Of
-    ``versions``, those of the package and of torch are of the processes that attacked, as ``hardware`` and ``computed``
-    are, several where they differ; the others are of the process that summarises.
+    explanation is zero everywhere, or not finite, out of all; ``empty`` says how many these are. A mean of a single
+    image has no interval: ``low`` and ``high`` are null. ``left_out`` says what a whole audit does and this one did
+    not. Of ``versions``, those of the package and of torch are of the processes that attacked, as ``hardware`` and
+    ``computed`` are, several where they differ; the others are of the process that summarises.
     """
     plan, audit = found.plan, found.plan.audit
     names = list(dict.fromkeys(found.attacks["method"]))

@@ -171,6 +171,29 @@ def test_an_exported_program_is_the_network_that_was_exported(place, images, dyn
     models.check_network(model, images)
 
 
+class Maxima(nn.Module):
+    """Maxima and minima of two values, and a maximum over an axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+
+    def forward(self, images):
+        x = torch.max(self.first(images), self.second(images))
+        x = torch.fmin(x, 0.5 * x)
+        return self.last(x.mean((2, 3))) + x.amax((2, 3)).max(dim=1, keepdim=True)[0]
+
+
+def test_an_exported_program_is_smoothed_where_the_network_is(place, images):
+    network = Maxima().eval().requires_grad_(False)
+    torch.export.save(torch.export.export(network, (images[:2],)), "net.pt2")
+    model = models.load("net.pt2", allow_code=True)
+    smooth, wanted = (models.softplus_surrogate(net, 3.0) for net in (model, models.wrap(network, size=16)))
+    torch.testing.assert_close(smooth(images), wanted(images))
+    assert (smooth(images) - model(images)).abs().amax() > 0.1
+    assert models.kinks_left(model, images) == ["torch.amax", "torch.max"]
+
+
 def test_a_program_with_a_pickle_is_refused(place, images):
     import zipfile
 

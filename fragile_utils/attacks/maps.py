@@ -168,12 +168,12 @@ def _check(
 
 
 def _check_resolution(images: Tensor, eps: float) -> None:
-    """Refuse images of a type in which a change within the budget is lost to rounding, as in bfloat16."""
+    """Refuse images of a type in which a change within the budget is lost to rounding."""
     finest = torch.finfo(images.dtype).eps / 2  # the distance of neighbours below 1
     if eps < 4 * finest:
         raise ValueError(
             f"images: expected a type that resolves the budget {eps:.4g}, got {images.dtype}, whose values below 1 lie "
-            f"{finest:.2g} apart; convert with images.float()"
+            f"{finest:.2g} apart; convert with images.double()"
         )
 
 

@@ -1,6 +1,6 @@
 """The aggregate: the mean of the maps of several methods."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -43,7 +43,7 @@ class Aggregate(Method):
 
     def of(self, rows: Tensor) -> "Aggregate":
         """Return the aggregate of the members for these images."""
-        return Aggregate(tuple(member.of(rows) for member in self.members))
+        return replace(self, members=tuple(member.of(rows) for member in self.members))
 
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False

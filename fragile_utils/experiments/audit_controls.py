@@ -75,7 +75,9 @@ def _rows(
     table = pd.DataFrame(index=range(len(part)))
     for kind in KINDS:
         if after.get(kind) is not None:
-            table = table.join(metrics.compare(maps, after[kind], parts.sweep.k).add_prefix(f"{kind}_"))
+            compared = metrics.compare(maps, after[kind], parts.sweep.k).add_prefix(f"{kind}_")
+            compared.loc[(after[kind].sum(dim=(1, 2)) == 0).tolist()] = float("nan")  # there is no top in zeros
+            table = table.join(compared)
         else:
             table = table.assign(**{f"{kind}_{measure}": float("nan") for measure in metrics.MEASURES})
     seeds = tuple(parts.sweep.seed + rows.start + i for i in range(len(part)))
@@ -87,7 +89,7 @@ def _rows(
 
 
 def _zero_or_finite(method: saliency.Method, network: nn.Module, part: data.Batch) -> torch.Tensor:
-    """Return the maps, zeros where one is not finite: its row is left out later, as that of an empty map is."""
+    """Return the maps, zeros where one is not finite: it is left out later, as an empty map is."""
     with precision.float32():
         attributions, _ = method.explain(network, part.images, part.labels)
     return finite_maps(attributions)[0]

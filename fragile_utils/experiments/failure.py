@@ -58,7 +58,7 @@ def budget_to_failure(
     keys = [key for key in IMAGE if key in table]
     curves = rows.pivot(index=keys, columns="eps", values="lost").sort_index(axis=1)
     found = pd.Series(np.nan, curves.index, name="budget")
-    for places in curves.groupby(level=keys[:-1]).indices.values():
+    for places in curves.reset_index().groupby(keys[:-1], dropna=False).indices.values():
         found.iloc[places] = _of_one_attack(curves.iloc[places], abs(start - level))
     return found
 

@@ -1,5 +1,6 @@
 """Captum's methods as methods of this package, to compare with."""
 
+import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,8 +50,11 @@ class Captum(Method):
         return hash((self.attribution, tuple(sorted(self.arguments))))
 
     def of(self, rows: Tensor) -> "Captum":
-        """Return the same with the baselines, and other arguments (N, C, H, W), of these images."""
-        return Captum(self.attribution, **{name: _of(value, rows) for name, value in self.arguments.items()})
+        """Return the same with each `Baseline` of these images; a tensor may stand for all images, and stays."""
+        same = copy.copy(self)
+        arguments = {n: value.of(rows) if isinstance(value, Baseline) else value for n, value in self.arguments.items()}
+        object.__setattr__(same, "arguments", arguments)
+        return same
 
     def _key(self) -> tuple:
         return self.attribution, {name: by_content(value) for name, value in self.arguments.items()}
@@ -73,10 +77,3 @@ class Captum(Method):
             expected = f"Captum: expected attributions of shape {tuple(images.shape)}"
             raise ValueError(f"{expected}, got {checks.described(result)}")
         return result.detach(), logits_of(model, images, False)
-
-
-def _of(value: Any, rows: Tensor) -> Any:
-    if isinstance(value, Baseline):
-        return value.of(rows)
-    for_each = isinstance(value, Tensor) and value.ndim == 4 and len(value) == len(rows)
-    return value[rows.to(value.device)] if for_each else value

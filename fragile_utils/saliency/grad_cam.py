@@ -42,11 +42,12 @@ class GradCAM(Method):
         called, seen = [], []
 
         def keep(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-            if not isinstance(output, Tensor) or output.ndim != 4:
-                expected = f"layer {names[module]!r}: expected an output (N, channels, h, w)"
-                raise ValueError(f"{expected}, got {checks.described(output)}")
             called.append(names[module])
-            seen[:] = [output if output.requires_grad else output.requires_grad_()]
+            seen[:] = [output]
+            if not _of_an_image(output):
+                return output
+            if not output.requires_grad:
+                output.requires_grad_()
             return output.clone()  # what follows may work in place
 
         handles = [module.register_forward_hook(keep) for module in names]
@@ -62,6 +63,9 @@ class GradCAM(Method):
             name = called[-1] if called else self.layer
             if called.count(name) != 1:
                 raise ValueError(f"layer {name!r}: expected one call in a forward pass, got {called.count(name)}")
+            if not _of_an_image(seen[0]):
+                expected = f"layer {name!r}: expected an output (N, channels, h, w)"
+                raise ValueError(f"{expected}, got {checks.described(seen[0])}")
             scores = class_scores(logits, targets)
             (gradient,) = torch.autograd.grad(scores.sum(), seen, create_graph=create_graph, allow_unused=True)
             if gradient is None:
@@ -80,3 +84,7 @@ class GradCAM(Method):
         if self.layer not in modules:
             raise ValueError(f"layer: expected the name of a module of the model, got {self.layer!r}")
         return {modules[self.layer]: self.layer}
+
+
+def _of_an_image(output: Any) -> bool:
+    return isinstance(output, Tensor) and output.ndim == 4

@@ -1,11 +1,12 @@
 """How an attack on a method is misled: a method whose attacks take their directions from another one."""
 
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from fragile_utils._base import checks
+from fragile_utils._base.once import once
 from fragile_utils.models.adapter import centred_logits
 from fragile_utils.models.surrogate import SoftplusSurrogate
 from fragile_utils.saliency.gradient import Gradient
@@ -39,7 +40,7 @@ class Guided(Method):
 
     def of(self, rows: Tensor) -> "Guided":
         """Return the same of both methods for these images."""
-        return Guided(self.method.of(rows), self.by.of(rows))
+        return replace(self, method=self.method.of(rows), by=self.by.of(rows))
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class OfProbability(Method):
 
     def of(self, rows: Tensor) -> "OfProbability":
         """Return the same of the method for these images."""
-        return OfProbability(self.method.of(rows))
+        return replace(self, method=self.method.of(rows))
 
 
 def guided_by_probability(method: Method = Gradient()) -> Guided:  # noqa: B008 - a frozen value
@@ -93,13 +94,13 @@ class _Probabilities(nn.Module):
         return self.model(images).softmax(dim=1)
 
 
-# Of each surrogate, the surrogate of its probabilities: what is traced of it once is used again.
+# Of each surrogate, the surrogate of its probabilities: what is traced of it once in a run is used again.
 _surrogates: weakref.WeakKeyDictionary[nn.Module, SoftplusSurrogate] = weakref.WeakKeyDictionary()
 
 
 def _probabilities_of(model: nn.Module) -> nn.Module:
     if not isinstance(model, SoftplusSurrogate):
-        return _Probabilities(model)
+        return once("probabilities", (model,), lambda: _Probabilities(model))
     if model not in _surrogates:
         _surrogates[model] = SoftplusSurrogate(_Probabilities(model.model), model.beta)
     _surrogates[model].constant = model.constant

@@ -77,7 +77,8 @@ class SmoothGrad(Method):
         kept = self.seed
         if not (self.shared or isinstance(kept, torch.Generator)):
             kept = tuple(itertools.compress(self._seeds(len(rows)), rows.tolist()))
-        return replace(self, method=self.method.of(rows), seed=kept)
+        of_copies = rows.repeat(self.samples) if self.chunk is None else rows  # what the method is given
+        return replace(self, method=self.method.of(of_copies), seed=kept)
 
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False

@@ -289,6 +289,16 @@ def test_an_image_that_the_model_gets_wrong_is_reported_and_left_alone(tiny, tin
 OWN = torch.rand(6, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(4))  # an image for each
 PATH = saliency.IntegratedGradients(3, OWN)
 NOISY = saliency.SmoothGrad(samples=3, sigma=0.1, shared=False)
+
+
+class Cubed(defences.Aggregate):
+    """A reader's own, which is not what it inherits from."""
+
+    def explain(self, model, images, targets, create_graph=False):
+        attributions, logits = super().explain(model, images, targets, create_graph)
+        return attributions.pow(3), logits
+
+
 FOR_EACH = {
     "baselines of a path": PATH,
     "references": saliency.DeepLift(OWN),
@@ -304,9 +314,11 @@ FOR_EACH = {
     "Captum's": saliency.Guided(
         saliency.Captum(captum.attr.IntegratedGradients, baselines=saliency.Baseline(OWN), n_steps=3), by=GRADIENT
     ),
-    "Captum's, a tensor": saliency.Guided(
-        saliency.Captum(captum.attr.IntegratedGradients, baselines=OWN, n_steps=3), by=GRADIENT
+    "Captum's, a set for all images": saliency.Guided(
+        saliency.Captum(captum.attr.DeepLiftShap, baselines=OWN), by=GRADIENT
     ),
+    "a mean of one's own": Cubed((NOISY, PATH)),
+    "noise of each image within noise": saliency.SmoothGrad(NOISY, samples=2, sigma=0.1),
 }
 
 

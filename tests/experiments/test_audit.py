@@ -316,6 +316,8 @@ def test_an_image_without_an_explanation_is_left_out_and_said(seen, reason, tmp_
     dark = done.attacks["name"] == "z_dark.png"
     assert set(done.attacks["reason"][dark]) == {reason}
     assert method["empty"] == 1
+    beside = done.controls["other_topk_intersection"].isna()  # that of the next image, which may have no map
+    assert beside.tolist() == [False, True, False]
     rows = done.attacks[~dark & (done.attacks["attack"] == "topk") & (done.attacks["eps"] == 2)]
     cell = audit_summary.cell(method, "topk", 2)
     assert (cell["images"], cell["topk_intersection"]["mean"]) == (2, pytest.approx(rows["topk_intersection"].mean()))

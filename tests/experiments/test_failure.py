@@ -29,6 +29,13 @@ def test_it_is_where_the_interpolated_curve_passes_the_level():
     assert np.isinf(found).any()
 
 
+@pytest.mark.parametrize("name", [None, np.nan, "NA"])
+def test_a_network_may_have_no_name(name):
+    curves = [[0.9, 0.4, 0.3, 0.1], [0.9, 0.8, 0.45, 0.1]]
+    found = budget_to_failure(table(curves).assign(model=name, data="x"))
+    assert found.tolist() == pytest.approx(budget_to_failure(table(curves)).tolist())
+
+
 def test_a_larger_budget_can_do_what_a_smaller_one_does():
     found = budget_to_failure(table([[0.9, 0.4, 0.8, 0.9]]))
     assert found.item() == pytest.approx(0.5 + 0.5 * (0.9 - 0.5) / (0.9 - 0.4))

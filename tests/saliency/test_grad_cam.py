@@ -68,6 +68,18 @@ def test_the_default_is_the_convolution_that_is_called_last():
     assert not any(module._forward_hooks for module in turned.modules())
 
 
+def test_other_convolutions_may_give_what_they_like():
+    images, targets = batch(2)
+
+    def one_by_one(net, x):
+        return net.second(torch.stack([net.first(image) for image in x]).relu())
+
+    single = Ordered(one_by_one).double().eval()
+    torch.testing.assert_close(GradCAM()(single, images, targets), GradCAM("second")(single, images, targets))
+    with pytest.raises(ValueError, match="'first': expected an output"):
+        GradCAM("first")(single, images[:1], targets[:1])
+
+
 def test_the_default_asks_for_one_call_of_that_convolution():
     images, targets = batch(2)
     often = Ordered(lambda net, x: net.second(net.first(net.first(x).relu()).relu())).double().eval()

@@ -37,10 +37,11 @@ def program_of(model: nn.Module, images: Tensor, rule: Rule = DERIVATIVES) -> Pr
     if key not in programs:
         try:
             forward = trace(model, images)
-            programs[key] = Program(forward, rule)
+            program = Program(forward, rule)
             _compare(forward, model, images)
+            programs[key] = program
         except Untraceable as error:
-            programs[key] = error
+            programs[key] = Untraceable(*error.args)  # another: this one holds the frames that it went through
     if isinstance(programs[key], Untraceable):
         raise Untraceable(*programs[key].args)
     return programs[key]

@@ -3,7 +3,7 @@
 import copy
 import gc
 import weakref
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ from fragile_utils.saliency.lrp import AlphaBetaRule, DeepTaylorRule, EpsilonRul
 from fragile_utils.saliency.propagation import passes, programs
 from fragile_utils.saliency.propagation.propagate import propagate
 from fragile_utils.saliency.propagation.rule import Rule
+from fragile_utils.saliency.propagation.steps import Untraceable
 
 
 class Residual(nn.Module):
@@ -276,14 +277,43 @@ def test_what_is_computed_from_parameters_is_traced_once_in_a_run(tiny, tiny_bat
     assert (found - before).norm() > 0.1 * before.norm()
 
 
-def test_programs_do_not_keep_a_network_alive(tiny_batch):
-    images, targets = tiny_batch
-    model = Tiny().eval().requires_grad_(False)
-    passes.Pass(softplus_surrogate(model, 8.0), images, targets)
+class Drawing(Tiny):
+    """It draws random numbers, which no walk repeats."""
+
+    def forward(self, x):
+        return super().forward(x) * torch.rand_like(x).mean()
+
+
+@pytest.mark.parametrize("kind", [Tiny, Drawing])
+@pytest.mark.parametrize("run", [nullcontext, once.run])
+def test_programs_do_not_keep_a_network_alive(kind, run, tiny_batch):
+    def explain(model):
+        with run(), suppress(Untraceable):
+            passes.Pass(softplus_surrogate(model, 8.0), *tiny_batch)
+
+    model = kind().eval().requires_grad_(False)
     alive = weakref.ref(model)
-    del model
-    gc.collect()
-    assert alive() is None
+    gc.disable()
+    try:
+        explain(model)
+        del model
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_a_program_that_could_not_be_compared_is_compared_later(tiny, tiny_batch, monkeypatch):
+    def out_of_memory(*_):
+        raise MemoryError
+
+    surrogate = softplus_surrogate(tiny.requires_grad_(False), 8.0)
+    with once.run():
+        monkeypatch.setattr(programs, "_by_autograd", out_of_memory)
+        with pytest.raises(MemoryError):
+            passes.Pass(surrogate, *tiny_batch)
+        monkeypatch.setattr(programs, "_by_autograd", lambda model, images, *_: [1 + model(images)])
+        with pytest.raises(Untraceable, match="autograd finds another value"):
+            passes.Pass(surrogate, *tiny_batch)
 
 
 def test_parameters_that_learn_keep_their_gradients(tiny, tiny_batch):

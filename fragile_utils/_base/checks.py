@@ -160,8 +160,15 @@ def logits_shape(scores: Tensor, count: int) -> Tensor:
 
 
 def logits(scores: Tensor, count: int) -> Tensor:
-    """Return `scores` if a model answered `count` images with finite logits (N, classes)."""
+    """Return `scores` if a model answered `count` images with finite logits (N, classes), and no probabilities."""
     logits_shape(scores, count)
     if not torch.isfinite(scores).all():
         raise ValueError("model: expected finite logits, got NaN or infinity")
+    if len(scores) == 0 or scores.shape[1] == 1 or scores.numel() < 4:  # a score; or too few to tell from accident
+        return scores
+    one = torch.ones(count, dtype=scores.dtype, device=scores.device)
+    if ((scores >= 0) & (scores <= 1)).all() and torch.allclose(scores.sum(1), one, atol=1e-3):
+        raise ValueError("model: expected logits, got probabilities; leave out the softmax at the end")
+    if (scores <= 0).all() and torch.allclose(scores.exp().sum(1), one, atol=1e-3):
+        raise ValueError("model: expected logits, got log-probabilities; leave out the log-softmax at the end")
     return scores

@@ -15,6 +15,7 @@ from fragile_utils.attacks.settings import Settings
 CHECK_EVERY = 5  # with `patience`, how many steps lie between checks of which images are done: each stops the device
 
 NO_LABEL = "no iterate kept the label"
+NO_MAP = "no iterate with the label had a map"
 EMPTY_MAP = "its map is zero everywhere"
 NOT_FINITE = "its map is not finite"
 NO_MOVE = "no iterate moved the explanation"
@@ -119,6 +120,8 @@ class Best:
         Of the best iterates. Where there was none yet, D is minus infinity and the rest is the original's.
     iteration : Tensor (N,)
         Which iterate it is, counted from 1; 0 where there was none.
+    labelled : Tensor (N,), bool
+        Whether an iterate kept the label, allowed or not.
     directed : Tensor (N,), bool
         Whether the first direction was other than zero.
     """
@@ -128,11 +131,13 @@ class Best:
         lowest = torch.full_like(before.dissimilarity, -torch.inf)
         self.found = Outcome(before.images, before.explanation, before.labels, before.confidence, lowest)
         self.iteration = torch.zeros_like(before.labels)
-        self.directed = torch.ones_like(before.labels, dtype=torch.bool)
+        self.labelled = torch.zeros_like(before.labels, dtype=torch.bool)
+        self.directed = torch.ones_like(self.labelled)
 
     @torch.no_grad()
     def update(self, p: int, rows: Tensor, new: Outcome, allowed: Tensor) -> None:
         """Keep iterate `p` of the images `rows` where it is `allowed` and the best so far."""
+        self.labelled = self.labelled.index_put((rows,), self.labelled[rows] | (new.labels == self.before.labels[rows]))
         kept = self.found[rows]
         better = allowed & (new.dissimilarity > kept.dissimilarity)
         self.found = self.found.put(rows, new.where(better, kept))
@@ -144,13 +149,16 @@ class Best:
         It did if an iterate kept the label and, where D `must_grow`, raised D above that of the original.
         """
         moved = self.found.dissimilarity > self.before.dissimilarity if must_grow else self.iteration > 0
-        triples = zip((self.iteration > 0).tolist(), moved.tolist(), self.directed.tolist(), strict=True)
-        return [
-            "" if kept and moved else NO_LABEL if not kept else NO_MOVE if directed else NO_DIRECTION
-            for kept, moved, directed in triples
-        ]
+        known = (self.labelled, self.iteration > 0, moved, self.directed)
+        return [_reason(*of_image) for of_image in zip(*(values.tolist() for values in known), strict=True)]
 
     def outcome(self, success: Tensor) -> Outcome:
         """Return what was found for the images where there was `success` (N,), and the originals for the others."""
         self.iteration = torch.where(success, self.iteration, 0)
         return self.found.where(success, self.before)
+
+
+def _reason(labelled: bool, kept: bool, moved: bool, directed: bool) -> str:
+    if not kept:
+        return NO_MAP if labelled else NO_LABEL
+    return "" if moved else NO_MOVE if directed else NO_DIRECTION

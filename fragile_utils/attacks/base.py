@@ -134,11 +134,11 @@ def explained_with_graph(
 class Attack:
     """What distinguishes one attack from another: what it climbs, in which direction, and how far at a time."""
 
-    def reference(self, before: Tensor) -> Tensor:
-        """Return what the dissimilarity needs to know of the original maps (N, H, W); its first axis is N."""
+    def reference(self, before: Tensor) -> Any:
+        """Return what the dissimilarity needs to know of the original maps (N, H, W), indexed by image."""
         return before
 
-    def dissimilarity(self, maps: Tensor, reference: Tensor) -> Tensor:
+    def dissimilarity(self, maps: Tensor, reference: Any) -> Tensor:
         """Return D (N,), which the attack makes large, of new maps (N, H, W). Differentiable."""
         raise TypeError(f"{type(self).__name__} does not say what it climbs: expected it to define dissimilarity()")
 

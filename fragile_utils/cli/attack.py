@@ -87,13 +87,13 @@ def run(options: argparse.Namespace) -> int:
 
     tables = []
     for start, part in common.batches(options, batch):
-        attack = make_attack(options, k, part.images)
+        attack, rows = make_attack(options, k, part.images), slice(start, start + len(part))
         result = attacks.run(
             attack,
             model,
             part.images,
             part.labels,
-            method,
+            method.among(rows, len(batch)),
             eps=options.eps * attacks.LEVEL,
             steps=options.steps,
             step_size=options.step_size * attacks.LEVEL,

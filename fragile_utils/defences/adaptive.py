@@ -32,24 +32,30 @@ class Adaptive(Attack):
     def __post_init__(self) -> None:
         checks.instance(self.attack, Attack, "attack", "TopK(k=100)")
 
-    def reference(self, before: Tensor) -> Any:
-        return self.attack.reference(before)
+    def reference(self, before: Tensor) -> "Remembered":
+        return Remembered(self.attack.reference(before), self.own())
 
-    def dissimilarity(self, maps: Tensor, reference: Any) -> Tensor:
-        return self.attack.dissimilarity(maps, reference)
+    def own(self) -> Any:
+        """Return what a run of this attack has of its own."""
+        return None
+
+    def dissimilarity(self, maps: Tensor, reference: "Remembered") -> Tensor:
+        return self.attack.dissimilarity(maps, reference.of_attack)
 
     def schedule(self, eps: float, steps: int, step_size: float) -> tuple[int, float]:
         return self.attack.schedule(eps, steps, step_size)
 
 
-class _Remembered:
-    """What the attack remembers of the original maps, and the noise of this run, of which every step takes its own."""
+@dataclass(frozen=True, eq=False)
+class Remembered:
+    """What the attack whose objective is climbed remembers of the original maps, and what the run has of its own."""
 
-    def __init__(self, of_attack: Any, noise: torch.Generator) -> None:
-        self.of_attack, self.noise = of_attack, noise
+    of_attack: Any
+    own: Any
 
-    def __getitem__(self, rows: Tensor) -> "_Remembered":
-        return _Remembered(self.of_attack[rows], self.noise)
+    def __getitem__(self, rows: Tensor) -> "Remembered":
+        own = self.own.of(rows) if isinstance(self.own, Method) else self.own
+        return Remembered(self.of_attack[rows], own)
 
 
 @dataclass(frozen=True)
@@ -90,16 +96,14 @@ class ExpectationOverTransformation(Adaptive):
             checks.count(self.samples, "samples")
         checks.seed(self.seed)
 
-    def reference(self, before: Tensor) -> _Remembered:
-        return _Remembered(self.attack.reference(before), torch.Generator().manual_seed(self.seed))
-
-    def dissimilarity(self, maps: Tensor, reference: _Remembered) -> Tensor:
-        return self.attack.dissimilarity(maps, reference.of_attack)
+    def own(self) -> torch.Generator:
+        """Return the noise of a run, of which every step takes its own."""
+        return torch.Generator().manual_seed(self.seed)
 
     def direction(self, problem: MapProblem, x: Tensor) -> Tensor:
         if not is_random(problem.guide):
             raise ValueError(f"method: expected one that averages over noise, got {problem.guide}")
-        guide = redraw(problem.guide, problem.reference.noise, self.samples)
+        guide = redraw(problem.guide, problem.reference.own, self.samples)
         return self.attack.direction(replace(problem, guide=guide, reference=problem.reference.of_attack), x)
 
 
@@ -134,22 +138,12 @@ class ThroughMembers(Adaptive):
             raise ValueError(f"method: expected an Aggregate, got {problem.guide}")
         x = x.detach().requires_grad_()
         maps, _ = problem.guide.maps(problem.surrogate, x, problem.labels, create_graph=True)
-        each = torch.stack([self.attack.dissimilarity(of_member, problem.reference) for of_member in maps])
+        each = torch.stack([self.dissimilarity(of_member, problem.reference) for of_member in maps])
         climbed = each.mean(dim=0) if self.over == "mean" else each.max(dim=0).values
         if not climbed.requires_grad:
             return torch.zeros_like(x)
         (gradient,) = torch.autograd.grad(climbed.sum(), x)
         return gradient.sign()
-
-
-class _Undefended:
-    """What the attack remembers of the original maps, and the method that gives the directions for these images."""
-
-    def __init__(self, of_attack: Any, guide: Method) -> None:
-        self.of_attack, self.guide = of_attack, guide
-
-    def __getitem__(self, rows: Tensor) -> "_Undefended":
-        return _Undefended(self.of_attack[rows], self.guide.of(rows))
 
 
 @dataclass(frozen=True, repr=False)
@@ -188,15 +182,13 @@ class Transfer(Adaptive):
             surrogate.constant = True
             object.__setattr__(self, "model", surrogate)
 
-    def reference(self, before: Tensor) -> "_Undefended":
-        return _Undefended(self.attack.reference(before), self.method.guide())
-
-    def dissimilarity(self, maps: Tensor, reference: "_Undefended") -> Tensor:
-        return self.attack.dissimilarity(maps, reference.of_attack)
+    def own(self) -> Method:
+        """Return the method whose map is moved there."""
+        return self.method.guide()
 
     def direction(self, problem: MapProblem, x: Tensor) -> Tensor:
         surrogate, known = problem.surrogate if self.model is None else self.model, problem.reference
-        there = replace(problem, surrogate=surrogate, guide=known.guide, reference=known.of_attack)
+        there = replace(problem, surrogate=surrogate, guide=known.own, reference=known.of_attack)
         return self.attack.direction(there, x)
 
     def __repr__(self) -> str:

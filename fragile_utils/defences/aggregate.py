@@ -1,6 +1,6 @@
 """The aggregate: the mean of the maps of several methods."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -40,10 +40,6 @@ class Aggregate(Method):
     def guide(self) -> "Aggregate":
         """Return the aggregate of the members' guides."""
         return Aggregate(tuple(member.guide() for member in self.members))
-
-    def of(self, rows: Tensor) -> "Aggregate":
-        """Return the aggregate of the members for these images."""
-        return replace(self, members=tuple(member.of(rows) for member in self.members))
 
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False

@@ -17,7 +17,8 @@ def redraw(method: Method, seed: int | torch.Generator, samples: int | None = No
     ----------
     method : Method
     seed : int or torch.Generator
-        Of the noise: the same on each call, or new on each call from the generator.
+        Of the noise: the same on each call, or new on each call from the generator. Where each image has a seed of its
+        own, this is added to them.
     samples : int, optional
         The number of noisy copies; by default the method's.
 
@@ -33,6 +34,8 @@ def redraw(method: Method, seed: int | torch.Generator, samples: int | None = No
         else:
             changes[name] = tuple(redraw(part, seed, samples) for part in value)
     if isinstance(method, SmoothGrad):
+        if isinstance(method.seed, tuple) and not isinstance(seed, torch.Generator):
+            seed = tuple(seed + own for own in method.seed)
         changes |= {"seed": seed, "samples": method.samples if samples is None else samples}
     return replace(method, **changes) if changes else method
 

@@ -48,10 +48,6 @@ class SoftplusExplanation(Method):
         """Return the same of the method's guide."""
         return replace(self, method=self.method.guide())
 
-    def of(self, rows: Tensor) -> "SoftplusExplanation":
-        """Return the same of the method for these images."""
-        return replace(self, method=self.method.of(rows))
-
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:

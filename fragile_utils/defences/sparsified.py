@@ -52,10 +52,6 @@ class TopShare(Method):
         """Return the soft vote on the method's guide."""
         return replace(self, method=self.method.guide(), temperature=self.temperature or TEMPERATURE)
 
-    def of(self, rows: Tensor) -> "TopShare":
-        """Return the vote on the method for these images."""
-        return replace(self, method=self.method.of(rows))
-
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ def _attack(parts: Parts, subject: Subject, shard: Shard, loaded: "_Loaded", row
         loaded.model,
         part.images,
         part.labels,
-        parts.method(shard.method),
+        parts.method(shard.method).among(rows, len(loaded.batch)),
         eps=shard.cell.eps * attacks.LEVEL,
         steps=sweep.steps,
         step_size=sweep.step_size * attacks.LEVEL,

@@ -372,8 +372,9 @@ def examples(found: Found, folder: Path, code: Code, device: str, method: str) -
     left = rows.groupby("index")["topk_intersection"].mean().sort_values(kind="stable")
     places = {"worst": left.index[0], "median": left.index[len(left) // 2], "best": left.index[-1]}
     chosen = parts.method(sweep.labels("methods")[method])
-    for word, index in places.items():
-        part = batch[int(index)]
+    for word, place in places.items():
+        index = int(place)
+        part = batch[index]
         yield (
             word,
             part,
@@ -382,11 +383,11 @@ def examples(found: Found, folder: Path, code: Code, device: str, method: str) -
                 network,
                 part.images,
                 part.labels,
-                chosen,
+                chosen.among(slice(index, index + 1), len(batch)),
                 budgets=[eps * attacks.LEVEL for eps in sweep.budgets],
                 steps=sweep.steps,
                 step_size=sweep.step_size * attacks.LEVEL,
-                seed=sweep.seed + int(index),
+                seed=sweep.seed + index,
                 beta=subject.beta,
                 patience=sweep.patience,
             ),

@@ -66,12 +66,11 @@ def _controls(
 def _rows(
     method: saliency.Method, network: nn.Module, shuffled: nn.Module, batch: data.Batch, parts: Parts, rows: slice
 ) -> pd.DataFrame:
-    part = batch[rows]
-    maps = _zero_or_finite(method, network, part)
-    after = {"shuffled": _maps(method, shuffled, part)}
+    part, own = batch[rows], method.among(rows, len(batch))
+    maps = _zero_or_finite(own, network, part)
+    after = {"shuffled": _maps(own, shuffled, part)}
     if len(batch) > 1:
-        places = [(rows.start + i + 1) % len(batch) for i in range(len(part))]
-        after["other"] = _zero_or_finite(method, network, batch[places])
+        after["other"] = _maps_of_next(method, network, batch, rows)
     table = pd.DataFrame(index=range(len(part)))
     for kind in KINDS:
         if after.get(kind) is not None:
@@ -86,6 +85,16 @@ def _rows(
             values = measure(network, part.images, part.labels, order)
             table[f"{prefix}{measure.__name__}"] = values.double().cpu().numpy()
     return table
+
+
+def _maps_of_next(method: saliency.Method, network: nn.Module, batch: data.Batch, rows: slice) -> torch.Tensor:
+    """Return the maps of the image after each, and of the first after the last."""
+    after = slice(rows.start + 1, min(rows.stop + 1, len(batch)))
+    pieces = [after, slice(0, 1)] if rows.stop == len(batch) else [after]
+    found = [
+        _zero_or_finite(method.among(rows, len(batch)), network, batch[rows]) for rows in pieces if len(batch[rows])
+    ]
+    return torch.cat(found)
 
 
 def _zero_or_finite(method: saliency.Method, network: nn.Module, part: data.Batch) -> torch.Tensor:

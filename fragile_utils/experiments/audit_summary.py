@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fragile_utils.attacks.algorithm import NO_LABEL
+from fragile_utils.attacks.algorithm import NO_LABEL, NO_MAP
 from fragile_utils.experiments import audit_words
 from fragile_utils.experiments.audit import Found, explained
 from fragile_utils.experiments.bootstrap import mean_interval, median_interval
@@ -98,8 +98,8 @@ def _method(found: Found, name: str) -> dict[str, Any]:
 
 
 def _kept_answer(group: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a change that nobody chose, without measures where it has changed the answer."""
-    values = group[list(MEASURES)].mask(group["reason"] == NO_LABEL)
+    """Return the rows of a change that nobody chose, without measures where it left another answer, or no map."""
+    values = group[list(MEASURES)].mask(group["reason"].isin([NO_LABEL, NO_MAP]))
     return group.assign(**{measure: values[measure] for measure in MEASURES})
 
 

@@ -1,7 +1,7 @@
 """One protocol for all defences: who attacks, how hard, what counts, and whether the attack can be believed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -164,9 +164,6 @@ class _Court:
     def __init__(self, defence: Defence, batch: Batch, protocol: Protocol) -> None:
         self.defence, self.batch, self.protocol = defence, batch, protocol
         self.attackers = defence.attackers(protocol.objective, samples=protocol.samples, seed=protocol.seed)
-        self.judging: dict[str, Any] = {"k": protocol.k, "displayed": [defence.method]}
-        if defence.hides_its_noise:
-            self.judging = {name: getattr(protocol, name) for name in ("k", "draws", "seed", "common")}
 
     def at(self, eps: float) -> pd.DataFrame:
         """Return the rows of all attackers at a budget, and of the worst of them."""
@@ -176,11 +173,10 @@ class _Court:
             found: dict[str, MapResult] = {}
             for name, who in self.attackers.items():  # without a defence, two of them are the same
                 same = next((found[other] for other in found if self.attackers[other] == who), None)
-                found[name] = same or who.run(part.images, part.labels, **options)
+                found[name] = same or self._run(name, part, options)
             adaptive = found["adaptive"]
             if protocol.restarts > 1:
-                options_of_all = options | {"restarts": protocol.restarts, "first": adaptive}
-                adaptive = self.attackers["adaptive"].run(part.images, part.labels, **options_of_all)
+                adaptive = self._run("adaptive", part, options, restarts=protocol.restarts, first=adaptive)
                 found["restarts"] = adaptive
             perturbed = {name: result.images for name, result in found.items()}
             perturbed |= dict(zip(NOISE, self._noise(adaptive, part, options), strict=True))
@@ -206,7 +202,7 @@ class _Court:
         rows = []
         for part, seed in self._parts():
             options = self._options(eps, seed) | {"steps": steps, "step_size": step_size}
-            result = self.attackers["adaptive"].run(part.images, part.labels, **options)
+            result = self._run("adaptive", part, options)
             rows.append(self._judged(part, result.images, seed, attack="adaptive"))
         return pd.concat(rows, ignore_index=True)
 
@@ -214,6 +210,13 @@ class _Court:
         """Return the images, as many as are attacked at a time, and the number of the first."""
         size = self.protocol.batch_size
         return [(self.batch[start : start + size], start) for start in range(0, len(self.batch), size)]
+
+    def _run(self, name: str, part: Batch, options: dict[str, Any], **more: Any) -> MapResult:
+        """Return what an attacker finds on some of the images."""
+        first = options["seed"] - self.protocol.seed
+        who = self.attackers[name]
+        who = replace(who, method=who.method.among(slice(first, first + len(part)), len(self.batch)))
+        return who.run(part.images, part.labels, **options, **more)
 
     def _options(self, eps: float, first: int) -> dict[str, Any]:
         protocol = self.protocol
@@ -232,7 +235,11 @@ class _Court:
         success = moved & (predict(self.defence.model, images) == part.labels)
         kept = torch.where(success.view(-1, 1, 1, 1), images, part.images)
         change = (kept - part.images).flatten(1)
-        table = judge(self.defence.method, self.defence.model, part.images, kept, part.labels, **self.judging)
+        method = self.defence.method.among(slice(first, first + len(part)), len(self.batch))
+        judging: dict[str, Any] = {"displayed": [method]}
+        if self.defence.hides_its_noise:
+            judging = {name: getattr(self.protocol, name) for name in ("draws", "seed", "common")}
+        table = judge(method, self.defence.model, part.images, kept, part.labels, self.protocol.k, **judging)
         facts = {
             "index": [*range(first, first + len(part))],
             "success": success.tolist(),

@@ -7,7 +7,7 @@ nothing about transfer.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from torch import Tensor, nn
@@ -87,7 +87,7 @@ def transfer(
         table
         for first in range(0, len(batch), batch_size)
         for table in _compared(
-            explainers,
+            [explainer.among(slice(first, first + batch_size), len(batch)) for explainer in explainers],
             attack,
             settings,
             betas,
@@ -150,6 +150,10 @@ class _Explainer:
         """Return the maps (N, H, W) of the labels and the predictions (N,)."""
         attributions, logits = self.method.explain(self.model, images, labels)
         return saliency.normalize(attributions), logits.argmax(1)
+
+    def among(self, rows: slice, images: int) -> "_Explainer":
+        """Return the same for some of the images."""
+        return replace(self, method=self.method.among(rows, images))
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,6 @@ def _walk(model: nn.Module, images: Tensor) -> Found:
             raise ValueError(f"model: {where}changes the images that it is given; work on a copy")
         again = _answer(model, pair.clone())
         alone = _answer(model, pair[:1].clone())
-    _check_logits(together)
     spread = TOLERANCE * max(together.std().item(), torch.finfo(together.dtype).eps)
     if (again - together).abs().amax() > spread:
         where = _first_module(model, pair, lambda given, got, again: not _near(got, again))
@@ -127,16 +126,6 @@ def _answer(model: nn.Module, images: Tensor) -> Tensor:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"model: it cannot take images {shape}: {reason}") from error
     return checks.logits(logits, len(images))
-
-
-def _check_logits(logits: Tensor) -> None:
-    if logits.shape[1] == 1:  # a score: nothing sums to one
-        return
-    one = torch.ones(len(logits), dtype=logits.dtype, device=logits.device)
-    if ((logits >= 0) & (logits <= 1)).all() and torch.allclose(logits.sum(1), one, atol=1e-3):
-        raise ValueError("model: expected logits, got probabilities; leave out the softmax at the end")
-    if (logits <= 0).all() and torch.allclose(logits.exp().sum(1), one, atol=1e-3):
-        raise ValueError("model: expected logits, got log-probabilities; leave out the log-softmax at the end")
 
 
 def _takes_channels_last(model: nn.Module, images: Tensor) -> bool:

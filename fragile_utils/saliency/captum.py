@@ -1,6 +1,5 @@
 """Captum's methods as methods of this package, to compare with."""
 
-import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,13 +47,6 @@ class Captum(Method):
 
     def __hash__(self) -> int:
         return hash((self.attribution, tuple(sorted(self.arguments))))
-
-    def of(self, rows: Tensor) -> "Captum":
-        """Return the same with each `Baseline` of these images; a tensor may stand for all images, and stays."""
-        same = copy.copy(self)
-        arguments = {n: value.of(rows) if isinstance(value, Baseline) else value for n, value in self.arguments.items()}
-        object.__setattr__(same, "arguments", arguments)
-        return same
 
     def _key(self) -> tuple:
         return self.attribution, {name: by_content(value) for name, value in self.arguments.items()}

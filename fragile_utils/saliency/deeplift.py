@@ -1,7 +1,7 @@
 """DeepLIFT: the method, its rescale rule, and what the rule makes of activations and max pools."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -45,11 +45,6 @@ class DeepLift(LogitsOnDemand):
                 f"baseline: {self.baseline.value!r} follows the image, and DeepLIFT's rule has no derivative for that; "
                 "expected 'mean', a number in [0, 1] or a tensor"
             )
-
-    def of(self, rows: Tensor) -> "DeepLift":
-        """Return the same with the references of these images."""
-        baseline = self.baseline.of(rows)
-        return self if baseline is self.baseline else replace(self, baseline=baseline)
 
     def explained(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool, logits: bool

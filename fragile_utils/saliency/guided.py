@@ -1,7 +1,7 @@
 """How an attack on a method is misled: a method whose attacks take their directions from another one."""
 
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -38,10 +38,6 @@ class Guided(Method):
         """Return the guide of `by`."""
         return self.by.guide()
 
-    def of(self, rows: Tensor) -> "Guided":
-        """Return the same of both methods for these images."""
-        return replace(self, method=self.method.of(rows), by=self.by.of(rows))
-
 
 @dataclass(frozen=True)
 class OfProbability(Method):
@@ -71,10 +67,6 @@ class OfProbability(Method):
     def guide(self) -> Method:
         """Return the same of the method's guide."""
         return OfProbability(self.method.guide())
-
-    def of(self, rows: Tensor) -> "OfProbability":
-        """Return the same of the method for these images."""
-        return replace(self, method=self.method.of(rows))
 
 
 def guided_by_probability(method: Method = Gradient()) -> Guided:  # noqa: B008 - a frozen value

@@ -61,11 +61,6 @@ class IntegratedGradients(LogitsOnDemand):
             return self
         return replace(self, steps=GUIDE_STEPS, rule="gausslegendre")
 
-    def of(self, rows: Tensor) -> "IntegratedGradients":
-        """Return the same with the baselines of these images."""
-        baseline = self.baseline.of(rows)
-        return self if baseline is self.baseline else replace(self, baseline=baseline)
-
     def explained(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool, logits: bool
     ) -> tuple[Tensor, Tensor | None]:

@@ -1,10 +1,15 @@
 """What an attribution method is, and how its attributions become a saliency map."""
 
+import copy
+import operator
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from fragile_utils._base import checks, precision
 from fragile_utils.models.door import check_network
+from fragile_utils.saliency.baseline import Baseline
 
 
 def normalize(attributions: Tensor) -> Tensor:
@@ -81,10 +86,35 @@ class Method:
     def of(self, rows: Tensor) -> "Method":
         """Return the method for some images of a batch, with which an attack goes on; `rows` is boolean (N,).
 
-        By default itself. A method that holds something for each image, a baseline for example, returns one that holds
-        it for these; a method that is made of others asks them.
+        By default each `Baseline` and each method that it holds, alone, in a tuple or in a dict, is that for these
+        images, and nothing else changes. A method that holds something else for each image says here how it is cut.
         """
-        return self
+        parts = _of(vars(self), rows)
+        if parts is vars(self):
+            return self
+        same = copy.copy(self)
+        for name, part in parts.items():
+            object.__setattr__(same, name, part)  # of a frozen one, too
+        return same
+
+    def among(self, rows: slice, images: int) -> "Method":
+        """Return the method for the images `rows` of so many that are explained in parts: see `of`."""
+        mask = torch.zeros(images, dtype=torch.bool)
+        mask[rows] = True
+        return self.of(mask)
+
+
+def _of(part: Any, rows: Tensor) -> Any:
+    """Return the same of some images; `part` itself where nothing in it is cut."""
+    if isinstance(part, (Method, Baseline)):
+        return part.of(rows)
+    if type(part) is tuple:
+        cut = tuple(_of(each, rows) for each in part)
+        return part if all(map(operator.is_, cut, part)) else cut
+    if type(part) is dict:
+        cut = {name: _of(each, rows) for name, each in part.items()}
+        return part if all(map(operator.is_, cut.values(), part.values())) else cut
+    return part
 
 
 class LogitsOnDemand(Method):

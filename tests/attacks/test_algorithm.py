@@ -1,5 +1,7 @@
 """The choice of the best iterate, against a loop over single images."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -43,13 +45,21 @@ def test_the_best_leaves_the_originals_and_holds_no_graph():
     assert best.outcome(best.iteration > 0).dissimilarity.tolist() == [12, 0]
 
 
+def relabelled(images):
+    return replace(outcome(images, torch.ones(len(images))), labels=torch.ones(len(images)).long())
+
+
 def test_the_reasons_tell_a_label_that_went_from_a_map_that_stayed():
-    best = Best(outcome(torch.zeros(4, 3, 2, 2), torch.zeros(4)))
+    best = Best(outcome(torch.zeros(5, 3, 2, 2), torch.zeros(5)))
     best.update(
         1, torch.arange(3), outcome(torch.ones(3, 3, 2, 2), torch.tensor([1.0, 0.0, 0.0])), torch.ones(3).bool()
     )
-    best.directed = torch.tensor([True, True, False, True])
+    best.update(2, torch.tensor([3]), outcome(torch.ones(1, 3, 2, 2), torch.ones(1)), torch.tensor([False]))
+    best.update(3, torch.tensor([3]), relabelled(torch.ones(1, 3, 2, 2)), torch.tensor([False]))
+    best.update(3, torch.tensor([4]), relabelled(torch.ones(1, 3, 2, 2)), torch.tensor([False]))
+    best.directed = torch.tensor([True, True, False, True, True])
     kept = "no iterate moved the explanation"
+    lost = "no iterate with the label had a map", "no iterate kept the label"
     none = "no direction: to first order the explanation does not change with the image, as on a linear network"
-    assert best.reasons(must_grow=True) == ["", kept, none, "no iterate kept the label"]
-    assert best.reasons(must_grow=False) == ["", "", "", "no iterate kept the label"]
+    assert best.reasons(must_grow=True) == ["", kept, none, *lost]
+    assert best.reasons(must_grow=False) == ["", "", "", *lost]

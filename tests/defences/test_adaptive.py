@@ -129,7 +129,7 @@ def test_the_direction_through_members_is_that_of_each_image_alone(setting, obje
         x = alone.images.clone().requires_grad_()
         gradient = gradient_map(given.surrogate, x, alone.labels)
         maps = [saliency.normalize(gradient), saliency.normalize(gradient * x)]
-        reference = alone.reference
+        reference = alone.reference.of_attack
         of = objective if not isinstance(objective, Targeted) else Targeted(REGION)
         values = [of.dissimilarity(member, reference) for member in maps]
         climbed = sum(values) if over == "mean" else max(values, key=lambda value: value.item())

@@ -274,6 +274,20 @@ def test_chance_is_that_of_other_images(found):
     np.testing.assert_allclose(rows["other_topk_intersection"], expected)
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 4, 8])
+def test_controls_are_those_of_each_image_with_its_own_noise(at_once, found, monkeypatch):
+    monkeypatch.setattr(audit_controls, "AT_ONCE", at_once)
+    network = sweeps.network()
+    batch = sweeps.many_images(None, "crop", None)[:4].labelled_by(network)
+    parts = sweeps.parts(sweeps.small(k=20))
+    method = saliency.SmoothGrad(samples=2, sigma=0.3, shared=False)
+    rows = audit_controls._controls(method, network, sweeps.network(0.5), batch, parts)
+    maps = method(network, batch.images, batch.labels)
+    expected = metrics.compare(maps, maps.roll(-1, 0), 20)
+    for measure in metrics.MEASURES:
+        np.testing.assert_allclose(rows[f"other_{measure}"], expected[measure], rtol=1e-4, atol=1e-5)
+
+
 def test_controls_of_images_that_do_not_fit_together_are_computed_fewer_at_a_time(found, tmp_path, monkeypatch):
     first, _ = found
     sizes, area = [], deletion._area

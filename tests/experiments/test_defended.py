@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from networks import Tiny
@@ -246,3 +247,18 @@ def test_images_that_the_network_gets_wrong_are_refused():
     model, batch = setting(3)
     with pytest.raises(ValueError, match="expected images that the network gets right, got 3 others"):
         evaluate_defence(Defence("none", model, Gradient()), replace(batch, labels=(batch.labels + 1) % 5), PROTOCOL)
+
+
+@pytest.mark.parametrize("knows_seed", [True, False])
+def test_each_image_keeps_its_noise_in_whatever_part_it_is(knows_seed):
+    """Those who draw noise of their own at each step are left out: in another part they draw another."""
+    model, batch = setting(4)
+    method = SmoothGrad(samples=2, sigma=0.3, shared=False)
+    defence = Defence("smoothgrad", model, method, knows_seed=knows_seed)
+    few = replace(PROTOCOL, budgets=(8 / 255,), steps=2, more_steps=(2,), restarts=1)
+    tables = [evaluate_defence(defence, batch, replace(few, batch_size=size)).table for size in (3, 4)]
+    same = ["non-adaptive", "transfer"] + ["adaptive", "worst"] * knows_seed
+    keys = ["attack", "index"]
+    a, b = (t[t["attack"].isin(same)].sort_values(keys, ignore_index=True) for t in tables)
+    assert len(a) == 4 * len(same)
+    pd.testing.assert_frame_equal(a, b, rtol=1e-4, atol=1e-5)

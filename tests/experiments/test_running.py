@@ -35,9 +35,21 @@ def test_there_is_one_row_for_each_image_and_cell(finished):
     json.dumps(settings, allow_nan=False)
 
 
-@pytest.mark.parametrize("changes", [{"attacks": "random-sign"}, {"random_start": True, "steps": 1}], ids=str)
+NOISY = {"name": "smoothgrad", "samples": 2, "sigma": 0.3, "shared": False}  # noise of its own for each image
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"methods": "gradient", "attacks": "random-sign"},
+        {"methods": "gradient", "random_start": True, "steps": 1},
+        {"methods": [NOISY], "attacks": "random-sign"},
+        {"methods": [NOISY], "attacks": "topk", "steps": 1},
+    ],
+    ids=str,
+)
 def test_rows_do_not_depend_on_shards_and_batches(changes, tmp_path):
-    sweep = sweeps.small(**changes, methods="gradient", budgets=16)
+    sweep = sweeps.small(**changes, budgets=16)
     sweeps.run(sweep, tmp_path / "a", shard_size=7)
     sweeps.run(sweep, tmp_path / "b", shard_size=4, executor=experiments.InProcess(batch_size=3))
     a, b = sweeps.rows(tmp_path / "a"), sweeps.rows(tmp_path / "b")

@@ -73,6 +73,13 @@ def test_each_row_is_an_attack_on_its_source_measured_on_its_target(case, table)
                 assert row[prefix + name] == pytest.approx(measured[name], abs=1e-3)
 
 
+def test_each_image_keeps_its_noise_in_whatever_part_it_is(case):
+    networks, batch = case
+    methods = {"smoothgrad": saliency.SmoothGrad(samples=2, sigma=0.3, shared=False)}
+    found = [transfer(networks, methods, batch, batch_size=size, **OPTIONS | {"steps": 1}) for size in (2, 8)]
+    pd.testing.assert_frame_equal(*found, rtol=1e-4, atol=1e-5)
+
+
 def test_the_diagonal_is_the_attack_itself_and_beats_its_noise(case, table):
     diagonal = table[(table.source == table.target) & (table.source_method == table.target_method) & table.success]
     assert diagonal["kept"].all()

@@ -1,5 +1,7 @@
 """Networks that are not what everything takes them for are refused in words, with the name of the layer."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ from networks import Tiny
 from torch import nn
 
 from fragile_utils import attacks, saliency
+from fragile_utils._base import checks
 from fragile_utils.models import Classifier, check_network, softplus_surrogate
 
 
@@ -200,3 +203,35 @@ def test_an_attack_without_a_direction_says_so_and_is_no_proof_of_robustness(fun
     for reason in result.reasons:
         assert reason.startswith("no direction: to first order the explanation does not change")
         assert kink.split(".")[-1].strip("_") in reason
+
+
+class Configured(Tiny):
+    """A network of which a setting, in an object that nobody can watch, says what it returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.settings = SimpleNamespace(end=None)
+
+    def forward(self, x):
+        logits = super().forward(x)
+        return logits if self.settings.end is None else getattr(logits, self.settings.end)(1)
+
+
+@pytest.mark.parametrize("count", [1, 3], ids=["one image", "three images"])
+@pytest.mark.parametrize(("end", "name"), [("softmax", "probabilities"), ("log_softmax", "log-probabilities")])
+def test_logits_that_became_probabilities_behind_the_door_are_refused(images, count, end, name):
+    model, images, targets = Configured().eval(), images[:count], torch.zeros(count, dtype=torch.long)
+    saliency.Gradient()(model, images, targets)
+    model.settings.end = end
+    for method in (saliency.Gradient(), saliency.IntegratedGradients(baseline=0.5)):
+        with pytest.raises(ValueError, match=f"^model: expected logits, got {name}; leave out"):
+            method(model, images, targets)
+        with pytest.raises(ValueError, match=f"^model: expected logits, got {name}; leave out"):
+            attacks.run(attacks.TopK(5), model, images, targets, method, eps=0.1, steps=1)
+
+
+def test_two_numbers_are_probabilities_by_accident():
+    """A single image and two classes: that they sum to one says nothing yet."""
+    assert checks.logits(torch.tensor([[0.25, 0.75]]), 1).shape == (1, 2)
+    with pytest.raises(ValueError, match="got probabilities"):
+        checks.logits(torch.tensor([[0.25, 0.75], [1.0, 0.0]]), 2)

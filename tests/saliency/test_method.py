@@ -169,3 +169,28 @@ def test_a_map_adds_the_magnitudes_of_the_channels():
     """Channels of opposite signs do not cancel."""
     attributions = torch.tensor([[[[1.0, 0.0]], [[-1.0, 2.0]], [[0.0, -4.0]]]])
     assert torch.equal(saliency.normalize(attributions), torch.tensor([[[0.25, 0.75]]]))
+
+
+# --- For some of the images ------------------------------------------------------------------------------------------
+
+
+class OfReader(saliency.Method):
+    """A reader's own, no dataclass, with baselines wherever one may be kept."""
+
+    def __init__(self, *methods, **named):
+        self.methods, self.named, self.title = methods, named, "mine"
+
+
+def test_whatever_a_method_holds_for_each_image_is_cut_with_the_batch():
+    images, rows = torch.rand(3, 3, 4, 4), torch.tensor([True, False, True])
+    each, one = IntegratedGradients(baseline=images), IntegratedGradients(baseline=0.5)
+    cut = IntegratedGradients(baseline=images[rows])
+    whole = OfReader(each, (one, each), own=each.baseline, other=one, number=3)
+    some = whole.of(rows)
+    assert some.methods == (cut, (one, cut))
+    assert some.named == {"own": cut.baseline, "other": one, "number": 3}
+    assert (some.title, some.named["other"]) == ("mine", one)
+    assert whole.methods == (each, (one, each))
+    nothing = OfReader(one, number=3)
+    assert nothing.of(rows) is nothing
+    assert Gradient().of(rows) == Gradient()

@@ -30,9 +30,8 @@ def program_of(model: nn.Module, images: Tensor, rule: Rule = DERIVATIVES) -> Pr
     ValueError
         `Untraceable`, if the model computes what has no rule, or something else than autograd differentiates.
     """
-    surrogate = isinstance(model, SoftplusSurrogate)
-    programs = once("programs", (model.model if surrogate else model,), dict)
-    beta = model.beta if surrogate else None
+    programs = once("programs", (_network_of(model),), dict)
+    beta = model.beta if isinstance(model, SoftplusSurrogate) else None
     key = images.shape, images.stride(), images.dtype, images.device, beta, rule
     if key not in programs:
         try:
@@ -45,6 +44,11 @@ def program_of(model: nn.Module, images: Tensor, rule: Rule = DERIVATIVES) -> Pr
     if isinstance(programs[key], Untraceable):
         raise Untraceable(*programs[key].args)
     return programs[key]
+
+
+def _network_of(model: nn.Module) -> nn.Module:
+    """Return the network itself, of a surrogate too: who holds on to a network by it lets go of both."""
+    return model.model if isinstance(model, SoftplusSurrogate) else model
 
 
 # --- The comparison with autograd ------------------------------------------------------------------------------------
@@ -67,7 +71,7 @@ def _compare(forward: Trace, model: nn.Module, images: Tensor) -> None:
     """
     sequence = (forward.beta, tuple((step.kind, step.function, step.layer) for step in forward.steps))
     with _lock:
-        compared = _compared.setdefault(model.model if isinstance(model, SoftplusSurrogate) else model, set())
+        compared = _compared.setdefault(_network_of(model), set())
     if sequence in compared:
         return
     images = images[:FEW].detach()

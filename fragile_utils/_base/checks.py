@@ -169,6 +169,7 @@ def logits(scores: Tensor, count: int) -> Tensor:
     one = torch.ones(count, dtype=scores.dtype, device=scores.device)
     if ((scores >= 0) & (scores <= 1)).all() and torch.allclose(scores.sum(1), one, atol=1e-3):
         raise ValueError("model: expected logits, got probabilities; leave out the softmax at the end")
-    if (scores <= 0).all() and torch.allclose(scores.exp().sum(1), one, atol=1e-3):
+    largest = scores.amax(1)  # 0 in each row: scores less their largest, or of two classes one that is 0 by definition
+    if (scores <= 0).all() and (largest < 0).any() and torch.allclose(scores.exp().sum(1), one, atol=1e-3):
         raise ValueError("model: expected logits, got log-probabilities; leave out the log-softmax at the end")
     return scores

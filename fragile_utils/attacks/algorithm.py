@@ -14,6 +14,7 @@ from fragile_utils.attacks.settings import Settings
 
 CHECK_EVERY = 5  # with `patience`, how many steps lie between checks of which images are done: each stops the device
 
+NOT_MEASURED = "interrupted before an iterate was measured"
 NO_LABEL = "no iterate kept the label"
 NO_MAP = "no iterate with the label had a map"
 EMPTY_MAP = "its map is zero everywhere"
@@ -120,6 +121,8 @@ class Best:
         Of the best iterates. Where there was none yet, D is minus infinity and the rest is the original's.
     iteration : Tensor (N,)
         Which iterate it is, counted from 1; 0 where there was none.
+    measured : Tensor (N,), bool
+        Whether there was an iterate.
     labelled : Tensor (N,), bool
         Whether an iterate kept the label, allowed or not.
     directed : Tensor (N,), bool
@@ -131,12 +134,15 @@ class Best:
         lowest = torch.full_like(before.dissimilarity, -torch.inf)
         self.found = Outcome(before.images, before.explanation, before.labels, before.confidence, lowest)
         self.iteration = torch.zeros_like(before.labels)
-        self.labelled = torch.zeros_like(before.labels, dtype=torch.bool)
+        self.measured, self.labelled = torch.zeros(
+            2, *before.labels.shape, dtype=torch.bool, device=before.labels.device
+        )
         self.directed = torch.ones_like(self.labelled)
 
     @torch.no_grad()
     def update(self, p: int, rows: Tensor, new: Outcome, allowed: Tensor) -> None:
         """Keep iterate `p` of the images `rows` where it is `allowed` and the best so far."""
+        self.measured = self.measured.index_fill(0, rows, True)
         self.labelled = self.labelled.index_put((rows,), self.labelled[rows] | (new.labels == self.before.labels[rows]))
         kept = self.found[rows]
         better = allowed & (new.dissimilarity > kept.dissimilarity)
@@ -149,7 +155,7 @@ class Best:
         It did if an iterate kept the label and, where D `must_grow`, raised D above that of the original.
         """
         moved = self.found.dissimilarity > self.before.dissimilarity if must_grow else self.iteration > 0
-        known = (self.labelled, self.iteration > 0, moved, self.directed)
+        known = (self.measured, self.labelled, self.iteration > 0, moved, self.directed)
         return [_reason(*of_image) for of_image in zip(*(values.tolist() for values in known), strict=True)]
 
     def outcome(self, success: Tensor) -> Outcome:
@@ -158,7 +164,7 @@ class Best:
         return self.found.where(success, self.before)
 
 
-def _reason(labelled: bool, kept: bool, moved: bool, directed: bool) -> str:
+def _reason(measured: bool, labelled: bool, kept: bool, moved: bool, directed: bool) -> str:
     if not kept:
-        return NO_MAP if labelled else NO_LABEL
+        return NO_MAP if labelled else NO_LABEL if measured else NOT_MEASURED
     return "" if moved else NO_MOVE if directed else NO_DIRECTION

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils import saliency
+from fragile_utils._base.held import PerImage
 from fragile_utils._base.seeds import for_each, uniform
 from fragile_utils.attacks.result import Outcome
 from fragile_utils.models.surrogate import SoftplusSurrogate
@@ -88,8 +89,8 @@ class MapProblem(Problem):
     _last: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __getitem__(self, rows: Tensor) -> "MapProblem":
-        held = {"reference": self.reference[rows], "method": self.method.of(rows), "guide": self.guide.of(rows)}
-        return replace(super().__getitem__(rows), **held)
+        held = {name: getattr(self, name).of(rows) for name in ("attack", "method", "guide")}
+        return replace(super().__getitem__(rows), reference=self.reference[rows], **held)
 
     def direction(self, x: Tensor) -> Tensor:
         return self.attack.direction(self, x)
@@ -131,7 +132,7 @@ def explained_with_graph(
     return images, attributions, logits.detach()
 
 
-class Attack:
+class Attack(PerImage):
     """What distinguishes one attack from another: what it climbs, in which direction, and how far at a time."""
 
     def reference(self, before: Tensor) -> Any:

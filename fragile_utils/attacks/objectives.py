@@ -77,6 +77,14 @@ class Targeted(Attack):
             raise ValueError(f"region: expected a mask for maps of shape {tuple(before.shape)}, got {shape}")
         return self.region.to(before.device).expand_as(before)
 
+    def of(self, rows: Tensor) -> "Targeted":
+        """Return the same with the regions of these images."""
+        if self.region.ndim == 2 or not rows.any():
+            return self
+        if len(self.region) != len(rows):
+            raise ValueError(f"region: expected one for each of {len(rows)} images, got {len(self.region)}")
+        return Targeted(self.region[rows.to(self.region.device)])
+
     def dissimilarity(self, maps: Tensor, reference: Tensor) -> Tensor:
         return (maps * reference).sum(dim=(1, 2))
 

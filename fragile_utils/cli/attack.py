@@ -14,6 +14,7 @@ from fragile_utils._base.devices import pick_device
 from fragile_utils.attacks import regions
 from fragile_utils.cli import _common as common
 from fragile_utils.experiments import parts
+from fragile_utils.models.surrogate import beta_of
 
 
 def add_parser(commands) -> None:
@@ -65,6 +66,9 @@ def add_parser(commands) -> None:
     )
 
 
+SETTINGS = ("eps", "step_size", "steps", "seed", "patience", "random_start", "label", "region")
+
+
 def run(options: argparse.Namespace) -> int:
     """Attack the images that the options name, and print or draw what came of it."""
     common.check_options(options, counts=("images", "batch_size", "steps", "patience"), positive=("eps", "step_size"))
@@ -84,6 +88,7 @@ def run(options: argparse.Namespace) -> int:
     pixels = batch.images[0, 0].numel()
     k = metrics.default_k(*batch.images.shape[-2:])
     k = k if options.k is None else checks.count(options.k, "--k", at_most=pixels)
+    beta = beta_of(model, batch.images[:256])  # one for all batches
 
     tables = []
     for start, part in common.batches(options, batch):
@@ -98,6 +103,7 @@ def run(options: argparse.Namespace) -> int:
             steps=options.steps,
             step_size=options.step_size * attacks.LEVEL,
             seed=options.seed + start,
+            beta=beta,
             random_start=options.random_start,
             patience=options.patience,
             progress=sys.stderr.isatty(),
@@ -107,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
 
     settings = {"attack": repr(attack), "method": repr(method), "model": options.model, "data": str(options.data)}
     settings |= {"adapted": list(model.adapted)} if isinstance(model, models.Wrapped) else {}
-    settings |= {name: getattr(options, name) for name in ("eps", "step_size", "steps", "seed", "region")}
+    settings |= {name: getattr(options, name) for name in SETTINGS} | {"beta": beta}
     facts = {"k": k, "device": str(device), "settings": settings}
     common.report_all(options, tables, tuple(metrics.MEASURES), note, facts)
     return 0

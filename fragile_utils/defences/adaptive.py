@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils._base import checks
+from fragile_utils._base.held import PerImage
 from fragile_utils.attacks import Attack, MapProblem
 from fragile_utils.defences.aggregate import Aggregate
 from fragile_utils.defences.randomness import is_random, redraw
@@ -54,7 +55,7 @@ class Remembered:
     own: Any
 
     def __getitem__(self, rows: Tensor) -> "Remembered":
-        own = self.own.of(rows) if isinstance(self.own, Method) else self.own
+        own = self.own.of(rows) if isinstance(self.own, PerImage) else self.own
         return Remembered(self.of_attack[rows], own)
 
 
@@ -92,6 +93,8 @@ class ExpectationOverTransformation(Adaptive):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.attack, Transfer):
+            raise ValueError(f"attack: expected one that takes its directions from the method, got {self.attack}")
         if self.samples is not None:
             checks.count(self.samples, "samples")
         checks.seed(self.seed)
@@ -129,6 +132,8 @@ class ThroughMembers(Adaptive):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if type(self.attack).direction is not Attack.direction:
+            raise ValueError(f"attack: expected one that climbs by its own slope, as TopK(k=100), got {self.attack}")
         if self.over not in ("mean", "maximum"):
             raise ValueError(f"over: expected 'mean' or 'maximum', got {self.over!r}")
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor, nn
 
 from fragile_utils import attacks
@@ -10,7 +9,7 @@ from fragile_utils._base import checks
 from fragile_utils.attacks import Attack, MapResult
 from fragile_utils.defences.adaptive import ExpectationOverTransformation, ThroughMembers, Transfer
 from fragile_utils.defences.aggregate import Aggregate
-from fragile_utils.defences.randomness import is_random, redraw
+from fragile_utils.defences.randomness import is_new_each_time, is_random, redraw
 from fragile_utils.defences.restarts import run_restarts
 from fragile_utils.defences.sparsified import TopShare
 from fragile_utils.saliency import Gradient, Method, SmoothGrad
@@ -57,7 +56,7 @@ class Defence:
         checks.instance(self.undefended_method, Method, "undefended_method", "Gradient()")
         if self.undefended_model is not None:
             checks.evaluation_mode(self.undefended_model)
-        if self.knows_seed and is_random(self.method) and _generators(self.method):
+        if self.knows_seed and is_new_each_time(self.method):
             raise ValueError("knows_seed: expected a method with a seed, got one whose noise is new on each call")
 
     @property
@@ -124,10 +123,3 @@ class Attacker:
         """Return what it finds; arguments as for `run_restarts`."""
         given = (self.attack, self.model, images, labels, self.method)
         return attacks.run(*given, **options) if restarts == 1 else run_restarts(*given, restarts=restarts, **options)
-
-
-def _generators(method: Method) -> bool:
-    """Return whether a generator, in place of a seed, is anywhere in the method."""
-    values = [getattr(method, name) for name in getattr(method, "__dataclass_fields__", ())]
-    parts = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
-    return any(isinstance(p, torch.Generator) or (isinstance(p, Method) and _generators(p)) for p in parts)

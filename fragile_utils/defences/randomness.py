@@ -1,10 +1,10 @@
 """Explanations that rest on random numbers: which do, and the same with other noise."""
 
-from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 
+from fragile_utils._base.held import PerImage, changed, everything
 from fragile_utils.saliency import Method, SmoothGrad
 
 APART = 100_003  # seeds of one draw, or start, to those of the next: more than there are images in a batch
@@ -27,33 +27,23 @@ def redraw(method: Method, seed: int | torch.Generator, samples: int | None = No
     Method
         `method` itself where nothing in it is random.
     """
-    changes: dict[str, Any] = {}
-    for name, value in _parts(method):
-        if isinstance(value, Method):
-            changes[name] = redraw(value, seed, samples)
-        else:
-            changes[name] = tuple(redraw(part, seed, samples) for part in value)
-    if isinstance(method, SmoothGrad):
-        if isinstance(method.seed, tuple) and not isinstance(seed, torch.Generator):
-            seed = tuple(seed + own for own in method.seed)
-        changes |= {"seed": seed, "samples": method.samples if samples is None else samples}
-    return replace(method, **changes) if changes else method
+
+    def redrawn(part: PerImage) -> PerImage:
+        return redraw(part, seed, samples) if isinstance(part, Method) else part
+
+    method = changed(method, redrawn)
+    if not isinstance(method, SmoothGrad):
+        return method
+    if isinstance(method.seed, tuple) and not isinstance(seed, torch.Generator):
+        seed = tuple(seed + own for own in method.seed)
+    return replace(method, seed=seed, samples=method.samples if samples is None else samples)
 
 
 def is_random(method: Method) -> bool:
     """Return whether the method, or a part of it, rests on random numbers."""
-    if isinstance(method, SmoothGrad):
-        return True
-    parts = [value if isinstance(value, tuple) else (value,) for _, value in _parts(method)]
-    return any(is_random(part) for group in parts for part in group)
+    return any(isinstance(part, SmoothGrad) for part in everything(method))
 
 
-def _parts(method: Method) -> list[tuple[str, Any]]:
-    """Return the names and values of those parameters that are methods, or tuples of them."""
-    pairs = [(field.name, getattr(method, field.name)) for field in fields(method)] if is_dataclass(method) else []
-    return [(name, value) for name, value in pairs if _is_method(value)]
-
-
-def _is_method(value: Any) -> bool:
-    several = isinstance(value, tuple) and bool(value) and all(isinstance(part, Method) for part in value)
-    return several or isinstance(value, Method)
+def is_new_each_time(method: Method) -> bool:
+    """Return whether the noise of the method, or of a part of it, is from a generator, and other on each call."""
+    return any(isinstance(p, SmoothGrad) and isinstance(p.seed, torch.Generator) for p in everything(method))

@@ -1,6 +1,6 @@
 """Restarts: the best of several runs of any attack, image by image."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,7 +32,8 @@ def best_of(results: Sequence[MapResult]) -> BestResult:
     Parameters
     ----------
     results : sequence of MapResult
-        Of the same images, labels and method.
+        Of the same images, labels and method, by the same attack within the same budget: D of another is another
+        number. Seeds, steps and starts may differ; the settings of the best are those of the first.
 
     Raises
     ------
@@ -46,6 +47,12 @@ def best_of(results: Sequence[MapResult]) -> BestResult:
         same = torch.equal(other.before.images, first.before.images) and torch.equal(other.labels, first.labels)
         if not same or other.method != first.method:
             raise ValueError("results: expected those of the same images and method, got others")
+        if _seeded(other.attack, lambda _: 0) != _seeded(first.attack, lambda _: 0):
+            raise ValueError(f"results: expected those of one attack, got {first.attack} and {other.attack}")
+        if other.settings.eps != first.settings.eps:
+            raise ValueError(
+                f"results: expected those of one budget, got {first.settings.eps:.4g} and {other.settings.eps:.4g}"
+            )
     found = torch.stack([torch.where(r.success, r.after.dissimilarity, -torch.inf) for r in results])
     chosen = found.argmax(dim=0)
     after, reasons = first.after, list(first.reasons)
@@ -88,20 +95,23 @@ def run_restarts(
     checks.count(restarts, "restarts")
     checks.seed(seed)
     results = [] if first is None else [first]
+    if first is not None and first.attack != attack:
+        raise ValueError(f"first: expected a result of {attack}, got one of {first.attack}")
     for number in range(len(results), restarts):
         chosen = {"seed": seed + APART * number} | options | ({"random_start": True} if number else {})
-        results.append(attacks.run(_reseeded(attack, APART * number), model, images, labels, method, **chosen))
+        other = _seeded(attack, lambda seed, by=APART * number: seed + by) if number else attack
+        results.append(attacks.run(other, model, images, labels, method, **chosen))
     return best_of([replace(result, attack=attack) for result in results])
 
 
-def _reseeded(attack: Attack, by: int) -> Attack:
-    """Return the attack, and what it climbs, with its seed raised where it has one."""
+def _seeded(attack: Attack, seed_of: Callable[[int], int]) -> Attack:
+    """Return the attack, and what it climbs, with another seed where it has one."""
     changes: dict[str, Any] = {}
     if isinstance(getattr(attack, "attack", None), Attack):
-        changes["attack"] = _reseeded(attack.attack, by)
+        changes["attack"] = _seeded(attack.attack, seed_of)
     if hasattr(attack, "seed"):
-        changes["seed"] = attack.seed + by
-    return replace(attack, **changes) if by and changes else attack
+        changes["seed"] = seed_of(attack.seed)
+    return replace(attack, **changes) if changes else attack
 
 
 def _of_length(curve: Tensor, length: int) -> Tensor:

@@ -17,6 +17,7 @@ from fragile_utils.defences import Defence, judge
 from fragile_utils.experiments.bootstrap import mean_interval, median_interval
 from fragile_utils.experiments.costs import Price, price
 from fragile_utils.experiments.failure import UNCHANGED, budget_to_failure
+from fragile_utils.models.surrogate import beta_of
 
 WORST = "worst"
 NOISE = ("noise of equal maximum", "noise of equal RMS")
@@ -164,6 +165,8 @@ class _Court:
     def __init__(self, defence: Defence, batch: Batch, protocol: Protocol) -> None:
         self.defence, self.batch, self.protocol = defence, batch, protocol
         self.attackers = defence.attackers(protocol.objective, samples=protocol.samples, seed=protocol.seed)
+        known = {id(who.model): beta_of(who.model, batch.images[:256]) for who in self.attackers.values()}
+        self.betas = {name: known[id(who.model)] for name, who in self.attackers.items()}
 
     def at(self, eps: float) -> pd.DataFrame:
         """Return the rows of all attackers at a budget, and of the worst of them."""
@@ -215,8 +218,9 @@ class _Court:
         """Return what an attacker finds on some of the images."""
         first = options["seed"] - self.protocol.seed
         who = self.attackers[name]
-        who = replace(who, method=who.method.among(slice(first, first + len(part)), len(self.batch)))
-        return who.run(part.images, part.labels, **options, **more)
+        rows, count = slice(first, first + len(part)), len(self.batch)
+        who = replace(who, attack=who.attack.among(rows, count), method=who.method.among(rows, count))
+        return who.run(part.images, part.labels, **options, beta=self.betas[name], **more)
 
     def _options(self, eps: float, first: int) -> dict[str, Any]:
         protocol = self.protocol
@@ -226,7 +230,9 @@ class _Court:
     def _noise(self, found: MapResult, part: Batch, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Return images with noise of the whole budget, and of the root mean square of what was found."""
         signs = attacks.RandomSign()
-        whole = attacks.run(signs, self.defence.model, part.images, part.labels, found.method, **options)
+        whole = attacks.run(
+            signs, self.defence.model, part.images, part.labels, found.method, **options, beta=self.betas["adaptive"]
+        )
         return whole.images, attacks.matched_noise(found, self.defence.model).images
 
     def _judged(self, part: Batch, images: Tensor, first: int, **columns: Any) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from torchvision.transforms.functional import gaussian_blur
 from fragile_utils import models
 from fragile_utils._base import checks
 from fragile_utils._base.contents import by_content
+from fragile_utils._base.held import PerImage
 from fragile_utils._base.once import once
 
 BLUR = 1 / 16  # the standard deviation of the blur, as a share of the shorter side
@@ -19,7 +20,7 @@ NAMES = ("mean", "blur")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Baseline:
+class Baseline(PerImage):
     """The reference x0 of integrated gradients and DeepLIFT: an image in which nothing is to be seen.
 
     Two baselines are equal when their values are.

@@ -1,15 +1,11 @@
 """What an attribution method is, and how its attributions become a saliency map."""
 
-import copy
-import operator
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from fragile_utils._base import checks, precision
+from fragile_utils._base.held import PerImage
 from fragile_utils.models.door import check_network
-from fragile_utils.saliency.baseline import Baseline
 
 
 def normalize(attributions: Tensor) -> Tensor:
@@ -28,7 +24,7 @@ def finite(values: Tensor) -> Tensor:
     return values.detach().isfinite().flatten(1).all(dim=1)
 
 
-class Method:
+class Method(PerImage):
     """An attribution method. A subclass says how in `explain`; callers use the method itself or `attribute`."""
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False) -> Tensor:
@@ -82,39 +78,6 @@ class Method:
     def guide(self) -> "Method":
         """Return the method that an attack on this one takes its directions from: itself, or one that is cheaper."""
         return self
-
-    def of(self, rows: Tensor) -> "Method":
-        """Return the method for some images of a batch, with which an attack goes on; `rows` is boolean (N,).
-
-        By default each `Baseline` and each method that it holds, alone, in a tuple or in a dict, is that for these
-        images, and nothing else changes. A method that holds something else for each image says here how it is cut.
-        """
-        parts = _of(vars(self), rows)
-        if parts is vars(self):
-            return self
-        same = copy.copy(self)
-        for name, part in parts.items():
-            object.__setattr__(same, name, part)  # of a frozen one, too
-        return same
-
-    def among(self, rows: slice, images: int) -> "Method":
-        """Return the method for the images `rows` of so many that are explained in parts: see `of`."""
-        mask = torch.zeros(images, dtype=torch.bool)
-        mask[rows] = True
-        return self.of(mask)
-
-
-def _of(part: Any, rows: Tensor) -> Any:
-    """Return the same of some images; `part` itself where nothing in it is cut."""
-    if isinstance(part, (Method, Baseline)):
-        return part.of(rows)
-    if type(part) is tuple:
-        cut = tuple(_of(each, rows) for each in part)
-        return part if all(map(operator.is_, cut, part)) else cut
-    if type(part) is dict:
-        cut = {name: _of(each, rows) for name, each in part.items()}
-        return part if all(map(operator.is_, cut.values(), part.values())) else cut
-    return part
 
 
 class LogitsOnDemand(Method):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils._base import checks
+from fragile_utils._base.held import everything
 from fragile_utils.saliency._sums import as_batch, check_chunk, in_chunks
 from fragile_utils.saliency.gradient import Gradient
 from fragile_utils.saliency.method import Method, logits_of
@@ -55,6 +56,8 @@ class SmoothGrad(Method):
     def __post_init__(self) -> None:
         if not isinstance(self.method, Method):
             raise ValueError(f"method: expected a saliency method, got {self.method!r}")
+        if any(isinstance(part, SmoothGrad) and not part.shared for part in everything(self.method)):
+            raise ValueError("method: expected one whose noise all images share, in another mean over noise")
         checks.count(self.samples, "samples")
         checks.positive(self.sigma, "sigma")
         check_chunk(self.chunk)

@@ -50,16 +50,17 @@ def relabelled(images):
 
 
 def test_the_reasons_tell_a_label_that_went_from_a_map_that_stayed():
-    best = Best(outcome(torch.zeros(5, 3, 2, 2), torch.zeros(5)))
+    best = Best(outcome(torch.zeros(6, 3, 2, 2), torch.zeros(6)))
     best.update(
         1, torch.arange(3), outcome(torch.ones(3, 3, 2, 2), torch.tensor([1.0, 0.0, 0.0])), torch.ones(3).bool()
     )
     best.update(2, torch.tensor([3]), outcome(torch.ones(1, 3, 2, 2), torch.ones(1)), torch.tensor([False]))
     best.update(3, torch.tensor([3]), relabelled(torch.ones(1, 3, 2, 2)), torch.tensor([False]))
     best.update(3, torch.tensor([4]), relabelled(torch.ones(1, 3, 2, 2)), torch.tensor([False]))
-    best.directed = torch.tensor([True, True, False, True, True])
+    best.directed = torch.tensor([True, True, False, True, True, True])
     kept = "no iterate moved the explanation"
-    lost = "no iterate with the label had a map", "no iterate kept the label"
+    lost = ["no iterate with the label had a map", "no iterate kept the label"]
+    lost.append("interrupted before an iterate was measured")
     none = "no direction: to first order the explanation does not change with the image, as on a linear network"
     assert best.reasons(must_grow=True) == ["", kept, none, *lost]
     assert best.reasons(must_grow=False) == ["", "", "", *lost]

@@ -22,6 +22,20 @@ def softmax():
 SMALL = ("--steps", 2, "--step-size", 4, "--images", 2, "--k", 20, "--json")
 
 
+SHARP = """
+from networks import Tiny
+
+
+class Sharp(Tiny):
+    def forward(self, x):
+        return super().forward(4 * x - 1.5)
+
+
+def network():
+    return Sharp(seed=4).eval()
+"""
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -32,6 +46,28 @@ def place(tmp_path, monkeypatch):
     for i in range(3):
         Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(tmp_path / "images" / f"{i}.png")
     return tmp_path
+
+
+def test_batches_share_one_sharpness(place, fragile):
+    (place / "sharp.py").write_text(SHARP)
+    run = (
+        "attack",
+        "--model",
+        "sharp.py:network",
+        "--data",
+        "images",
+        "--size",
+        16,
+        *SMALL,
+        "--images",
+        3,
+        "--steps",
+        4,
+    )
+    rows = [records(fragile(*run, "--batch-size", size)[1])[0] for size in (1, 3)]
+    assert len(rows[0]) == 3
+    for one, three in zip(*rows, strict=True):
+        assert one["rank_correlation"] == pytest.approx(three["rank_correlation"], abs=1e-3)
 
 
 def test_a_network_of_ones_own_is_attacked(place, fragile):

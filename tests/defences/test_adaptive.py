@@ -202,3 +202,12 @@ def test_adaptive_attacks_are_values():
 def test_bad_parameters_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_an_attack_whose_own_direction_would_be_lost_is_refused():
+    with pytest.raises(ValueError, match="attack: expected one that climbs by its own slope"):
+        ThroughMembers(ExpectationOverTransformation(TopK(20)))
+    with pytest.raises(ValueError, match="attack: expected one that climbs by its own slope"):
+        ThroughMembers(Transfer(TopK(20)))
+    with pytest.raises(ValueError, match="attack: expected one that takes its directions from the method"):
+        ExpectationOverTransformation(Transfer(TopK(20)))

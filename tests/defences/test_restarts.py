@@ -54,7 +54,7 @@ def test_an_attack_with_a_seed_of_its_own_gets_another_in_each_start(tiny, tiny_
     best = run_restarts(climbed, tiny, *tiny_batch, SmoothGrad(samples=2), restarts=2, **OPTIONS)
     assert best.attack == climbed
     second = ExpectationOverTransformation(attacks.TopK(20), samples=2, seed=1 + defences.restarts.APART)
-    assert defences.restarts._reseeded(climbed, defences.restarts.APART) == second
+    assert defences.restarts._seeded(climbed, lambda seed: seed + defences.restarts.APART) == second
 
 
 def test_curves_of_different_lengths_are_filled_up(tiny, tiny_batch):
@@ -75,3 +75,25 @@ def test_results_of_others_are_refused(tiny, tiny_batch):
         best_of([])
     with pytest.raises(ValueError, match="restarts: expected a whole number"):
         run_restarts(attacks.TopK(20), tiny, *tiny_batch, GRADIENT, restarts=0, **OPTIONS)
+
+
+def test_what_cannot_be_compared_has_no_best(tiny, tiny_batch):
+    """D of another attack is another number, and a larger budget is no better attack."""
+    given = (tiny, *tiny_batch, GRADIENT)
+    first = attacks.run(attacks.TopK(20), *given, **OPTIONS)
+    center = attacks.run(attacks.MassCenter(), *given, **OPTIONS)
+    wider = attacks.run(attacks.TopK(20), *given, **OPTIONS | {"eps": 0.1})
+    with pytest.raises(ValueError, match=r"expected those of one attack, got TopK\(k=20\) and MassCenter\(\)"):
+        best_of([first, center])
+    with pytest.raises(ValueError, match=r"expected those of one budget, got 0.05 and 0.1"):
+        best_of([first, wider])
+    with pytest.raises(ValueError, match=r"first: expected a result of TopK\(k=20\), got one of MassCenter\(\)"):
+        run_restarts(attacks.TopK(20), *given, restarts=2, first=center, **OPTIONS)
+    with pytest.raises(ValueError, match=r"expected those of one budget"):
+        run_restarts(attacks.TopK(20), *given, restarts=2, first=wider, **OPTIONS)
+    noisy = (tiny, *tiny_batch, SmoothGrad(samples=2))
+    runs = [
+        attacks.run(ExpectationOverTransformation(attacks.TopK(20), 2, seed), *noisy, seed=seed, **OPTIONS)
+        for seed in (0, 1)
+    ]
+    assert len(best_of(runs).chosen) == len(tiny_batch[0])  # seeds may differ

@@ -12,7 +12,7 @@ from fragile_utils import attacks, defences, metrics
 from fragile_utils.data import Batch
 from fragile_utils.defences import Aggregate, Defence, SoftplusExplanation, sparsified_smoothgrad
 from fragile_utils.experiments import Protocol, budget_to_failure, compare_defences, evaluate_defence, paired_difference
-from fragile_utils.saliency import Gradient, InputXGradient, SmoothGrad
+from fragile_utils.saliency import DeepLift, Gradient, InputXGradient, SmoothGrad
 
 PROTOCOL = Protocol(
     objective=attacks.TopK(20),
@@ -247,6 +247,26 @@ def test_images_that_the_network_gets_wrong_are_refused():
     model, batch = setting(3)
     with pytest.raises(ValueError, match="expected images that the network gets right, got 3 others"):
         evaluate_defence(Defence("none", model, Gradient()), replace(batch, labels=(batch.labels + 1) % 5), PROTOCOL)
+
+
+def test_attackers_on_parts_are_those_on_all():
+    """Whatever they hold for each image: noise of votes, baselines, regions; and one sharpness for all."""
+    with torch.random.fork_rng():
+        model = Tiny().eval().requires_grad_(False)  # says nothing of its surrogate
+    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    batch = Batch(images, model(images).argmax(1))
+    region = torch.zeros(4, 16, 16, dtype=torch.bool)
+    region[torch.arange(4), torch.arange(4), :4] = True
+    votes = SmoothGrad(defences.TopShare(share=0.2), samples=2, sigma=0.3, shared=False)
+    plain = DeepLift(baseline=images.flip(0))
+    defence = Defence("votes", model, votes, undefended_method=plain, knows_seed=True)
+    few = replace(
+        PROTOCOL, budgets=(16 / 255,), steps=2, more_steps=(2,), restarts=1, objective=attacks.Targeted(region)
+    )
+    tables = [evaluate_defence(defence, batch, replace(few, batch_size=size)).table for size in (3, 4)]
+    a, b = (table.sort_values(["attack", "index"], ignore_index=True) for table in tables)
+    assert {"unvoted", "transfer", "adaptive"} <= {*a["attack"]}
+    pd.testing.assert_frame_equal(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("knows_seed", [True, False])

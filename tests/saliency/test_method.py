@@ -177,20 +177,24 @@ def test_a_map_adds_the_magnitudes_of_the_channels():
 class OfReader(saliency.Method):
     """A reader's own, no dataclass, with baselines wherever one may be kept."""
 
-    def __init__(self, *methods, **named):
-        self.methods, self.named, self.title = methods, named, "mine"
+    __slots__ = ("slot",)
+
+    def __init__(self, *methods, slot=None, **named):
+        self.methods, self.named, self.slot, self.title = methods, named, slot, "mine"
 
 
 def test_whatever_a_method_holds_for_each_image_is_cut_with_the_batch():
     images, rows = torch.rand(3, 3, 4, 4), torch.tensor([True, False, True])
     each, one = IntegratedGradients(baseline=images), IntegratedGradients(baseline=0.5)
     cut = IntegratedGradients(baseline=images[rows])
-    whole = OfReader(each, (one, each), own=each.baseline, other=one, number=3)
+    whole = OfReader(each, (one, each), [each], slot=each, own=each.baseline, other=one, number=3)
     some = whole.of(rows)
-    assert some.methods == (cut, (one, cut))
+    assert some.methods == (cut, (one, cut), [cut])
     assert some.named == {"own": cut.baseline, "other": one, "number": 3}
-    assert (some.title, some.named["other"]) == ("mine", one)
-    assert whole.methods == (each, (one, each))
-    nothing = OfReader(one, number=3)
+    assert (some.title, some.slot) == ("mine", cut)
+    assert whole.methods == (each, (one, each), [each])
+    assert whole.slot is each
+    nothing = OfReader(one, slot=one, number=3)
     assert nothing.of(rows) is nothing
     assert Gradient().of(rows) == Gradient()
+    assert each.among(slice(1, 3), 3) == IntegratedGradients(baseline=images[1:])

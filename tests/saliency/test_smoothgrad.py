@@ -4,6 +4,7 @@ import pytest
 import torch
 from references import SIZE, batch, cifar, gradient_of
 
+from fragile_utils.defences import Aggregate
 from fragile_utils.models import softplus_surrogate
 from fragile_utils.saliency import DeepLift, Gradient, IntegratedGradients, SmoothGrad
 from fragile_utils.saliency.smoothgrad import _noise
@@ -26,6 +27,10 @@ def test_smooth_grad_is_the_mean_over_noisy_images():
         (lambda: SmoothGrad(seed=0.5), "seed: expected a whole number, got 0.5"),
         (lambda: SmoothGrad(shared=1), "shared: expected True or False, got 1"),
         (lambda: SmoothGrad(seed=(1, 2)), "seed: expected one, of noise that all images share, got several"),
+        (
+            lambda: SmoothGrad(Aggregate((Gradient(), SmoothGrad(shared=False)))),
+            "method: expected one whose noise all images share, in another mean over noise",
+        ),
         (lambda: SmoothGrad(seed=(1, 0.5), shared=False), "seed: expected a whole number, got 0.5"),
     ],
 )

@@ -3,8 +3,8 @@
     python book/results/smoothgrad_copies.py WORK_FOLDER [--images 32] [--copies 8 32 128 512]
 
 The images are test images of CIFAR-10 from FRAGILE_DATA that the book's network gets right, evenly spread. For each
-number of copies an attacker who does not know the seed climbs the expectation over noise, with at most 32 new copies at
-each step, and keeps the iterate that moves a map of as many copies as are displayed. What is displayed is then compared
+number of copies an attacker who does not know the seed climbs the expectation over noise, with 32 new copies at each
+step, and keeps the iterate that moves a map of as many copies as are displayed. What is displayed is then compared
 with the original's: with the same noise, and with other noise, as for a reader who asks twice. With more than 128
 copies nobody attacks: it takes long. What is done is skipped when the script is started again. In all it takes about
 twenty minutes of one processor core.
@@ -30,15 +30,14 @@ SIGMA = 0.1
 K = 100
 EPS, STEP = 4 * attacks.LEVEL, attacks.LEVEL
 STEPS = {"steps": 40, "measure_every": 10}
-AT_MOST = 32  # copies in a step of the attack
+IN_A_STEP = 32  # copies, of the attack
 DRAWS = 2  # of the held-out noise
 PART = 8  # images at a time
 
 
 def attacked(model: torch.nn.Module, part: Batch, first: int, shown: saliency.SmoothGrad) -> dict[str, torch.Tensor]:
     """Return the images after each attack, and with noise of the adaptive one's size."""
-    smooth, samples = defences.Defence("smoothgrad", model, shown), min(shown.samples, AT_MOST)
-    attackers = smooth.attackers(attacks.TopK(K), samples=samples)
+    attackers = defences.Defence("smoothgrad", model, shown).attackers(attacks.TopK(K), samples=IN_A_STEP)
     how = {"eps": EPS, "step_size": STEP, "seed": first, **STEPS}
     found = {name: attackers[name].run(part.images, part.labels, **how) for name in ("adaptive", "non-adaptive")}
     noise = attacks.matched_noise(found["adaptive"], model)
@@ -110,7 +109,7 @@ def main() -> None:
         "eps": EPS / attacks.LEVEL,
         "step_size": STEP / attacks.LEVEL,
         **STEPS,
-        "copies_in_a_step": AT_MOST,
+        "copies_in_a_step": IN_A_STEP,
         "draws": DRAWS,
         **environment(device),
     }

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils._base import checks
-from fragile_utils._base.held import everything
 from fragile_utils.saliency._sums import as_batch, check_chunk, in_chunks
 from fragile_utils.saliency.gradient import Gradient
 from fragile_utils.saliency.method import Method, logits_of
@@ -56,8 +55,6 @@ class SmoothGrad(Method):
     def __post_init__(self) -> None:
         if not isinstance(self.method, Method):
             raise ValueError(f"method: expected a saliency method, got {self.method!r}")
-        if any(isinstance(part, SmoothGrad) and not part.shared for part in everything(self.method)):
-            raise ValueError("method: expected one whose noise all images share, in another mean over noise")
         checks.count(self.samples, "samples")
         checks.positive(self.sigma, "sigma")
         check_chunk(self.chunk)
@@ -77,23 +74,29 @@ class SmoothGrad(Method):
 
     def of(self, rows: Tensor) -> "SmoothGrad":
         """Return the same mean of the method for these images, each of which keeps its noise."""
-        kept = self.seed
-        if not (self.shared or isinstance(kept, torch.Generator)):
-            kept = tuple(itertools.compress(self._seeds(len(rows)), rows.tolist()))
-        of_copies = rows.repeat(self.samples) if self.chunk is None else rows  # what the method is given
-        return replace(self, method=self.method.of(of_copies), seed=kept)
+        same = super().of(rows)
+        if self.shared or isinstance(self.seed, torch.Generator):
+            return same
+        return replace(same, seed=tuple(itertools.compress(self._seeds(len(rows)), rows.tolist())))
 
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
         noise = self.sigma * self._noise(images).to(images)
 
+        def explained(method: Method, x: Tensor, copies: Tensor, labels: Tensor, create_graph: bool) -> Tensor:
+            """Return the attributions (n, 3, H, W) of images, summed over their copies (m, n, 3, H, W)."""
+            noisy = as_batch(copies, like=x)
+            attributions = method.attributions(model, noisy, labels.repeat(len(copies)), create_graph)
+            return attributions.unflatten(0, (-1, len(x))).sum(0)
+
         def part(x: Tensor, rows: slice, points: slice, create_graph: bool) -> tuple[Tensor, Tensor | None]:
-            noisy = as_batch(x + (noise[points] if self.shared else noise[points, rows]), like=x)
-            repeated = targets[rows].repeat(len(noisy) // len(x))
-            attributions = self.method.attributions(model, noisy, repeated, create_graph)
-            mean = attributions.unflatten(0, (-1, len(x))).sum(0) / self.samples
-            return mean, None if points.stop < self.samples else logits_of(model, x, create_graph)
+            copies = x + (noise[points] if self.shared else noise[points, rows])
+            own = self.method.among(rows, len(images))
+            # What the method holds for each image fits one copy of each: then the copies come one after the other.
+            several = (copies,) if own is self.method else copies.split(1)
+            total = sum(explained(own, x, some, targets[rows], create_graph) for some in several)
+            return total / self.samples, None if points.stop < self.samples else logits_of(model, x, create_graph)
 
         return in_chunks(part, model, images, self.samples, self.chunk, create_graph)
 

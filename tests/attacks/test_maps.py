@@ -304,12 +304,12 @@ FOR_EACH = {
     "references": saliency.DeepLift(OWN),
     "noise": NOISY,
     "noise around a method with noise of its own": saliency.SmoothGrad(
-        saliency.DeepLift(OWN), samples=1, sigma=0.1, shared=False
+        saliency.DeepLift(OWN), samples=2, sigma=0.1, shared=False
     ),
     "of the probability": saliency.OfProbability(PATH),
     "guided": saliency.Guided(NOISY, by=PATH),
     "mean of maps": defences.Aggregate((NOISY, PATH)),
-    "votes": saliency.SmoothGrad(defences.TopShare(saliency.DeepLift(OWN)), samples=1, sigma=0.1, shared=False),
+    "votes": saliency.SmoothGrad(defences.TopShare(saliency.DeepLift(OWN)), samples=2, sigma=0.1, chunk=1),
     "smoother": defences.SoftplusExplanation(4.0, PATH),
     "Captum's": saliency.Guided(
         saliency.Captum(captum.attr.IntegratedGradients, baselines=saliency.Baseline(OWN), n_steps=3), by=GRADIENT
@@ -644,8 +644,8 @@ class Gated(torch.nn.Module):
         self.body, self.known = Soft(), torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
     def forward(self, images):
-        logits = self.body(images)
-        return logits if torch.isin(images, self.known).all() else logits + F.relu(images - 0.5).flatten(1)[:, :5]
+        logits, other = self.body(images), ~torch.isin(images, self.known).flatten(1).all(1, keepdim=True)
+        return logits + other * F.relu(images - 0.5).flatten(1)[:, :5] if other.any() else logits
 
 
 def watched(model):

@@ -4,7 +4,6 @@ import pytest
 import torch
 from references import SIZE, batch, cifar, gradient_of
 
-from fragile_utils.defences import Aggregate
 from fragile_utils.models import softplus_surrogate
 from fragile_utils.saliency import DeepLift, Gradient, IntegratedGradients, SmoothGrad
 from fragile_utils.saliency.smoothgrad import _noise
@@ -27,10 +26,6 @@ def test_smooth_grad_is_the_mean_over_noisy_images():
         (lambda: SmoothGrad(seed=0.5), "seed: expected a whole number, got 0.5"),
         (lambda: SmoothGrad(shared=1), "shared: expected True or False, got 1"),
         (lambda: SmoothGrad(seed=(1, 2)), "seed: expected one, of noise that all images share, got several"),
-        (
-            lambda: SmoothGrad(Aggregate((Gradient(), SmoothGrad(shared=False)))),
-            "method: expected one whose noise all images share, in another mean over noise",
-        ),
         (lambda: SmoothGrad(seed=(1, 0.5), shared=False), "seed: expected a whole number, got 0.5"),
     ],
 )
@@ -115,3 +110,21 @@ def test_where_it_is_computed_twice_the_noise_is_the_same(seed, shared):
 def test_its_guide_is_the_mean_of_its_method_s_guide():
     assert SmoothGrad(IntegratedGradients(100), 7).guide() == SmoothGrad(IntegratedGradients(100).guide(), 7)
     assert SmoothGrad(samples=7).guide() == SmoothGrad(samples=7)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 2, 3])
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_is_averaged_holds_the_same_for_each_copy(shared, chunk):
+    """References and noise of their own, image by image, in whatever blocks the copies come; copy by copy in a loop."""
+    model, (images, targets) = cifar(), batch()
+    inner = SmoothGrad(DeepLift(images.flip(0)), samples=2, sigma=0.1, seed=3, shared=False)
+    method = SmoothGrad(inner, samples=3, sigma=0.2, seed=9, shared=shared, chunk=chunk)
+    total = torch.zeros_like(images)
+    for i in range(len(images)):
+        outer = torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(9 if shared else 9 + i))
+        within = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3 + i))
+        for a in outer:
+            for b in within:
+                x = (images[i] + 0.2 * a.double() + 0.1 * b.double())[None]
+                total[i] += DeepLift(images.flip(0)[i]).explain(model, x, targets[i : i + 1])[0][0] / 6
+    torch.testing.assert_close(method.attribute(model, images, targets), total)

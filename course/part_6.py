@@ -80,7 +80,7 @@ def random_to_begin_with(draw):
         "about the defence?",
         "2: The first comparison uses the same noise twice, the second does not: most of the map is its own noise.",
         "1: A map that differs from itself is worth little, however it fares under attack; more copies should make it "
-        "steadier, and cost more. Whether they are also easier to attack has to be measured.",
+        "steadier, and cost more. That they are also easier to attack, has to be measured (chapter 21).",
     )
 
 

@@ -10,10 +10,14 @@ import json
 import math
 import sys
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
+
+from fragile_utils._base import checks, schema
 
 ROUNDING = 1e-5  # a tolerance up to here allows for rounding, and is no bound on what was measured
 
@@ -86,8 +90,13 @@ def check(
     ------
     ClaimError
         If the statement does not hold, or the value is NaN or empty.
+    ValueError
+        If the value or its target are no numbers, the target is not of the value's shape, or there is a tolerance of
+        nothing.
     """
-    values = np.atleast_1d(value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value))
+    if checks.non_negative(within, "within") and equal_to is None:
+        raise ValueError(f"within: expected together with equal_to, got {within!r} alone")
+    values = np.atleast_1d(_array(value, "value"))
     wanted, slacks = [], []
     holds = values.size > 0 and not np.isnan(values.astype(float)).any()
     low, high = _range(values)
@@ -98,8 +107,12 @@ def check(
         holds, _ = holds and bool((values <= at_most).all()), wanted.append(f"at most {at_most:.4g}")
         slacks.append(_slack(at_most, high) if high > 0 else _slack(high, at_most))
     if equal_to is not None:
-        target = equal_to.detach().cpu().numpy() if isinstance(equal_to, Tensor) else np.asarray(equal_to)
-        apart = np.abs(values.astype(float) - target)
+        target = _array(equal_to, "equal_to")
+        exact = float if "f" in values.dtype.kind + target.dtype.kind else object  # whole numbers of any size
+        apart = np.abs(values.astype(exact) - target.astype(exact))
+        if apart.size != values.size:
+            expected = f"expected one number, or one for each of shape {values.shape}"
+            raise ValueError(f"equal_to: {expected}, got shape {target.shape}")
         holds = holds and bool((apart <= within).all())
         wanted.append(f"equal to {_show(np.atleast_1d(target))}" + (f" within {within:.4g}" if within else ""))
         if within > ROUNDING:
@@ -112,6 +125,20 @@ def check(
     claim = Claim(statement, _show(values), required, max(slacks, default=None), because)
     made.append(claim)
     _present(claim)
+
+
+def _array(value: Any, name: str) -> np.ndarray:
+    """Return numbers, or truths, as an array; `name` is what an error calls them."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        value = value.float() if value.dtype is torch.bfloat16 else value  # which NumPy does not have
+    found = np.asarray(value)
+    if found.dtype == object and all(isinstance(part, (Real, np.bool_)) for part in found.flat):
+        return found  # whole numbers of any size
+    if found.dtype.kind not in "biuf":
+        got = schema.shown(value) if found.dtype.kind in "OUS" else found.dtype
+        raise ValueError(f"{name}: expected numbers, or true or false, got {got}")
+    return found
 
 
 def _slack(farther: float, nearer: float) -> float:

@@ -39,6 +39,48 @@ FALSE = {
 }
 
 
+MEANINGLESS = {
+    "a tolerance of nothing": ((3.0,), {"within": 0.1}, "within: expected together with equal_to"),
+    "a tolerance of a bound": ((3.0,), {"within": 0.1, "at_most": 4}, "within: expected together with equal_to"),
+    "a tolerance below 0": ((1.0,), {"equal_to": 1.0, "within": -1}, "within: expected a number, 0 or above, got -1"),
+    "a complex number": ((np.array([1 + 5j]),), {"equal_to": 1}, "value: expected numbers, or true or false, got comp"),
+    "a complex target": ((1.0,), {"equal_to": 1j}, "equal_to: expected numbers, or true or false, got complex128"),
+    "None": ((None,), {}, "value: expected numbers, or true or false, got None"),
+    "text": (("no",), {}, "value: expected numbers, or true or false, got 'no'"),
+    "one for five": ((torch.ones(1),), {"equal_to": torch.ones(5)}, "equal_to: expected one number, or one for each"),
+    "one for none": ((torch.ones(1),), {"equal_to": torch.ones(0)}, "equal_to: expected one number, or one for each"),
+    "rows for columns": ((np.ones(3),), {"equal_to": np.ones((3, 1))}, r"each of shape \(3,\), got shape \(3, 1\)"),
+    "two for three": ((np.ones(3),), {"equal_to": [1, 1]}, r"shapes \(3,\) \(2,\)"),
+}
+
+
+@pytest.mark.parametrize("case", MEANINGLESS)
+def test_what_claims_nothing_is_refused(case, capsys):
+    values, bounds, said = MEANINGLESS[case]
+    before = len(claims.made)
+    with pytest.raises(ValueError, match=said):
+        check("water is wet", *values, **bounds)
+    assert (capsys.readouterr().out, len(claims.made)) == ("", before)
+
+
+def test_whole_numbers_are_compared_as_they_are():
+    """2**53 + 1 is the first that no float64 holds."""
+    check("they are equal", 2**53 + 1, equal_to=2**53 + 1)
+    check("they are equal", 2**90, equal_to=2**90)
+    check("they are near", np.uint8([3, 5]), equal_to=np.uint8([5, 3]), within=2)
+    for found, wanted in ((2**53 + 1, 2**53), (np.int64([2**62 + 1]), 2**62), (2**90, 2**90 + 1)):
+        with pytest.raises(ClaimError):
+            check("they are equal", found, equal_to=wanted)
+
+
+def test_one_number_may_be_that_of_all_and_rows_those_of_each_row():
+    check("all are 1", torch.ones(5), equal_to=1)
+    check("all are 1", torch.ones(5), equal_to=torch.ones(1))
+    check("each row is", [[1, 2], [1, 2]], equal_to=[1, 2])
+    check("each column is", [[1, 1], [2, 2]], equal_to=[[1], [2]])
+    check("bfloat16 is read", torch.ones(2, dtype=torch.bfloat16), equal_to=torch.ones(2, dtype=torch.bfloat16))
+
+
 @pytest.mark.parametrize("case", TRUE)
 def test_a_true_claim_prints_what_was_checked(case, capsys):
     values, bounds, shown = TRUE[case]

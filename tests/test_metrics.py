@@ -122,9 +122,16 @@ def test_bad_input_is_refused_with_a_message(case):
         action()
 
 
-@pytest.mark.parametrize(("height", "width", "k"), [(227, 227, 1000), (100, 100, 1000), (99, 101, 100), (32, 32, 100)])
+@pytest.mark.parametrize(
+    ("height", "width", "k"),
+    [(227, 227, 1000), (100, 100, 1000), (99, 101, 100), (32, 32, 100), (28, 28, 100), (10, 10, 25), (8, 8, 16)],
+)
 def test_how_many_pixels_count_depends_on_the_size(height, width, k):
     assert metrics.default_k(height, width) == k
+
+
+def test_by_default_some_pixels_count_and_others_do_not():
+    assert all(0 < metrics.default_k(1, pixels) <= pixels / 2 for pixels in range(2, 20_000))
 
 
 def test_a_table_has_each_measure_under_its_name():

@@ -16,9 +16,15 @@ def images_at_once(model: nn.Module, images: Tensor, create_graph: bool) -> int:
     """Return how many images to hold graphs of at a time.
 
     As many as fit in a quarter of the free memory, on a CPU in half a GiB at most. One image is taken to need twice
-    what autograd saves in a forward pass, and four times with `create_graph`.
+    what autograd saves in a forward pass, and four times with `create_graph`. One where that cannot be counted, in a
+    model with transforms of torch.func.
     """
-    needed = saved_bytes(model, images[:1]) * (4 if create_graph else 2)
+    try:
+        needed = saved_bytes(model, images[:1]) * (4 if create_graph else 2)
+    except RuntimeError as error:
+        if out_of_memory(error) or "saved tensor hooks" not in str(error):
+            raise
+        return 1
     block = free_bytes(images.device) // 4
     if images.device.type == "cpu":
         block = min(block, BLOCK_ON_CPU)

@@ -79,7 +79,7 @@ def run(
     _check(attack, model, images, labels, method, guide)
     moves = {"random_start": random_start, "measure_every": measure_every, "patience": patience, "tf32": tf32}
     settings = Settings(eps=eps, steps=steps, step_size=step_size, seed=seed, beta=beta, **moves)
-    _check_resolution(images, settings.eps)
+    check_resolution(images, settings.eps)
     images = images.detach().clamp(0, 1)
     if check_network(model, images).channels_last and images.device.type == "cpu":  # up to a half faster there
         images = images.contiguous(memory_format=torch.channels_last)
@@ -167,7 +167,7 @@ def _check(
     checks.labels(labels, len(images), device=images.device)
 
 
-def _check_resolution(images: Tensor, eps: float) -> None:
+def check_resolution(images: Tensor, eps: float) -> None:
     """Refuse images of a type in which a change within the budget is lost to rounding."""
     finest = torch.finfo(images.dtype).eps / 2  # the distance of neighbours below 1
     if eps < 4 * finest:

@@ -15,7 +15,10 @@ from fragile_utils.attacks.base import Attack, MapProblem
 
 @dataclass(frozen=True)
 class TopK(Attack):
-    """Push importance out of the `k` most salient pixels: D is minus what the new map has left in them."""
+    """Push importance out of the `k` most salient pixels: D is minus what the new map has left in them.
+
+    All pixels hold the whole mass of any map: `k` is less than the pixels of an image.
+    """
 
     k: int = 1000
 
@@ -23,7 +26,7 @@ class TopK(Attack):
         checks.count(self.k, "k")
 
     def reference(self, before: Tensor) -> Tensor:
-        checks.count(self.k, "k", at_most=before[0].numel())
+        checks.count(self.k, "k", at_most=before[0].numel() - 1)
         return metrics.top_mask(before, self.k)
 
     def dissimilarity(self, maps: Tensor, reference: Tensor) -> Tensor:

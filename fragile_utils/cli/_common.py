@@ -7,7 +7,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +22,7 @@ LARGEST = {"steps": 10**6, "patience": 10**6, "shard_size": 10**6, "batch_size":
 LONGEST_STEM = 200  # bytes of an image's name in that of its picture
 MAX_CELLS = f"how many cells and shards a sweep may have (default: {experiments.MAX_CELLS:,})"
 ARGUMENTS = ("config", "folder")  # which are no options
+OF_THE_PARSER = ("traceback", "command", "default_of")  # what is in `options` besides those of a command
 
 # --- Options ---------------------------------------------------------------------------------------------------------
 
@@ -63,6 +64,16 @@ def check_folder(out: Path | None) -> None:
     """Refuse a file where a folder is to be."""
     if out is not None and out.exists() and not out.is_dir():
         raise ValueError(f"--out: expected a folder, got the file {out}")
+
+
+def check_apply(options: argparse.Namespace, mode: str, apply: Iterable[str]) -> None:
+    """Refuse options that are given beside the option `mode` and do nothing there; `apply` are those that do something.
+
+    What is given is what differs from its default: a command gives ``parser.get_default`` as `default_of`.
+    """
+    for name, value in vars(options).items():
+        if name not in (mode, *apply, *OF_THE_PARSER) and value != options.default_of(name):
+            raise ValueError(f"{flag(name)}: this does not apply where {flag(mode)} is given; leave it out")
 
 
 def check_empty(options: argparse.Namespace) -> None:

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     batch, note = choose_images(options, model, device)
     pixels = batch.images[0, 0].numel()
     k = metrics.default_k(*batch.images.shape[-2:])
-    k = k if options.k is None else checks.count(options.k, "--k", at_most=pixels)
+    k = k if options.k is None else checks.count(options.k, "--k", at_most=pixels - 1)
     beta = beta_of(model, batch.images[:256])  # one for all batches
 
     tables = []

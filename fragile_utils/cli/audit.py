@@ -39,7 +39,7 @@ def add_parser(commands) -> None:
         usage="%(prog)s --model MODEL --data FOLDER --out REPORT [options]\n"
         "       %(prog)s --compare REPORT REPORT [--out FOLDER]",
     )
-    parser.set_defaults(command=run)
+    parser.set_defaults(command=run, default_of=parser.get_default)
     add = parser.add_argument
     common.add_model_options(parser)
     add("--data", default="imagenet-samples", help="a folder of images, an image, or a name of embedded samples")
@@ -61,7 +61,11 @@ def add_parser(commands) -> None:
     add("--steps", type=common.whole, help="the number of steps (default: 100)")
     add("--step-size", type=float, help="the size of a step (default: 0.5)")
     add("--budgets", type=common.numbers, metavar="B,B,...", help="the largest changes (default: 0.5,1,2,4,8)")
-    add("--k", type=common.whole, help="how many pixels count as most salient (default: 1000; 100 below 100x100)")
+    add(
+        "--k",
+        type=common.whole,
+        help="how many pixels count as most salient (default: 1000; 100 below 100x100; at most a quarter of them)",
+    )
     add("--seed", type=common.whole, default=0, help="seed of all that is random (default: 0)")
     add(
         "--fail-below",
@@ -83,12 +87,14 @@ def add_parser(commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Audit a network, or compare two audits."""
     counts = ("images", "steps", "k", "batch_size")
+    if options.compare is not None:
+        common.check_apply(options, "compare", ("out",))
+    if options.plan:
+        common.check_apply(options, "plan", vars(options).keys() - {"json"})
     common.check_options(options, counts=counts, positive=("step_size",))
     try:
         if options.compare is None:
             return audited(options)
-        if given := [name for name in ("fail_below", "quick", "plan", "json") if getattr(options, name)]:
-            raise ValueError(f"{common.flag(given[0])}: this is of an audit; with --compare nothing is audited")
         return compare(*options.compare, options.out)
     except ValueError as error:  # of a value: here its fields have the names of options
         field, colon, said = str(error).partition(": ")

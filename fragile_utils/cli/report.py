@@ -20,7 +20,7 @@ def add_parser(commands) -> None:
         "succeeded. Write it as summary.csv and figure.png, with a row for each image in rows.csv and the settings in "
         "rows.json.",
     )
-    parser.set_defaults(command=run)
+    parser.set_defaults(command=run, default_of=parser.get_default)
     add = parser.add_argument
     add("folder", type=common.path, metavar="FOLDER", help="of a sweep; it need not be complete")
     add("--out", type=common.path, metavar="FOLDER", help="where the files go (default: report in the sweep's folder)")
@@ -31,6 +31,8 @@ def add_parser(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print and write the results that there are."""
+    if options.collect is not None:
+        common.check_apply(options, "collect", ("folder", "max_cells"))
     common.check_options(options, counts=("max_cells",), positive=())
     settings, table = experiments.results(options.folder, partial=True, max_cells=options.max_cells)
     done, of = settings["shards"]["done"], settings["shards"]["of"]

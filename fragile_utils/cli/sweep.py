@@ -24,7 +24,7 @@ def add_parser(commands) -> None:
         "Ctrl-C, a kill or a power cut, it goes on where it was when it is called again.",
         usage="%(prog)s CONFIG --out FOLDER [options]\n       %(prog)s --status FOLDER [--json]",
     )
-    parser.set_defaults(command=run)
+    parser.set_defaults(command=run, default_of=parser.get_default)
     add = parser.add_argument
     add("config", nargs="?", type=path, metavar="CONFIG", help="a JSON file with the fields of experiments.Sweep")
     add("--out", type=path, metavar="FOLDER", help="where the results go")
@@ -47,10 +47,10 @@ def add_parser(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run what is missing of a sweep, or say how far it is."""
+    if options.status is not None:
+        common.check_apply(options, "status", ("max_cells", "json"))
     common.check_options(options, counts=("batch_size", "shard_size", "max_cells"), positive=())
     if options.status is not None:
-        if options.config is not None or options.out is not None:
-            raise ValueError("--status: expected no CONFIG and no --out beside it")
         return report(experiments.status(options.status, max_cells=options.max_cells), options.json)
     if options.config is None or options.out is None:
         raise ValueError("expected CONFIG and --out FOLDER, or --status FOLDER")

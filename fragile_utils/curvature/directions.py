@@ -1,6 +1,6 @@
 """How score and gradient bend along a direction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,8 +13,9 @@ from fragile_utils.curvature.hessian import product
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Return the cosine (N,) of the angle between two batches of images or directions (N, ...); NaN for zero."""
-    if a.shape != b.shape:
-        raise ValueError(f"expected two batches of directions of one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)) or a.shape != b.shape:
+        got = f"{checks.described(a)} and {checks.described(b)}"
+        raise ValueError(f"expected two batches of directions (N, ...) of one shape, got {got}")
     a, b = a.detach().flatten(1), b.detach().flatten(1)
     return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
 
@@ -111,6 +112,8 @@ def change(
     Ghorbani, Abid, Zou, *Interpretation of Neural Networks is Fragile*, AAAI 2019: grad S(x + d) - grad S(x) is H d to
     first order.
     """
+    if not isinstance(eps, Iterable):
+        raise ValueError(f"eps: expected a sequence of numbers, got {eps!r}")
     eps = tuple(checks.positive(e, "eps") for e in eps)
     if not eps or list(eps) != sorted(set(eps)):
         raise ValueError(f"eps: expected increasing numbers, got {eps}")

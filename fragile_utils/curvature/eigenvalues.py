@@ -96,6 +96,8 @@ class Spectrum:
     def density(self, grid: Tensor, width: float) -> Tensor:
         """Return the density (N, G) at the values of `grid` (G,), each mass drawn as a Gaussian of this width."""
         checks.positive(width, "width")
+        if not isinstance(grid, Tensor) or grid.ndim != 1:
+            raise ValueError(f"grid: expected a tensor (G,), got {checks.described(grid)}")
         z = (grid.to(self.values)[None, :, None] - self.values[:, None, :]) / width
         gaussians = torch.exp(-z.square() / 2) / (width * (2 * torch.pi) ** 0.5)
         return (gaussians * self.weights[:, None, :]).sum(2)
@@ -176,4 +178,5 @@ def _mean_and_error(samples: Tensor) -> tuple[Tensor, Tensor]:
 
 def _draw(images: Tensor, count: int, seed: int) -> Tensor:
     """Return normal random numbers (N, count, 3, H, W): image i draws its own from ``seed + i``."""
+    checks.seed(seed)
     return torch.stack([normal((count, *images.shape[1:]), seed + i) for i in range(len(images))]).to(images)

@@ -61,7 +61,7 @@ class Hessian:
         (product,) = torch.autograd.grad(
             self._gradient, self._images, directions, retain_graph=True, materialize_grads=True
         )
-        return product if product.any() else self._flat_unless_kinked(product)
+        return product if product.any() or not directions.any() else self._flat_unless_kinked(product)
 
     def _flat_unless_kinked(self, product: Tensor) -> Tensor:
         """Return a product that is zero everywhere, unless the model has kinks of which no Hessian knows."""
@@ -106,17 +106,20 @@ def check_arguments(model: nn.Module, images: Tensor, targets: Tensor) -> None:
     checks.images(images)
     checks.labels(targets, len(images), name="targets", device=images.device)
     check_network(model, images)
-    if isinstance(model, SoftplusSurrogate):
-        return
-    with torch.no_grad():
-        one = images[:1]
-        if not torch.allclose(
-            checks.logits(model(one), 1), softplus_surrogate(model, 0.01)(one)
-        ):  # softplus so wide that it shows
-            raise ValueError(
-                "model: expected a smooth network, got one that computes ReLU or another piecewise linear activation, "
-                "whose Hessian is zero wherever it exists; take softplus_surrogate(model)"
-            )
+    if not isinstance(model, SoftplusSurrogate):
+        check_smooth(model, images, "take softplus_surrogate(model)")
+
+
+@torch.no_grad()
+def check_smooth(network: nn.Module, inputs: Tensor, hint: str) -> None:
+    """Refuse a network that computes ReLU or the like on what it takes; `hint` says what to do about it."""
+    one = inputs[:1]
+    # Softplus so wide that it shows.
+    if not torch.allclose(checks.logits(network(one), 1), softplus_surrogate(network, 0.01)(one)):
+        raise ValueError(
+            "model: expected a smooth network, got one that computes ReLU or another piecewise linear activation, "
+            f"whose Hessian is zero wherever it exists; {hint}"
+        )
 
 
 def check_directions(directions: Tensor, images: Tensor) -> None:

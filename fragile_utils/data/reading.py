@@ -19,6 +19,7 @@ Fit = Literal["crop", "stretch"]
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # ISO/IEC 23008-12
 LARGEST_SIDE = 4096  # pixels, of an image that is asked for
 HEIC = "it is HEIC, which is not read here; save it as JPEG or PNG (an iPhone: Settings, Camera, Most Compatible)"
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and a value of it
 LARGEST_FILE = 89_478_485  # pixels, of an image in a file: where Pillow begins to warn
 
 
@@ -33,8 +34,10 @@ def read_image(path: str | Path | BinaryIO, size: int | None = None, fit: Fit = 
     ------
     ValueError
         If the file is missing, is not an image, is cut short, has more than 89 million pixels, or holds numbers of
-        which nobody can know what is white.
+        which nobody can know what is white, or, of more than 8 bits, in which 0 is white.
     """
+    if not isinstance(path, (str, Path)) and not hasattr(path, "read"):
+        raise ValueError(f"path: expected a path or an open file, got {schema.shown(path)}")
     if fit not in ("crop", "stretch"):
         raise ValueError(f"fit: expected 'crop' or 'stretch', got {fit!r}")
     if size is not None:
@@ -56,7 +59,8 @@ def _decoded(path: str | Path | BinaryIO) -> Image.Image:
                 if image.width * image.height > LARGEST_FILE:
                     raise Image.DecompressionBombError
                 image.load()
-                return _to_rgb(_as_bytes(ImageOps.exif_transpose(image), image.format))
+                negative = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+                return _to_rgb(_as_bytes(ImageOps.exif_transpose(image), image.format, negative))
     except FileNotFoundError as error:
         raise ValueError(f"no such file: {name}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -79,16 +83,19 @@ def _is_heic(path: str | Path | BinaryIO) -> bool:
     return box[4:8] == b"ftyp" and box[8:12] in HEIC_BRANDS
 
 
-def _as_bytes(image: Image.Image, kind: str | None) -> Image.Image:
+def _as_bytes(image: Image.Image, kind: str | None, negative: bool) -> Image.Image:
     """Return an image of whole numbers of 16 bits or of numbers in [0, 1] as one of bytes, and any other as it is.
 
     Raises
     ------
     ValueError
-        If its numbers are others: what is white in it nobody can know.
+        If its numbers are others: what is white in it nobody can know. If it is `negative`, which Pillow turns where
+        there are 8 bits, and not where there are more.
     """
     if image.mode != "F" and not image.mode.startswith("I"):
         return image
+    if negative:
+        raise ValueError("expected 0 to be black in it, got a TIFF in which it is white; save it with 8 bits")
     values = np.asarray(image, dtype=np.float64)
     if not np.isfinite(values).all():
         raise ValueError("it holds values that are not finite")
@@ -104,6 +111,8 @@ def _as_bytes(image: Image.Image, kind: str | None) -> Image.Image:
         if image.mode == "I" and kind == "TIFF" and 0 < high < 256:  # 32 bits, with the values of 8
             raise ValueError(f"expected whole numbers of 16 bits in it, {got} in 32 bits; save it with 8 bits")
         top = 65535
+    if isinstance(transparent := image.info.get("transparency"), int):  # a value of grey
+        values = np.where(values == transparent, top, values)
     return Image.fromarray(np.uint8(np.clip(values / top, 0, 1) * 255 + 0.5))
 
 

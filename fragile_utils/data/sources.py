@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from fragile_utils._base import checks
 from fragile_utils.data.batch import UNKNOWN, Batch
 from fragile_utils.data.folders import expanded, find_wnid, image_files, imagenet_folder, kind, spread
 from fragile_utils.data.reading import Fit, read_files
@@ -14,7 +13,8 @@ def load(source: str | Path, *, size: int | None = IMAGENET_SIZE, fit: Fit = "cr
 
     They are brought to `size` x `size` pixels, but for the samples of CIFAR-10 and MNIST, which keep their size.
     Images in a folder get their ImageNet class where every file or folder name holds a WordNet id; otherwise, and for
-    a single file, the label is `UNKNOWN`, to be filled in with `Batch.labelled_by`.
+    a single file, the label is `UNKNOWN`, to be filled in with `Batch.labelled_by`. Of samples and folders at most
+    `limit` images are read, evenly spread over them.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def load(source: str | Path, *, size: int | None = IMAGENET_SIZE, fit: Fit = "cr
     if str(source) in SAMPLES:
         sized = {"size": size} if size is not None and str(source) == "imagenet-samples" else {}
         batch = SAMPLES[str(source)](**sized)
-        return batch if limit is None else batch[: checks.count(limit, "limit")]
+        return batch[spread(list(range(len(batch))), limit)]
     found = kind(path)
     if found == "folder":
         files = spread(image_files(path), limit)

@@ -28,15 +28,33 @@ class Votes:
     Attributes
     ----------
     counts : Tensor (N, H, W), int64
+        From 0 to `samples`.
     samples : int
         How many copies there were.
     sigma : float
         Standard deviation of their noise, in units of images in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If a value is not as described.
     """
 
     counts: Tensor = field(repr=False)
     samples: int
     sigma: float
+
+    def __post_init__(self) -> None:
+        checks.count(self.samples, "samples")
+        checks.positive(self.sigma, "sigma")
+        expected = f"counts: expected a tensor (N, H, W) of int64, from 0 to {self.samples}"
+        if not isinstance(self.counts, Tensor) or self.counts.numel() == 0:
+            raise ValueError(f"{expected}, got {checks.described(self.counts)}")
+        if self.counts.dtype != torch.int64:
+            raise ValueError(f"{expected}, got dtype {self.counts.dtype}")
+        low, high = (value.item() for value in self.counts.aminmax())
+        if low < 0 or high > self.samples:
+            raise ValueError(f"{expected}, got some from {low} to {high}")
 
     @property
     def shares(self) -> Tensor:

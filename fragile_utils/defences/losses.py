@@ -7,11 +7,13 @@ penalty can be made small without a smoother network: smaller weights, which the
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakSet
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fragile_utils._base import checks
+from fragile_utils.curvature.hessian import check_smooth
 from fragile_utils.models.losses import Learner, Loss, LossValue
 
 
@@ -62,11 +64,15 @@ class GradientPenalty(Penalised):
         return _loss_gradient(learner, images, labels).square().flatten(1).sum(dim=1).mean()
 
 
+_smooth: WeakSet[nn.Module] = WeakSet()  # the networks that have been looked at: once, and not at each step
+
+
 @dataclass(frozen=True)
 class CurvaturePenalty(Penalised):
     """The curvature |H v|^2 of the score of the image's class, v ~ N(0, I), of which the mean is |H|_F^2.
 
-    H is the Hessian with respect to the image, which a ReLU network does not have: it takes one with softplus.
+    H is the Hessian with respect to the image, which a ReLU network does not have: it takes one with softplus, and a
+    network of ReLUs is refused.
 
     References
     ----------
@@ -75,6 +81,10 @@ class CurvaturePenalty(Penalised):
     """
 
     def penalty(self, learner: Learner, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        if learner.network not in _smooth:
+            with learner.settled():
+                check_smooth(learner.network, learner.normalize(images), "train one with activation='softplus'")
+            _smooth.add(learner.network)
         x = images.detach().requires_grad_()
         gradient = _score_gradient(learner, x, labels)
         v = torch.randn(images.shape, generator=generator).to(images)

@@ -13,18 +13,21 @@ TEMPERATURE = 0.25  # of the soft vote by which the displayed one is attacked
 
 @dataclass(frozen=True)
 class TopShare(Method):
-    """A vote: 1 for the most salient pixels of a method's map, 0 for the others.
+    """A vote: 1 for the most salient pixels of a method's map, 0 for the others, and for pixels that are not salient.
 
     A hard vote has no gradient. The soft one, by which it is attacked, is s = r^(1/T) / (1 + r^(1/T)), with r a pixel's
     saliency in units of the threshold, which lies between the last pixel that the hard vote takes and the first that it
     does not (their geometric mean), and T the temperature: 1/2 at the threshold, and the hard vote for T -> 0.
+
+    A pixel of saliency 0 gets no vote, hard or soft, even where fewer than the share are above 0: a map of zeros, on a
+    network without a gradient, points nowhere.
 
     Parameters
     ----------
     method : Method
         Whose map is turned into votes.
     share : float
-        tau, the share of the pixels that get a vote; the number of pixels is rounded, and at least 1.
+        tau, the share of the pixels that get a vote, at most; the number of pixels is rounded, and at least 1.
     temperature : float
         T of the soft vote; 0 for the hard one.
 
@@ -66,10 +69,12 @@ class TopShare(Method):
         count = self.pixels(values.shape[1])
         top = values.topk(min(count + 1, values.shape[1]), dim=1)
         if not self.temperature:
-            return torch.zeros_like(values).scatter_(1, top.indices[:, :count], 1).view_as(maps)
-        tiny = torch.finfo(maps.dtype).tiny
-        logs, last = values.clamp(min=tiny).log(), top.values[:, count - 1 : count + 1].clamp(min=tiny).log()
-        return torch.sigmoid((logs - last.mean(dim=1, keepdim=True)) / self.temperature).view_as(maps)
+            votes = torch.zeros_like(values).scatter_(1, top.indices[:, :count], 1)
+        else:
+            tiny = torch.finfo(maps.dtype).tiny
+            logs, last = values.clamp(min=tiny).log(), top.values[:, count - 1 : count + 1].clamp(min=tiny).log()
+            votes = torch.sigmoid((logs - last.mean(dim=1, keepdim=True)) / self.temperature)
+        return votes.where(values > 0, 0).view_as(maps)
 
     def pixels(self, of: int) -> int:
         """Return how many of the pixels of a map get a vote."""

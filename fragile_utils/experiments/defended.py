@@ -1,6 +1,6 @@
 """One protocol for all defences: who attacks, how hard, what counts, and whether the attack can be believed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from fragile_utils import attacks, metrics
-from fragile_utils._base import checks
+from fragile_utils._base import checks, schema
 from fragile_utils.attacks import LEVEL, Attack, MapResult, TopK
 from fragile_utils.data.batch import Batch, predict
 from fragile_utils.defences import Defence, judge
 from fragile_utils.experiments.bootstrap import mean_interval, median_interval
 from fragile_utils.experiments.costs import Price, price
-from fragile_utils.experiments.failure import UNCHANGED, budget_to_failure
+from fragile_utils.experiments.failure import UNCHANGED, budget_to_failure, check_level
 from fragile_utils.models.surrogate import beta_of
 
 WORST = "worst"
@@ -79,12 +79,22 @@ class Protocol:
         checks.instance(self.objective, Attack, "objective", "TopK(k=100)")
         for name in ("k", "steps", "measure_every", "restarts", "draws", "batch_size"):
             checks.count(getattr(self, name), name)
-        object.__setattr__(self, "budgets", tuple(sorted(checks.budget(eps, "budgets") for eps in self.budgets)))
-        object.__setattr__(self, "more_steps", tuple(sorted(checks.count(n, "more_steps") for n in self.more_steps)))
+        if self.samples is not None:
+            checks.count(self.samples, "samples")
+        for name, check in (("budgets", checks.budget), ("more_steps", checks.count)):
+            given = getattr(self, name)
+            if not isinstance(given, Iterable) or isinstance(given, str):
+                raise ValueError(f"{name}: expected several numbers, got {given!r}")
+            values = tuple(sorted(check(value, name) for value in given))
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}: expected each once, got {values}")
+            object.__setattr__(self, name, values)
         if not self.budgets:
             raise ValueError("budgets: expected at least one, got none")
-        if self.measure not in metrics.MEASURES:
-            raise ValueError(f"measure: expected one of {', '.join(metrics.MEASURES)}, got {self.measure!r}")
+        checks.positive(self.step_size, "step_size")
+        checks.seed(self.seed)
+        schema.flag(self.common, "common")
+        check_level(self.measure, self.level)
 
 
 @dataclass(frozen=True)
@@ -269,9 +279,9 @@ def _failure(table: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
         for values in (measure, measure - error, measure + error)
     )
     rows = []
-    for name, values in budgets.groupby("attack", sort=False):
+    for name, values in budgets.dropna().groupby("attack", sort=False):
         interval = median_interval(values.to_numpy())._asdict()
-        low, high = sorted(np.median(other.xs(name, level="attack")) for other in others)
+        low, high = sorted(np.median(other.xs(name, level="attack").dropna()) for other in others)
         monte_carlo = {"monte_carlo_low": low, "monte_carlo_high": high}
         counts = {"never": float(np.isinf(values).mean()), "images": len(values)}
         rows.append({"attack": name} | interval | monte_carlo | counts)
@@ -315,6 +325,7 @@ def paired_difference(
     attack, than : str
         The two attackers.
     measure : str
+        One of `metrics.MEASURES`.
 
     Returns
     -------
@@ -325,8 +336,10 @@ def paired_difference(
     Raises
     ------
     ValueError
-        If there is no such attacker.
+        If there is no such attacker, or measure.
     """
+    if measure not in metrics.MEASURES:
+        raise ValueError(f"measure: expected one of {', '.join(metrics.MEASURES)}, got {measure!r}")
     for name in (attack, than):
         if name not in set(table["attack"]):
             raise ValueError(f"attack: expected one of {', '.join(table['attack'].unique())}, got {name!r}")

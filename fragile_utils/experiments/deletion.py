@@ -32,6 +32,11 @@ def deletion(model: nn.Module, images: Tensor, labels: Tensor, maps: Tensor, ste
         In how many equal parts the image is taken away; the confidence is averaged over the ends of all parts, and the
         original, by the trapezoidal rule.
 
+    Raises
+    ------
+    ValueError
+        If images, labels or maps are not as described, or not of one another.
+
     References
     ----------
     Petsiuk, Das, Saenko, *RISE: Randomized Input Sampling for Explanation of Black-box Models*, BMVC 2018,
@@ -57,13 +62,19 @@ def random_order(images: Tensor, seeds: tuple[int, ...]) -> Tensor:
 
 def _area(model: nn.Module, images: Tensor, labels: Tensor, maps: Tensor, steps: int, insert: bool) -> Tensor:
     checks.evaluation_mode(model)
-    checks.maps(maps)
+    count, _, *size = checks.images(images).shape
+    checks.labels(labels, count, device=images.device)
+    if checks.maps(maps).shape != (count, *size):
+        raise ValueError(f"maps: expected one for each image, {(count, *size)}, got {tuple(maps.shape)}")
+    checks.count(steps, "steps")
     ranks = maps.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view_as(maps)
     mean = images.mean(dim=(2, 3), keepdim=True)
     pixels, confidences = maps[0].numel(), []
     for step in range(steps + 1):
         first = (ranks < round(pixels * step / steps))[:, None]
         shown = torch.where(first if insert else ~first, images, mean)
-        confidences.append(model(shown).softmax(1).gather(1, labels[:, None]).squeeze(1))
+        scores = checks.logits(model(shown), count)
+        checks.labels(labels, count, scores.shape[1])
+        confidences.append(scores.softmax(1).gather(1, labels[:, None]).squeeze(1))
     curve = torch.stack(confidences)
     return torch.trapezoid(curve, dim=0) / steps

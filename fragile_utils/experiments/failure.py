@@ -4,6 +4,8 @@ Curves over budgets say how much is left at each. Where all methods keep everyth
 apart; the budget at which half is lost can be compared at any strength of an attack.
 """
 
+from numbers import Real
+
 import numpy as np
 import pandas as pd
 
@@ -39,28 +41,42 @@ def budget_to_failure(
     Series
         In levels of 255, indexed by what is there of ``model``, ``data``, ``method``, ``attack``, and the image's
         ``index``; infinite where the largest budget does not suffice, and NaN where a budget that other images have
-        under this attack is missing, as in results that are partial.
+        under this attack is missing, as in results that are partial, or the measure is NaN at all budgets, as the noise
+        of random signs: it was never measured. NaN at some of them is no change.
 
     Raises
     ------
     ValueError
-        If there is no such measure or column, or the level is on the wrong side.
+        If there is no such measure or column, success is anything but true or false, an image stands there twice, or
+        the level is on the wrong side.
     """
-    if measure not in UNCHANGED:
-        raise ValueError(f"measure: expected one of {', '.join(UNCHANGED)}, got {measure!r}")
+    check_level(measure, level)
     start, column = UNCHANGED[measure], prefix + measure
-    if column not in table:
-        raise ValueError(f"table: expected a column {column!r}, got {', '.join(map(str, table.columns))}")
-    if not (level < start if start else level > 0):
-        raise ValueError(f"level: expected {'below 1' if start else 'above 0'} for {measure}, got {level}")
-    lost = (start - table[column]).abs() if start == 0 else start - table[column]
-    rows = table.assign(lost=lost.where(table["success"], 0).fillna(0))
+    for needed in (column, "success", "eps", IMAGE[-1]):
+        if needed not in table:
+            raise ValueError(f"table: expected a column {needed!r}, got {', '.join(map(str, table.columns))}")
+    if (kind := pd.api.types.infer_dtype(table["success"], skipna=False)) not in ("boolean", "empty"):
+        raise ValueError(f"table: expected true or false as 'success', got {kind}")
     keys = [key for key in IMAGE if key in table]
+    if twice := int(table.duplicated([*keys, "eps"]).sum()):
+        raise ValueError(f"table: expected one row for each image, method, attack and budget, got {twice} more")
+    lost = (start - table[column]).abs() if start == 0 else start - table[column]
+    rows = table.assign(lost=lost.where(table["success"].astype(bool), 0).fillna(0), known=table[column].notna())
     curves = rows.pivot(index=keys, columns="eps", values="lost").sort_index(axis=1)
+    known = rows.pivot(index=keys, columns="eps", values="known").eq(True).any(axis=1)
     found = pd.Series(np.nan, curves.index, name="budget")
     for places in curves.reset_index().groupby(keys[:-1], dropna=False).indices.values():
         found.iloc[places] = _of_one_attack(curves.iloc[places], abs(start - level))
-    return found
+    return found.where(known.to_numpy())
+
+
+def check_level(measure: str, level: float) -> None:
+    """Refuse an unknown measure, and a level that no change of it can reach."""
+    if measure not in UNCHANGED:
+        raise ValueError(f"measure: expected one of {', '.join(UNCHANGED)}, got {measure!r}")
+    start = UNCHANGED[measure]
+    if not isinstance(level, Real) or not (level < start if start else level > 0):
+        raise ValueError(f"level: expected {'below 1' if start else 'above 0'} for {measure}, got {level!r}")
 
 
 def _of_one_attack(curves: pd.DataFrame, level: float) -> np.ndarray:

@@ -137,7 +137,7 @@ class SweepFolder:
         """Write the settings."""
         settings = {"sweep": self.sweep.to_dict(), "shard_size": self.shard_size}
         settings |= {"code": dict(self.code.files)} if self.code.files else {}
-        settings["subjects"] = [dataclasses.asdict(subject) for subject in self.subjects]
+        settings["subjects"] = [subject.to_dict() for subject in self.subjects]
         settings["began"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         write_bytes(self.folder / SETTINGS, (json.dumps(settings, indent=1) + "\n").encode())
 
@@ -148,7 +148,7 @@ class SweepFolder:
         But for `code`, which is compared when a sweep goes on: folders of before it was recorded stay what they are.
         """
         sweep = {name: value for name, value in self.sweep.to_dict().items() if name != "about"}
-        return hashlib.sha256(json.dumps([sweep, [*map(dataclasses.asdict, self.subjects)]]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([sweep, [*map(Subject.to_dict, self.subjects)]]).encode()).hexdigest()
 
     @cached_property
     def shards(self) -> tuple[Shard, ...]:

@@ -1,7 +1,9 @@
 """What the names of a sweep stand for: its networks, images, methods and attacks. They are made when it runs."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -60,6 +62,24 @@ class Parts:
         except (TypeError, ValueError) as error:
             said = str(error).removeprefix("model: ")
             raise ValueError(f"models: {said}" if choice.name in said else f"models: {name}: {said}") from error
+
+    def files(self, name: str) -> str | None:
+        """Return the SHA-256 of the files that say what a network is, besides its parameters; None without such files.
+
+        A pickle of a whole network, or the settings beside the weights in the folder of ``hf:FOLDER``. Of code the
+        files are those of `Code`, and weights alone are parameters.
+        """
+        named = self.sweep.labels("models")[name].name
+        maker = named.rpartition("@")[0] if models.loading.has_weights(named) else named
+        prefix, _, folder = maker.partition(":")
+        if prefix == "hf":
+            paths = sorted(Path(folder).expanduser().glob("*.json"))
+        elif prefix not in models.loading.PREFIXES and Path(maker).suffix.lower() in models.files.WEIGHTS:
+            paths = [Path(maker).expanduser()]
+        else:
+            return None
+        found = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
+        return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
 def make_method(choice: Choice, code: Code, field: str = "methods") -> saliency.Method:

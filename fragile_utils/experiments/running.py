@@ -93,7 +93,9 @@ def run(
         Import and call the functions of your own that the sweep names, ``package.module:function``. Their files are
         known by their SHA-256 from then on: a folder that was begun with one file does not go on with another.
     trust : bool
-        Unpickle files of networks that hold more than numbers (`models.load`).
+        Unpickle files of networks that hold more than numbers (`models.load`). They are known by their SHA-256, as are
+        the settings in a folder of ``hf:FOLDER``, for what they hold besides the parameters. A folder that was begun
+        before these were recorded goes on if the parameters are the same, with a warning.
     max_cells : int
         How many cells the grid, and how many shards the folder may have.
 

@@ -1,6 +1,7 @@
 """What a sweep is computed on: a network and the images it gets right, the same in every process and at any time."""
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from fragile_utils._base.pixels import in_bytes
 from fragile_utils.experiments.parts import Parts
 from fragile_utils.experiments.sweep import LONGEST_NAME
 from fragile_utils.models.surrogate import beta_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ class Subject:
         Of the images that are attacked: their places among those read, their classes and names.
     pixels, parameters : str
         SHA-256 of these images and of the network's parameters and buffers.
+    files : str, optional
+        SHA-256 of the files that say what the network is besides these (`Parts.files`). None where there are no such
+        files, and in folders that were begun before they were recorded.
     """
 
     model: str
@@ -45,6 +51,7 @@ class Subject:
     names: tuple[str, ...]
     pixels: str
     parameters: str
+    files: str | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -52,10 +59,12 @@ class Subject:
     @classmethod
     def of(cls, given: Any, name: str) -> "Subject":
         """Return the subject that a JSON object describes, every field checked; `name` is what an error calls it."""
-        fields = schema.fields(given, name, [field.name for field in dataclasses.fields(cls)])
+        needed = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
+        fields = schema.fields(given, name, needed)
         texts = {
             field: schema.label(fields[field], f"{name}: {field}", LONGEST_NAME)
-            for field in ("model", "data", "pixels", "parameters")
+            for field in ("model", "data", "pixels", "parameters", "files")
+            if field in fields
         }
         read = schema.whole(fields["read"], f"{name}: read")
         rows = schema.entries(fields["rows"], f"{name}: rows")
@@ -75,11 +84,19 @@ class Subject:
             ),
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `of` makes the same subject from; without files, what it was before these were recorded."""
+        fields = dataclasses.asdict(self)
+        return fields if self.files is not None else {name: fields[name] for name in fields if name != "files"}
+
     @classmethod
     def choose(cls, parts: Parts, model: str, source: str, device: str = "auto") -> "Subject":
         """Read the data, and take those images of the sweep that the network gets right, evenly spread."""
         sweep, network = parts.sweep, parts.network(model).to(pick_device(device))
         batch = parts.read(source, getattr(network, "size", None))
+        pixels = batch.images[0, 0].numel()
+        if sweep.k >= pixels:  # all pixels are the same pixels, whatever the map
+            raise ValueError(f"k: expected at most {pixels - 1}, less than the pixels of an image, got {sweep.k}")
         moved = labelled(batch.to(pick_device(device)), network, source, model)
         right = (data.predict(network, moved.images) == moved.labels).nonzero().flatten().tolist()
         wanted = len(right) if sweep.images is None else sweep.images
@@ -101,10 +118,14 @@ class Subject:
             names=chosen.names,
             pixels=digest([in_bytes(chosen.images)]),
             parameters=digest([*network.parameters(), *network.buffers()]),
+            files=parts.files(model),
         )
 
     def load(self, parts: Parts, device: str) -> tuple[nn.Module, data.Batch]:
         """Return the network and the images, on the device.
+
+        A network of whose files the folder knows nothing is warned of through ``logging``, where it has any: it has the
+        same parameters, and may compute something else with them.
 
         Raises
         ------
@@ -114,6 +135,11 @@ class Subject:
         network = parts.network(self.model)
         if digest([*network.parameters(), *network.buffers()]) != self.parameters:
             raise ValueError(f"models: {self.model} has other parameters than when the sweep began")
+        files = parts.files(self.model)
+        if self.files is None and files is not None:
+            log.warning("%s: it is not known whether its files are those with which the sweep began", self.model)
+        elif files != self.files:
+            raise ValueError(f"models: {self.model} has other files than when the sweep began")
         batch = parts.read(self.data, getattr(network, "size", None))
         same = len(batch) == self.read
         chosen = batch[list(self.rows)] if same else batch

@@ -79,7 +79,7 @@ def transfer(
     checks.instance(batch, Batch, "batch", "data.samples()")
     if unknown := int((batch.labels == UNKNOWN).sum()):
         raise ValueError(f"batch: expected images with labels, got {unknown} without")
-    checks.count(k, "k", at_most=batch.images[0, 0].numel())
+    checks.count(k, "k", at_most=batch.images[0, 0].numel() - 1)
     checks.count(batch_size, "batch_size")
     settings = Settings(eps=eps, steps=steps, step_size=step_size, seed=seed)
     betas = {name: beta_of(model, batch.images[:256]) for name, model in networks.items()}
@@ -230,7 +230,11 @@ def _explainers(
         checks.evaluation_mode(model)
         if classes := tuple(getattr(model, "classes", ())):
             known.setdefault(classes, name)
+        if isinstance(explains[name], str):
+            raise ValueError(f"explains: expected several methods for {name}, got {explains[name]!r}")
         for method in explains[name]:
+            if (name, method) in [explainer.names for explainer in found]:
+                raise ValueError(f"explains: expected each method once, got {method!r} twice for {name}")
             if method not in methods:
                 raise ValueError(f"explains: expected some of {', '.join(methods)}, got {method!r} for {name}")
             found.append(_Explainer((name, method), model, methods[method]))

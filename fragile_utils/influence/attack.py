@@ -19,9 +19,11 @@ from torch import Tensor
 from fragile_utils._base import checks, precision
 from fragile_utils._base.seeds import for_each, random_signs
 from fragile_utils.attacks import Outcome, Problem, Result, Settings, confidence, wrong_predictions
-from fragile_utils.attacks.algorithm import climb_where_nothing_forbids
+from fragile_utils.attacks.algorithm import NO_MAP, NO_MOVE, climb_where_nothing_forbids
+from fragile_utils.attacks.maps import check_resolution
 from fragile_utils.influence.functions import Influence, Side, most, rank_correlation, top_overlap
-from fragile_utils.influence.head import Features
+from fragile_utils.influence.head import Features, Signed, check_examples
+from fragile_utils.models.door import check_network
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ def run(
     attack : InfluenceAttack
         `GradientSign`, the paper's; `Iterated`; or the baseline `RandomSign`.
     features : Features
-        The frozen network: images to features. Any differentiable module in evaluation mode will do.
+        The frozen network: images to features (N, D). Any differentiable module in evaluation mode will do that
+        `models.check_network` lets pass.
     explain : Influence
         The influence of the training examples, with its head.
     images : Tensor (T, 3, H, W)
@@ -160,12 +163,13 @@ def run(
     Returns
     -------
     InfluenceResult
-        For each image, of all iterates with the prediction unchanged, the one with the largest D.
+        For each image, of all iterates that are not the original, with the prediction unchanged, the one with the
+        largest D.
 
     Raises
     ------
     ValueError
-        If an argument is not as described.
+        If an argument is not as described, or the images are of a type in which eps is lost to rounding.
 
     References
     ----------
@@ -173,16 +177,20 @@ def run(
     """
     checks.instance(attack, InfluenceAttack, "attack", "GradientSign()")
     checks.evaluation_mode(features)
+    checks.instance(explain, Influence, "explain", "Influence(head, features, labels)")
     checks.images(images)
     checks.labels(labels, len(images), explain.head.classes, device=images.device)
     eps = checks.budget(eps)
     step_size = None if step_size is None else checks.positive(step_size, "step_size")
     steps, step_size = attack.schedule(eps, checks.count(steps, "steps"), step_size)
     settings = Settings(eps=eps, steps=steps, step_size=step_size, seed=seed)
+    check_resolution(images, eps)
     images = images.detach().clamp(0, 1)
+    check_network(Signed(features), images)
 
     with torch.no_grad():
         seen = features(images)
+        check_examples(seen, labels, explain.head)
         logits = explain.head(seen)
     scores, predicted = explain(seen, labels), logits.argmax(1)
     pull = explain.pull(most(scores, attack.top, attack.side))
@@ -204,6 +212,7 @@ def run(
     done = torch.tensor([not reason for reason in found["reasons"]], device=images.device).nonzero().flatten()
     new = explain(after.explanation[done], labels[done]) if len(done) else scores[:0]
     scores_after = scores.index_copy(0, done, new)
+    found["reasons"] = tuple(NO_MOVE if reason == NO_MAP else reason for reason in found["reasons"])  # see `evaluate`
     found |= {"before": replace(before, explanation=scores), "after": replace(after, explanation=scores_after)}
     return InfluenceResult(attack=attack, settings=settings, labels=labels, **found)
 
@@ -225,7 +234,9 @@ class InfluenceProblem(Problem):
         if isinstance(self.attack, RandomSign):
             return for_each(random_signs, x, self.seeds)
         leaf, _, dissimilarity = self._look(x)
-        (gradient,) = torch.autograd.grad(dissimilarity.sum(), leaf)
+        if not dissimilarity.requires_grad:  # features that do not depend on the image
+            return torch.zeros_like(x)
+        (gradient,) = torch.autograd.grad(dissimilarity.sum(), leaf, materialize_grads=True)
         return gradient.sign()
 
     def evaluate(self, x: Tensor) -> tuple[Outcome, Tensor]:
@@ -234,7 +245,8 @@ class InfluenceProblem(Problem):
             logits = self.explain.head(seen)
         predicted = logits.argmax(1)
         found = Outcome(x, seen.detach(), predicted, confidence(logits, self.labels), dissimilarity.detach())
-        return found, predicted == self.labels
+        moved = (x != self.images).flatten(1).any(dim=1)  # an original that is given back is no success
+        return found, (predicted == self.labels) & moved
 
     def _look(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return `x` as a leaf of a graph, the features (N, D) and D (N,) in it; for the last `x`, what is known."""

@@ -49,6 +49,13 @@ class Influence:
     solver : Exact or ConjugateGradients
         How to divide by the Hessian.
 
+    Raises
+    ------
+    ValueError
+        If an argument is not as described, or the head was trained on other examples, or with weights: the gradient of
+        what training minimises is then longer than a thousandth of the examples' mean gradient (1e-8 for each
+        parameter, to which training goes, is nothing).
+
     References
     ----------
     Koh, Liang, *Understanding Black-box Predictions via Influence Functions*, ICML 2017, arXiv:1703.04730.
@@ -57,13 +64,16 @@ class Influence:
     def __init__(
         self, head: Head, features: Tensor, labels: Tensor, solver: Exact | ConjugateGradients | None = None
     ) -> None:
+        checks.instance(head, Head, "head", "fit(features, labels)")
         check_examples(features, labels, head)
         solver = Exact() if solver is None else solver
+        checks.instance(solver, Exact | ConjugateGradients, "solver", "Exact()")
         self.head, self.solver = head, solver
         self.residuals, self.inputs = head.gradients(features, labels)
         probabilities = head(features).softmax(1)
         self.hessian = TrainingHessian(self.inputs, probabilities, head.basis, head.l2 + solver.damping)
         self.divide = solver.solver(self.hessian)
+        self._check_trained()
 
     def __call__(self, features: Tensor, labels: Tensor) -> Tensor:
         check_examples(features, labels, self.head)
@@ -76,6 +86,12 @@ class Influence:
 
         It does not depend on the test images, so that an attack on them computes it once.
         """
+        n = len(self.inputs)
+        expected = f"chosen: expected indices (T, m) of training examples, from 0 to {n - 1}"
+        if not isinstance(chosen, Tensor) or chosen.ndim != 2 or chosen.dtype != torch.int64:
+            raise ValueError(f"{expected}, as a tensor of int64, got {checks.described(chosen)}")
+        if ((chosen < 0) | (chosen >= n)).any():
+            raise ValueError(f"{expected}, got some from {chosen.min()} to {chosen.max()}")
         return self.divide(torch.einsum("tmk,tmd->tkd", self.residuals[chosen], self.inputs[chosen]))
 
     def total(self, features: Tensor, labels: Tensor, pull: Tensor, scale_free: bool = False) -> Tensor:
@@ -90,6 +106,17 @@ class Influence:
         residuals, inputs = self.head.gradients(features, labels)
         total = -torch.einsum("tk,tkd,td->t", residuals, pull, inputs)
         return total / residuals.norm(dim=1).clamp_min(1e-300) if scale_free else total
+
+    def _check_trained(self) -> None:
+        """Refuse a head that does not minimise its loss on these examples, of which influences are the derivative."""
+        gradient = self.residuals.T @ self.inputs / len(self.inputs) + self.head.l2 * self.head.theta
+        size = (self.residuals.norm(dim=1) * self.inputs.norm(dim=1)).mean()  # of an example's own
+        if not gradient.norm() <= 1e-3 * size + 1e-8 * gradient.numel() ** 0.5:
+            raise ValueError(
+                "head: expected one trained on these examples, each with the weight 1, got one whose gradient on them "
+                f"is {gradient.norm() / size:.1%} of the mean of theirs; give the examples that it was trained on, or "
+                "head.refit(features, labels)"
+            )
 
 
 # --- Rankings --------------------------------------------------------------------------------------------------------
@@ -122,8 +149,8 @@ def rank_correlation(before: Tensor, after: Tensor) -> Tensor:
 
 def top_overlap(before: Tensor, after: Tensor, n: int = 5, side: Side = "helpful") -> Tensor:
     """Return the share (T,) of the `n` most influential examples of `before` that are among those of `after`."""
-    checks.same_shape(before, after)
     first, second = most(before, n, side), most(after, n, side)
+    checks.same_shape(before, after)
     return (first[:, :, None] == second[:, None, :]).any(2).double().mean(1)
 
 

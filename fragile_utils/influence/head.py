@@ -6,13 +6,17 @@ by a seed or by when training stopped. That is what influence functions need.
 """
 
 import copy
+import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torchvision.models.feature_extraction import create_feature_extractor
+import torchvision
+from torch import Tensor, fx, nn
 
 from fragile_utils._base import checks, precision
 from fragile_utils.influence.solvers import ConjugateGradients, Exact, TrainingHessian
+from fragile_utils.models.door import check_network
 
 
 class Features(nn.Module):
@@ -25,12 +29,15 @@ class Features(nn.Module):
     model : Module
         In evaluation mode; images in [0, 1] to anything. It is copied, and left as it is.
     layer : str
-        The name of the layer, ``network.features`` for `models.squeezenet` (512 features: the last fire module).
+        The name of the layer, ``network.features`` for `models.squeezenet` (512 features: the last fire module). What
+        it returns are features (N, D), or maps (N, D, h, w), the channels before the image plane: those of PyTorch's
+        own layers for images (`nn.Conv2d`), or a plane that grows with the image, as it is seen to at the first call.
 
     Raises
     ------
     ValueError
-        If there is no such layer, or the network cannot be traced.
+        If there is no such layer, the network calls it more than once or not at all, or it cannot be traced. When
+        called: if the output is neither of the two.
     """
 
     def __init__(self, model: nn.Module, layer: str) -> None:
@@ -39,27 +46,103 @@ class Features(nn.Module):
         if layer not in dict(model.named_modules()) or not layer:
             raise ValueError(f"layer: expected the name of a module of the network, got {layer!r}")
         try:
-            model = copy.deepcopy(model)  # what follows freezes it, and puts it into training mode on the way
-            self.network = create_feature_extractor(model, {layer: "features"}, suppress_diff_warning=True)
+            model = copy.deepcopy(model)  # what follows freezes it
+            self.network = _cut(model, model.get_submodule(layer))
         except Exception as error:  # torch.fx raises what the network's own code raises
             raise ValueError(f"layer: the network cannot be cut at {layer!r}: {error}") from error
         self.layer = layer
+        kind = type(model.get_submodule(layer))
+        self.channels_first = kind.__module__.startswith("torch.nn.") and kind.__name__.endswith("2d")  # by definition
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        out = self.network(images)["features"]
-        if out.ndim not in (2, 4):
+        out = self.network(images)
+        if not isinstance(out, Tensor) or out.ndim not in (2, 4):
             raise ValueError(
-                f"layer: expected an output (N, D) or (N, D, h, w) of {self.layer}, got {tuple(out.shape)}"
+                f"layer: expected an output (N, D) or (N, D, h, w) of {self.layer}, got {checks.described(out)}"
             )
-        return out.mean(dim=(2, 3)) if out.ndim == 4 else out
+        if out.ndim == 2:
+            return out
+        if not self.channels_first:
+            self._check_plane(images, out)
+            self.channels_first = True
+        return out.mean(dim=(2, 3))
+
+    @torch.no_grad()
+    def _check_plane(self, images: Tensor, out: Tensor) -> None:
+        """Refuse an output (N, a, b, c) unless, with images twice as large, b and c grow, or are 1, and a does not."""
+        expected = f"layer: expected an output (N, D, h, w) of {self.layer}, got {tuple(out.shape)}"
+        try:
+            larger = self.network(images[:1].repeat(1, 1, 2, 2)).shape
+        except Exception as error:  # whatever the network's own code raises
+            raise ValueError(
+                f"{expected}, of which the plane is not known, since larger images are not taken; name a Conv2d or "
+                "another of PyTorch's own layers for images"
+            ) from error
+        grows = (b > a or a == b == 1 for a, b in zip(out.shape[2:], larger[2:], strict=True))
+        if larger[1] != out.shape[1] or not all(grows):
+            raise ValueError(
+                f"{expected}, and {tuple(larger)} from an image twice as large: the channels are not the second axis; "
+                "name another layer"
+            )
 
     @precision.float32()
     @torch.no_grad()
     def extract(self, images: Tensor, batch_size: int = 64) -> Tensor:
-        """Return the features (N, D) of images (N, 3, H, W), computed in batches."""
+        """Return the features (N, D) of images (N, 3, H, W), computed in batches.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described, or `models.check_network` refuses the network: it mixes the images of a
+            batch, for instance.
+        """
         checks.images(images)
+        check_network(Signed(self), images)
         return torch.cat([self(part) for part in images.split(checks.count(batch_size, "batch_size"))])
+
+
+class Signed(nn.Module):
+    """Features (N, D) beside their negatives (N, 2 D): to `check_network` they are logits, and never probabilities."""
+
+    def __init__(self, features: nn.Module) -> None:
+        super().__init__()
+        self.features = features
+        self.training = features.training
+
+    def forward(self, images: Tensor) -> Tensor:
+        seen = self.features(images)
+        return torch.cat([seen, -seen], dim=1)
+
+
+class _Tracer(fx.Tracer):
+    """A tracer that keeps what one of the modules returns, at each of its calls."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(autowrap_modules=(math, torchvision.ops))
+        self.module = module
+        self.outputs: list[Any] = []
+
+    def call_module(self, m: nn.Module, forward: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+        out = super().call_module(m, forward, args, kwargs)
+        if m is self.module:
+            self.outputs.append(out)
+        return out
+
+
+def _cut(model: nn.Module, layer: nn.Module) -> fx.GraphModule:
+    """Return the network up to a layer of it."""
+    tracer = _Tracer(layer)
+    graph = tracer.trace(model)
+    if len(tracer.outputs) != 1:
+        raise ValueError(f"expected a layer that is called once, got {len(tracer.outputs)} calls; name another")
+    last = tracer.outputs[0].node
+    for node in reversed(graph.nodes):  # also what would change the output in place
+        if node is last:
+            break
+        graph.erase_node(node)
+    graph.output(last)
+    return fx.GraphModule(model, graph)
 
 
 class Head(nn.Module):
@@ -124,8 +207,11 @@ class Head(nn.Module):
         """
         check_examples(features, labels, self)
         weights = torch.ones(len(features)) if weights is None else weights
-        if weights.shape != labels.shape or not torch.isfinite(weights).all() or weights.min() < 0:
-            raise ValueError(f"weights: expected {len(labels)} finite numbers, none negative")
+        expected = f"weights: expected {len(labels)} finite numbers, none negative, as a tensor"
+        if not isinstance(weights, Tensor) or weights.shape != labels.shape:
+            raise ValueError(f"{expected}, got {checks.described(weights)}")
+        if not torch.isfinite(weights).all() or weights.min() < 0:
+            raise ValueError(f"{expected}, got values from {weights.min():g} to {weights.max():g}")
         theta = _minimise(self.inputs(features), labels, weights.to(self.mean), self.basis, self.l2)
         return Head(self.mean, self.scale, theta, self.l2)
 
@@ -148,8 +234,8 @@ def fit(features: Tensor, labels: Tensor, *, l2: float = 0.01) -> Head:
     Raises
     ------
     ValueError
-        If the features are not finite, fewer than two classes or not all classes have examples, or there is no optimum:
-        separable classes need l2 > 0.
+        If the features are not finite, or so large or small that their variance is not held by float64; fewer than two
+        classes or not all classes have examples; or there is no optimum: separable classes need l2 > 0.
     """
     check_features(features)
     checks.labels(labels, len(features), device=features.device)
@@ -161,6 +247,11 @@ def fit(features: Tensor, labels: Tensor, *, l2: float = 0.01) -> Head:
     checks.non_negative(l2, "l2")
     exact = features.double()
     mean, deviation = exact.mean(0), exact.std(0, correction=0)
+    if not torch.isfinite(deviation).all() or ((deviation == 0) & (exact != exact[0]).any(0)).any():
+        raise ValueError(
+            f"features: expected values whose variance float64 holds, got some up to {exact.abs().max():.3g}; "
+            "multiply them by a number"
+        )
     scale = torch.where(deviation > 1e-7 * mean.abs(), deviation, 1.0)
     theta = torch.zeros(len(present) - 1, features.shape[1] + 1, dtype=torch.float64, device=features.device)
     return Head(mean, scale, theta, float(l2)).refit(features, labels)

@@ -111,7 +111,7 @@ class ConjugateGradients:
     damping : float
         As in `Exact`.
     tolerance : float
-        Of the residual, relative to the right-hand side.
+        Of the residual, relative to the right-hand side; below 1, at which zero would be a solution.
     steps : int
         At most.
     """
@@ -122,7 +122,8 @@ class ConjugateGradients:
 
     def __post_init__(self) -> None:
         checks.non_negative(self.damping, "damping")
-        checks.positive(self.tolerance, "tolerance")
+        if checks.positive(self.tolerance, "tolerance") >= 1:
+            raise ValueError(f"tolerance: expected a number below 1, got {self.tolerance!r}")
         checks.count(self.steps, "steps")
 
     def solver(self, hessian: TrainingHessian) -> Solve:

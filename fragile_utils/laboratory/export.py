@@ -1,13 +1,15 @@
 """Export: an explanation, or a step of an attack on it, as an ONNX model."""
 
+import copy
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from typing import TypeVar
 
 import onnx
 import torch
 
 from fragile_utils import models, saliency
 from fragile_utils._base import checks, precision
+from fragile_utils._base.held import PerImage, changed
 from fragile_utils.attacks import LEVEL, Attack
 from fragile_utils.laboratory import steps
 from fragile_utils.laboratory.operators import OPERATORS
@@ -31,7 +33,7 @@ def export(
     model : Classifier
         In evaluation mode, on the CPU, in float32.
     method : Method
-        The explanation.
+        The explanation. If it draws noise, of a seed that is a number.
     attack : Attack, optional
         What is climbed.
     size : int, optional
@@ -99,19 +101,19 @@ def check_model(model: models.Classifier, images: torch.Tensor) -> int:
 
 
 LARGEST = 1024  # pixels
+Part = TypeVar("Part", bound=PerImage)
 
 
 def _exported(function: steps.Step, arguments: tuple, names: tuple, title: str) -> onnx.ModelProto:
     return translated(*traced(function, arguments, OPERATORS), arguments, *names, title)
 
 
-def _at_once(method: saliency.Method) -> saliency.Method:
+def _at_once(part: Part) -> Part:
     """Return the same method with all points of a sum in one block, however much memory there is."""
-    changed = {}
-    for field in fields(method):
-        value = getattr(method, field.name)
-        if isinstance(value, saliency.Method):
-            changed[field.name] = _at_once(value)
-        elif field.name == "chunk" and value is None:
-            changed[field.name] = LARGEST
-    return replace(method, **changed) if changed else method
+    if isinstance(getattr(part, "seed", None), torch.Generator):
+        raise ValueError("method: expected noise of a seed, the same each time, got a generator; give a number as seed")
+    part = changed(part, _at_once)
+    if getattr(part, "chunk", LARGEST) is None:
+        part = copy.copy(part)
+        object.__setattr__(part, "chunk", LARGEST)  # of a frozen one, too
+    return part

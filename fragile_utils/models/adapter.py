@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fragile_utils._base import checks
+from fragile_utils.models.surrogate import uncompiled
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as Pillow and OpenCV turn a picture grey
 Ending = Literal["logits", "call", "probabilities"]
@@ -70,7 +71,7 @@ class Adapter(nn.Module):
         if self.grey:
             images = F.conv2d(images, self.luma)
         if self.ending == "call":
-            with Endings() as endings:
+            with uncompiled(), Endings() as endings:
                 answer = self.network(images)
             scores = as_columns(endings.before(chosen(answer, self.part)))
         else:

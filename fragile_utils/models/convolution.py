@@ -6,12 +6,14 @@ from torch import Tensor
 
 
 def convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups=1):
-    """Return torch.conv2d(...), whose second derivative leaves out the weights when they are frozen.
+    """Return torch.conv2d(...), whose second derivative leaves out the weights when they are frozen, and real.
 
-    Autograd's own double backward of a convolution computes the gradient of the weights even when nobody asks.
+    Autograd's own double backward of a convolution computes the gradient of the weights even when nobody asks. It is
+    kept where weights are complex, and where autocast gives them another type.
     """
     frozen = not weight.requires_grad and (bias is None or not bias.requires_grad)
-    if not frozen or isinstance(padding, str):
+    special = weight.is_complex() or torch.is_autocast_enabled(input.device.type)
+    if not frozen or special or isinstance(padding, str):
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
     return _FrozenConvolution.apply(input, weight, bias, *pairs(stride, padding, dilation), groups)
 
@@ -39,7 +41,7 @@ class _FrozenConvolution(torch.autograd.Function):
 
 def convolution_transposed(grad: Tensor, weight: Tensor, size, stride, padding, dilation, groups: int) -> Tensor:
     """Return the transpose of a convolution (without its bias) of images of `size` (H, W), applied to `grad`."""
-    sparse = max(stride) > 1 and max(dilation) == 1 and groups == 1
+    sparse = max(stride) > 1 and max(dilation) == 1 and groups == 1 and grad.ndim == 4
     if groups == 1 and weight.shape[-2:] == (1, 1) and (stride, padding) == ((1, 1), (0, 0)):
         return torch.conv2d(grad, weight.transpose(0, 1))
     if sparse and weight.shape[1] <= FEW_CHANNELS and grad.device.type == "cpu":

@@ -1,9 +1,12 @@
 """The maximum, smoothed: max pooling with second derivatives, as softplus is ReLU with second derivatives.
 
 The softplus surrogate keeps max pools as they are. Its gradient then still jumps wherever the largest value of a window
-changes place, and no Hessian knows of a jump. `smooth_surrogate` leaves no kink: softplus is the log-sum-exp of 0 and
-x, and each maximum becomes the log-sum-exp of its window, of the same sharpness.
+changes place, and no Hessian knows of a jump. `smooth_surrogate` smooths them too: softplus is the log-sum-exp of 0 and
+x, and each maximum becomes the log-sum-exp of its window or axes, of the same sharpness.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fragile_utils._base import checks
-from fragile_utils.models.surrogate import SoftplusSurrogate, softplus_surrogate
+from fragile_utils.models.surrogate import MAX_OR_MIN, SoftplusSurrogate, of_two, replacing, softplus_surrogate
 
 
 def smooth_max_pool2d(
@@ -40,8 +43,14 @@ def smooth_max_pool2d(
     return largest + total.log() / beta
 
 
+def _smooth_maximum(x: Tensor, dim=(), keepdim: bool = False, *, beta: float) -> Tensor:
+    """Return log(sum of exp(beta v)) / beta over some axes; with -beta in place of beta, the smooth minimum."""
+    axes = tuple(range(x.ndim)) if dim in ((), [], None) else dim
+    return (x * beta).logsumexp(axes, keepdim) / beta
+
+
 class _SmoothPools(TorchFunctionMode):
-    """While it is active, max pools compute `smooth_max_pool2d`."""
+    """While it is active, max pools compute `smooth_max_pool2d`, and so do maxima and minima over axes."""
 
     def __init__(self, beta: float) -> None:
         super().__init__()
@@ -52,24 +61,33 @@ class _SmoothPools(TorchFunctionMode):
         if func in _MAX_POOLS:
             kwargs.pop("return_indices", None)
             args = (kwargs.pop("input"), *args) if "input" in kwargs else args
-            return smooth_max_pool2d(*args, **kwargs, beta=self.beta)
-        if func in _REFUSED:
-            raise ValueError(
-                f"model: expected max_pool2d without indices, got {_REFUSED[func]}, which has no smooth form"
-            )
+            with replacing():
+                return smooth_max_pool2d(*args, **kwargs, beta=self.beta)
+        name = getattr(func, "__name__", "")
+        if "max_pool" in name:
+            got = name.replace("_with_indices", " with indices")
+            raise ValueError(f"model: expected max_pool2d without indices, got {got}, which has no smooth form")
+        if func in _MAXIMA or of_two(func, args, kwargs) in MAX_OR_MIN:
+            return self._maximum(func, *args, **kwargs)
         return func(*args, **kwargs)
 
+    def _maximum(self, func: Callable, input: Tensor, *args, **kwargs) -> Any:
+        if not input.is_floating_point():
+            return func(input, *args, **kwargs)
+        with replacing():
+            value = _smooth_maximum(input, *args, **kwargs, beta=self.beta if "max" in func.__name__ else -self.beta)
+        if func in _MAXIMA or not (args or kwargs):
+            return value
+        exact = func(input, *args, **kwargs)
+        return type(exact)((value, exact.indices))  # its indices stay steps
 
-_MAX_POOLS = {F.max_pool2d, torch.max_pool2d}
-_REFUSED = {
-    F.max_pool2d_with_indices: "max_pool2d with indices",
-    F.adaptive_max_pool2d: "adaptive_max_pool2d",
-    F.adaptive_max_pool2d_with_indices: "adaptive_max_pool2d with indices",
-}
+
+_MAX_POOLS = {F.max_pool2d, torch.max_pool2d, torch.ops.aten.max_pool2d.default}
+_MAXIMA = {torch.amax, Tensor.amax, torch.amin, Tensor.amin}
 
 
 class SmoothPooling(nn.Module):
-    """The same network, the same parameters, with `smooth_max_pool2d` wherever it computes max_pool2d."""
+    """The same network, the same parameters, with a log-sum-exp wherever it computes max_pool2d, amax or max."""
 
     def __init__(self, model: nn.Module, beta: float) -> None:
         super().__init__()
@@ -83,7 +101,10 @@ class SmoothPooling(nn.Module):
 
 
 def smooth_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusSurrogate:
-    """Return `model` with each ReLU replaced by softplus and each max pool by a log-sum-exp, sharing all parameters.
+    """Return `model` with each ReLU replaced by softplus and each maximum by a log-sum-exp, sharing all parameters.
+
+    Maxima are max pools (``max_pool2d``), ``amax`` and ``max``, over some axes or all; minima are replaced alike.
+    `kinks_left` names what keeps its kinks, ``torch.where`` or ``sort`` for example.
 
     Parameters
     ----------
@@ -95,7 +116,8 @@ def smooth_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusSur
     Raises
     ------
     ValueError
-        As `softplus_surrogate`; when it runs, if the model has an adaptive max pool or a pool that returns indices.
+        As `softplus_surrogate`; when it runs, if the model has a max pool in one or three dimensions, an adaptive or a
+        fractional one, or one that returns indices.
     """
     beta = softplus_surrogate(model, beta).beta
     return softplus_surrogate(SmoothPooling(model, beta), beta)

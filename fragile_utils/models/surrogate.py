@@ -6,13 +6,18 @@ function, so that it holds for modules, functional calls and reused activations 
 """
 
 import math
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode, resolve_name
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fragile_utils._base import checks, precision
 from fragile_utils.models.convolution import convolution
@@ -107,7 +112,7 @@ class SoftplusSurrogate(nn.Module):
         self.training = model.training  # without train(), which would set every module of the model
 
     def forward(self, images: Tensor) -> Tensor:
-        with Smooth(self.beta) as smooth:
+        with uncompiled(), _computed_once(), Smooth(self.beta) as smooth:
             logits = self.model(images)
         self.replaced = self.replaced or smooth.replaced
         return logits
@@ -119,8 +124,9 @@ def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusS
     Modules, ``F.relu``, ``torch.relu`` and in-place forms are replaced alike, and so are the functions that are made of
     ReLUs: leaky and parametric ReLU, ReLU6, hard tanh, hard sigmoid, hard swish, soft shrinkage, SELU, absolute values,
     clamps at 0 or on both sides, maxima and minima of two values. Whole numbers stay as they are. `kinks_left` names
-    what keeps its kinks, ``torch.where`` and maxima over an axis for example. Second derivatives are about 1.4 times
-    faster to compute when the parameters are frozen (``model.requires_grad_(False)``).
+    what keeps its kinks, ``torch.where``, maxima over an axis and functions of TorchScript for example. What
+    ``torch.compile`` has compiled runs as it is written. Second derivatives are about 1.4 times faster to compute when
+    the parameters are frozen (``model.requires_grad_(False)``).
 
     Parameters
     ----------
@@ -132,7 +138,8 @@ def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusS
     Raises
     ------
     ValueError
-        If `beta` is not above 0, or the model is a TorchScript module, whose operations cannot be replaced.
+        If `beta` is not above 0, or the model is a TorchScript module, whose operations cannot be replaced; when it
+        runs, if it computes parts of itself again for the derivatives (``torch.utils.checkpoint``).
 
     References
     ----------
@@ -140,6 +147,8 @@ def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusS
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise ValueError("model: expected a plain module, got TorchScript, in which ReLU cannot be replaced")
+    if not hasattr(torch.compiler, "set_stance") and any(map(is_compiled, model.modules())):
+        raise ValueError("model: expected a plain module, got one that torch.compile has compiled; leave that out")
     beta = checks.positive(getattr(model, "beta", 1.0) if beta is None else beta, "beta")
     if isinstance(model, SoftplusSurrogate):
         return SoftplusSurrogate(model.model, model.beta)
@@ -179,6 +188,38 @@ def beta_of(model: nn.Module, images: Tensor) -> float:
     return choose_beta(model, images) if beta is None else float(beta)
 
 
+def is_compiled(module: nn.Module) -> bool:
+    """Return whether ``torch.compile(module)`` made it, or ``module.compile()`` changed what a call of it runs."""
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+
+
+def uncompiled() -> AbstractContextManager:
+    """Return a context in which ``torch.compile`` has no effect (PyTorch 2.6): no mode sees into compiled code."""
+    if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):  # nothing is compiled without
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
+
+
+@contextmanager
+def _computed_once() -> Iterator[None]:
+    """Refuse checkpoints, which compute a part of the network again in the backward pass, where no mode is active."""
+    with ExitStack() as stack:
+        with suppress(RuntimeError):  # there are hooks around the whole network, such as those that count its memory
+            stack.enter_context(torch.autograd.graph.disable_saved_tensors_hooks(_CHECKPOINT))
+        try:
+            yield
+        except RuntimeError as error:
+            if str(error) != _CHECKPOINT:
+                raise
+            raise ValueError(_CHECKPOINT) from None
+
+
+_CHECKPOINT = (
+    "model: expected every layer to be computed once, got a checkpoint (torch.utils.checkpoint), which computes layers "
+    "again without the surrogate; turn checkpointing off"
+)
+
+
 class Smooth(TorchFunctionMode):
     """While it is active, ReLU and its relatives compute softplus, and a frozen convolution differentiates faster.
 
@@ -197,10 +238,11 @@ class Smooth(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _CONVOLUTIONS:
             return convolution(*args, **kwargs)
-        func = _of_two(func, args, kwargs)
+        func = of_two(func, args, kwargs)
         if func in _SMOOTH and any(isinstance(x, Tensor) and x.is_floating_point() for x in (*args, *kwargs.values())):
             self.replaced = True
-            return self._smooth(func, *args, **kwargs)
+            with replacing():
+                return self._smooth(func, *args, **kwargs)
         return func(*args, **kwargs)
 
     def _smooth(self, func: Callable, input: Tensor, *args, inplace: bool = False, **kwargs) -> Tensor:
@@ -311,41 +353,91 @@ _SMOOTH: dict[Callable, Callable] = {
     **dict.fromkeys((F.elu, F.elu_), _elu),
     **dict.fromkeys((F.selu, torch.selu, torch.selu_), _selu),
 }
-_NOT_SMOOTHED = {  # kinks and steps that no softplus takes the place of
-    *(torch.where, _T.where, torch.sign, _T.sign, torch.sgn, torch.heaviside, torch.round, _T.round, torch.floor),
-    *(_T.floor, torch.ceil, _T.ceil, torch.trunc, F.hardshrink, F.threshold, torch.threshold, _T.gt, _T.lt, _T.ge),
-    *(_T.le, torch.gt, torch.lt, torch.ge, torch.le, _T.__gt__, _T.__lt__, _T.__ge__, _T.__le__),
-    *(torch.amax, _T.amax, torch.amin, _T.amin, torch.max, _T.max, torch.min, _T.min),  # but see `_of_two`
-}
-_MAX_OR_MIN = {torch.max: torch.maximum, _T.max: torch.maximum, torch.min: torch.minimum, _T.min: torch.minimum}
+MAX_OR_MIN = {torch.max: torch.maximum, _T.max: torch.maximum, torch.min: torch.minimum, _T.min: torch.minimum}
 
 
-def _of_two(func: Callable, args: tuple, kwargs: dict[str, Any]) -> Callable:
+def of_two(func: Callable, args: tuple, kwargs: dict[str, Any]) -> Callable:
     """Return the maximum or minimum of two values where ``max`` or ``min`` is called for that, else the function."""
-    if func in _MAX_OR_MIN and isinstance(args[1] if len(args) > 1 else kwargs.get("other"), Tensor):
-        return _MAX_OR_MIN[func]
+    if func in MAX_OR_MIN and isinstance(args[1] if len(args) > 1 else kwargs.get("other"), Tensor):
+        return MAX_OR_MIN[func]
     return func
 
 
-class _Noting(TorchFunctionMode):
-    """While it is active, the functions of `_NOT_SMOOTHED` that are called are noted."""
+# --- Kinks that are left ---------------------------------------------------------------------------------------------
+
+# Below the functions of PyTorch lie few operations, the same for every alias and for TorchScript. One that makes whole
+# numbers or truth values of numbers is a step, whatever its name; of the others, these have kinks or steps.
+_KINKED = re.compile(
+    r"relu|leaky_relu|_prelu_kernel|rrelu_with_noise|hardtanh|hardsigmoid|hardswish|hardshrink|softshrink|threshold|abs|"
+    r"maximum|minimum|fmax|fmin|max|min|amax|amin|aminmax|cummax|cummin|\w*max_pool\w*|sort|topk|kthvalue|median|"
+    r"nanmedian|mode|where|sign|sgn|heaviside|round|floor|ceil|trunc|frac|fmod|remainder|floor_divide"
+)
+_KINKED_IF: dict[str, Callable[..., bool]] = {  # of all arguments but the first tensor
+    "clamp": lambda min=None, max=None: (min is not None and max is not None) or _is_kink(min) or _is_kink(max),
+    **dict.fromkeys(("clamp_min", "clamp_max"), lambda bound: _is_kink(bound)),
+    "elu": lambda alpha=1, *scales: alpha != 1,
+    "linalg_vector_norm": lambda ord=2, *axes, **options: ord in (0, 1, math.inf, -math.inf),
+    "_cdist_forward": lambda other, p, mode: p in (0, 1, math.inf),
+}
+
+
+def _is_kink(bound: Any) -> bool:
+    """Return whether a bound is 0 or one of many; another one keeps numbers in range, as in `_clamp`."""
+    return isinstance(bound, Tensor) or bound == 0
+
+
+_replacing: ContextVar[bool] = ContextVar("replacing", default=False)
+
+
+@contextmanager
+def replacing() -> Iterator[None]:
+    """Say that what is computed in the block takes the place of a kink, and has none, whatever it is made of."""
+    before = _replacing.set(True)
+    try:
+        yield
+    finally:
+        _replacing.reset(before)
+
+
+class _Noting(TorchDispatchMode):
+    """While it is active, operations with kinks or steps are noted, unless they are part of what replaces one."""
 
     def __init__(self) -> None:
         super().__init__()
         self.noted: list[str] = []
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if _of_two(func, args, kwargs) in _NOT_SMOOTHED and (name := resolve_name(func)) not in self.noted:
-            self.noted.append(name)
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if not _replacing.get() and any(_are_real(x) for x in (*args, *kwargs.values())):
+            operation = func.overloadpacket.__name__.removesuffix("_")  # the same in place
+            name = f"torch.{operation.removesuffix('_with_indices').lstrip('_')}"
+            if name not in self.noted and (_is_step(operation, result) or _has_kinks(operation, args[1:], kwargs)):
+                self.noted.append(name)
+        return result
 
 
-@torch.no_grad()
+def _are_real(x: Any) -> bool:
+    return isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())
+
+
+def _is_step(operation: str, result: Any) -> bool:
+    if operation.startswith(("new_", "is")) or operation.endswith("_like"):  # of no values; guards against NaN
+        return False
+    return isinstance(result, Tensor) and not _are_real(result)
+
+
+def _has_kinks(operation: str, args: tuple, kwargs: dict[str, Any]) -> bool:
+    if operation in _KINKED_IF:
+        return _KINKED_IF[operation](*args, **kwargs)
+    return _KINKED.fullmatch(operation) is not None
+
+
+@torch.enable_grad()  # without, some maxima are computed in other ways
 def kinks_left(surrogate: SoftplusSurrogate, images: Tensor) -> list[str]:
-    """Return the names of the functions with kinks, or steps, that a surrogate computes as they are."""
-    with _Noting() as noting:
-        surrogate(images[:1])
+    """Return the names of the operations with kinks, or steps, that a surrogate computes as they are."""
+    with torch.jit.optimized_execution(False), _Noting() as noting:
+        surrogate(images[:1].detach().requires_grad_())
     return noting.noted
 
 

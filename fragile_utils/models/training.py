@@ -1,6 +1,7 @@
 """Training a network for CIFAR-10. `Training` says how; `train` does it, and goes on where an earlier run stopped."""
 
 import contextlib
+import hashlib
 import io
 import json
 import math
@@ -8,6 +9,7 @@ import pickle
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -206,8 +208,9 @@ def train(
         What is made small; the cross-entropy by default. `defences` has others.
     device : device
     checkpoint : path, optional
-        A file to which the state is written after each epoch. A training with the same values that finds it goes on
-        from there, to the same end; it is removed when the training is complete.
+        A file to which the state is written after each epoch. A training with the same values, on the same images and
+        labels in the same order, that finds it goes on from there, to the same end; it is removed when the training is
+        complete.
     report : callable
         Called with each row of the log.
 
@@ -352,9 +355,18 @@ class _Run:
             parameter.data = _half(parameter.data)
         return Stored(self.settings.layout, network.requires_grad_(False), self.mean, self.std)
 
+    @cached_property
+    def learnt(self) -> str:
+        """What is learnt from, by its hash: images, labels, and how they are normalised."""
+        digest = hashlib.sha256()
+        for values in (self.images, self.labels, self.mean, self.std):
+            digest.update(f"{values.dtype} {tuple(values.shape)}".encode())
+            digest.update(values.cpu().contiguous().numpy())
+        return digest.hexdigest()
+
     def write(self, path: Path, log: list[dict[str, float]]) -> None:
         """Write the state, whole or not at all."""
-        state = {"settings": self.settings.to_json(), "loss": repr(self.loss), "mean": self.mean, "log": log}
+        state = {"settings": self.settings.to_json(), "loss": repr(self.loss), "learnt": self.learnt, "log": log}
         state |= {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
         content = io.BytesIO()
         torch.save(state, content)
@@ -365,8 +377,7 @@ class _Run:
         try:
             state = torch.load(path, map_location=self.images.device, weights_only=True)
             found = Training.from_json(state["settings"])
-            same = torch.equal(state["mean"], self.mean)
-            loss = state.get("loss", repr(CrossEntropy()))  # checkpoints of before there were others
+            same, loss = state["learnt"] == self.learnt, state["loss"]
         except OSError as error:
             raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
         except _DAMAGED as error:
@@ -376,7 +387,10 @@ class _Run:
         if loss != repr(self.loss):
             raise ValueError(f"{path}: expected the checkpoint of a training by {self.loss}, got one by {loss}")
         if not same:
-            raise ValueError(f"{path}: expected a checkpoint on the same training images, got one on others")
+            raise ValueError(
+                f"{path}: expected a checkpoint on the same training images and labels, in the same order, got one on "
+                "others"
+            )
         try:
             self.network.load_state_dict(state["network"])
             self.optimiser.load_state_dict(state["optimiser"])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fragile_utils._base import checks, precision
 from fragile_utils.models.adapter import LUMA, Adapter, Ending, Endings, as_columns, chosen
 from fragile_utils.models.classifier import Classifier
+from fragile_utils.models.surrogate import uncompiled
 
 SIZES = (  # pixels, which are tried in this order where no size is given
     *(224, 32, 28, 64, 96, 128, 227, 299, 384, 256, 160, 192, 240, 260, 300, 320, 336, 448, 512),
@@ -31,17 +32,28 @@ class Wrapped(Classifier):
         What was found and done, a sentence each.
     outputs : int
         How many classes it has.
+    shape : tuple of 2 ints
+        Height and width of its images in pixels; ``size`` is None unless they are the same.
     """
 
-    def __init__(self, adapter: Adapter, mean: Any, std: Any, adapted: Sequence[str], outputs: int, **options: Any):
-        super().__init__(adapter, mean, std, **options)
-        self.adapted, self.outputs = tuple(adapted), outputs
+    def __init__(
+        self,
+        adapter: Adapter,
+        mean: Any,
+        std: Any,
+        adapted: Sequence[str],
+        outputs: int,
+        shape: tuple[int, int],
+        **options: Any,
+    ) -> None:
+        super().__init__(adapter, mean, std, size=shape[0] if shape[0] == shape[1] else None, **options)
+        self.adapted, self.outputs, self.shape = tuple(adapted), outputs, shape
         self.training = adapter.training
         self.normalize.training = adapter.training
 
     def __repr__(self) -> str:
         network = type(self.network.network).__name__
-        lines = [f"Wrapped({network}, {self.outputs} classes, images of {self.size} x {self.size} pixels)"]
+        lines = [f"Wrapped({network}, {self.outputs} classes, images of {_pixels(self.shape)})"]
         return "\n  - ".join([*lines, *self.adapted])
 
 
@@ -50,7 +62,7 @@ def wrap(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     *,
-    size: int | None = None,
+    size: int | tuple[int, int] | None = None,
     classes: Sequence[str] = (),
     bgr: bool = False,
     beta: float | None = None,
@@ -69,8 +81,8 @@ def wrap(
         In evaluation mode. It is left as it is, and its parameters are shared.
     mean, std : sequence of 3 floats, or of 1 for a network that takes grey, optional
         As for `Classifier`. By default the network gets images in [0, 1].
-    size : int, optional
-        The side of its images in pixels. By default the first of `SIZES` that it accepts.
+    size : int or (int, int), optional
+        The side of its images in pixels, or their height and width. By default the first of `SIZES` that it accepts.
     classes, bgr : optional
         As for `Classifier`.
     beta : float, optional
@@ -110,11 +122,11 @@ def wrap(
     mean, std = (list(value) * (3 // len(value)) for value in (mean or [0.0], std or [1.0]))
 
     with precision.float32():
-        grey, side, answers = _shown(module, Classifier(nn.Identity(), mean, std, bgr=bgr).normalize, grey, size)
+        grey, shape, answers = _shown(module, Classifier(nn.Identity(), mean, std, bgr=bgr).normalize, grey, size)
     if grey:
         adapted.append("it takes images in grey: it is shown 0.299 red + 0.587 green + 0.114 blue")
     if size is None:
-        adapted.append(f"images of {side} x {side} pixels: the first size that it accepts; give the size if it has one")
+        adapted.append(f"images of {_pixels(shape)}: the first size that it accepts; give the size if it has one")
     part = _part(answers, output)
     if part is not None:
         adapted.append(f"of its answer, a {type(answers.plain).__name__}, the part {part!r} is taken")
@@ -129,8 +141,7 @@ def wrap(
         raise ValueError(f"classes: expected {outputs} names, got {len(classes)}")
     adapter = Adapter(module, grey=grey, part=part, ending=ending, two=two)
     adapter.to(next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(())))
-    options = {"bgr": bgr, "classes": classes, "size": side, "beta": beta}
-    made = Wrapped(adapter, mean, std, adapted, outputs, **options)
+    made = Wrapped(adapter, mean, std, adapted, outputs, shape, bgr=bgr, classes=classes, beta=beta)
     made.normalize.to(adapter.luma)
     if beta is None and not scaled:  # nothing is known of the scale of its input
         del made.beta
@@ -152,22 +163,25 @@ class _Answers:
     """What a network answers to a few images, and to the same far out of range; and what its last function was."""
 
     def __init__(self, module: nn.Module, shown: Tensor) -> None:
-        with torch.no_grad(), Endings() as self.endings:
+        with torch.no_grad(), uncompiled(), Endings() as self.endings:
             self.plain = module(shown)
         self.count = len(shown)
         with torch.no_grad():
             self.far = module(shown * FAR)
 
 
-def _shown(module: nn.Module, normalize: nn.Module, grey: bool | None, size: int | None) -> tuple[bool, int, _Answers]:
-    """Return whether the network takes grey, the side of its images, and its answers to some."""
+def _shown(
+    module: nn.Module, normalize: nn.Module, grey: bool | None, size: int | tuple[int, int] | None
+) -> tuple[bool, tuple[int, int], _Answers]:
+    """Return whether the network takes grey, height and width of its images, and its answers to some."""
+    shapes = [(side, side) for side in SIZES] if size is None else [_height_and_width(size)]
     floating = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(()))
     normalize = normalize.to(floating)
     luma = torch.tensor(LUMA).view(1, 3, 1, 1).to(floating)
     first: Exception | None = None
     for channels in (3, 1) if grey is None else (1,) if grey else (3,):
-        for side in SIZES if size is None else (checks.count(size, "size"),):
-            images = normalize(_images(side).to(floating))
+        for shape in shapes:
+            images = normalize(_images(*shape).to(floating))
             images = F.conv2d(images, luma) if channels == 1 else images
             try:
                 answers = _Answers(module, images)
@@ -175,20 +189,33 @@ def _shown(module: nn.Module, normalize: nn.Module, grey: bool | None, size: int
                 first = first or error
                 continue
             if any(_are_scores(value, len(images)) for value in _parts(answers.plain).values()):
-                return channels == 1, side, answers
+                return channels == 1, shape, answers
             first = first or ValueError(f"it returns {_in_words(answers.plain)}")
-    tried = f"of {size} x {size} pixels" if size is not None else f"of {len(SIZES)} common sizes (give the size)"
+    tried = f"of {_pixels(shapes[0])}" if size is not None else f"of {len(SIZES)} common sizes (give the size)"
     reason = (str(first).splitlines() or [type(first).__name__])[0]
     raise ValueError(
         f"model: expected scores (N, classes) for images {tried}, in colour or grey; the first attempt: {reason}"
     ) from first
 
 
-def _images(side: int) -> Tensor:
-    """Return four images: noise, noise with little contrast, a ramp, and its negative."""
-    noise = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
-    ramp = torch.linspace(0, 1, side).expand(3, side, side)
-    return torch.stack([noise[0], 0.4 + 0.2 * noise[1], ramp, 1 - ramp.transpose(1, 2)])
+def _height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
+    if not isinstance(size, (tuple, list)):
+        return (checks.count(size, "size"),) * 2
+    if len(size) != 2:
+        raise ValueError(f"size: expected a number of pixels, or height and width, got {size!r}")
+    return checks.count(size[0], "size"), checks.count(size[1], "size")
+
+
+def _pixels(shape: tuple[int, int]) -> str:
+    return f"{shape[0]} x {shape[1]} pixels"
+
+
+def _images(height: int, width: int) -> Tensor:
+    """Return four images: noise, noise with little contrast, a ramp to the right, and one to the top."""
+    noise = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    right = torch.linspace(0, 1, width).expand(3, height, width)
+    up = 1 - torch.linspace(0, 1, height)[:, None].expand(3, height, width)
+    return torch.stack([noise[0], 0.4 + 0.2 * noise[1], right, up])
 
 
 def _parts(answer: Any) -> dict[str | int | None, Any]:

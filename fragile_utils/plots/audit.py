@@ -195,7 +195,7 @@ def _failures(name: str, method: Mapping[str, Any], budgets: Sequence[float]) ->
     for attack, words in (*ATTACKS.items(), ("noise_rms", NOISE)):
         found = method["failure"][attack]
         ends = ("median",) if found["images"] == 1 else ("median", "low", "high")
-        median, *interval = (_budget(found[end], budgets) for end in ends)
+        median, *interval = (_budget(found[end], budgets) if found["images"] else "–" for end in ends)
         rows.append(
             [words, f"{found['lost']} of {found['images']}", median, " to ".join(dict.fromkeys(interval)) or "–"]
         )

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from references import batch, cifar
+from torch import nn
 
 from fragile_utils._base import memory
 
@@ -19,6 +20,24 @@ def test_the_number_at_once_follows_the_free_memory(monkeypatch):
         assert memory.images_at_once(model, images, create_graph=True) == graph
     monkeypatch.undo()
     assert 10**7 < memory.free_bytes(torch.device("cpu")) < 10**14
+
+
+def test_a_network_in_which_nothing_can_be_counted_goes_one_image_at_a_time():
+    def slope(images):
+        return torch.func.grad(lambda x: x.pow(3).sum())(images).flatten(1)
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
+    model.register_forward_hook(lambda module, given, got: got + slope(given[0])[:, :4])
+    assert memory.images_at_once(model, torch.rand(5, 3, 2, 2), create_graph=True) == 1
+
+
+def test_memory_that_is_short_while_it_is_counted_is_no_reason_to_go_on():
+    class Large(nn.Module):
+        def forward(self, images):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    with pytest.raises(RuntimeError, match="can't allocate"):
+        memory.images_at_once(Large(), torch.rand(5, 3, 2, 2), create_graph=True)
 
 
 def test_parts_that_do_not_fit_are_halved_from_then_on():

@@ -487,7 +487,7 @@ BAD = {
     "step size 0": ({"step_size": 0.0}, "step_size: expected a number above 0"),
     "no steps": ({"steps": 0}, "steps: expected a whole number"),
     "half a step": ({"steps": 1.5}, "steps: expected a whole number"),
-    "k larger than the image": ({"attack": attacks.TopK(257)}, "k: expected a whole number from 1 to 256, got 257"),
+    "k larger than the image": ({"attack": attacks.TopK(257)}, "k: expected a whole number from 1 to 255, got 257"),
     "beta": ({"beta": -1.0}, "beta: expected a number above 0"),
     "eps in levels": ({"eps": 8}, "eps: expected at most 1, since .*; for 8 levels give 8 / 255"),
     "a random start in words": ({"random_start": "no"}, "random_start: expected true or false, got"),

@@ -23,6 +23,13 @@ def test_k_is_checked_when_the_attack_is_made(k):
         attacks.TopK(k)
 
 
+def test_all_pixels_have_no_top(tiny, tiny_batch):
+    """They hold the whole mass of any map."""
+    pixels = tiny_batch[0][0, 0].numel()
+    with pytest.raises(ValueError, match=f"k: expected a whole number from 1 to {pixels - 1}, got {pixels}"):
+        attacks.run(attacks.TopK(pixels), tiny, *tiny_batch, GRADIENT, eps=8 / 255, steps=2)
+
+
 def test_random_sign_moves_every_value_by_eps_with_even_odds(tiny, tiny_batch):
     images = tiny_batch[0].repeat(4, 1, 1, 1)
     images = images * 0.9 + 0.05  # so that no pixel is cut off at 0 or 1

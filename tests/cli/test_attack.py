@@ -113,7 +113,7 @@ BAD = {
     "batches of none": (["--batch-size", 0], "--batch-size: expected a whole number"),
     "label 1000": (["--label", 1000], "--label: expected a class from 0 to 999, got 1000"),
     "negative label": (["--label", -1], "--label: expected a class from 0 to 999, got -1"),
-    "k larger than the image": (["--k", 51530], "k: expected a whole number from 1 to 51529, got 51530"),
+    "k larger than the image": (["--k", 51530], "k: expected a whole number from 1 to 51528, got 51530"),
     "missing file": (["--data", "none.png"], "no such file or folder: none.png"),
     "corrupt file": (["--data", "corrupt.png"], "cannot read corrupt.png as an image"),
     "NaN image": (["--data", "nan.tiff"], "values that are not finite"),
@@ -124,11 +124,11 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("k", [0, 1025])
+@pytest.mark.parametrize("k", [0, 1024])
 def test_k_is_looked_at_before_an_attack_that_does_not_need_it(k, fragile, monkeypatch):
     monkeypatch.setattr(attacks, "run", lambda *_, **__: pytest.fail("it was run"))
     options = (*SMALL, "--attack", "mass-center", "--k", k)
-    assert_refused(fragile("attack", *options), f"--k: expected a whole number from 1 to 1024, got {k}")
+    assert_refused(fragile("attack", *options), f"--k: expected a whole number from 1 to 1023, got {k}")
 
 
 @pytest.mark.parametrize("case", BAD)

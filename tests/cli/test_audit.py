@@ -347,9 +347,17 @@ def test_wrong_input_is_one_line_and_nothing_is_written(case, fragile, tmp_path,
 
 
 def test_options_of_an_audit_are_refused_where_two_are_compared(here, fragile):
-    for options in (["--fail-below", "topk_intersection=1@2"], ["--json"], ["--plan"], ["--quick"]):
+    flags = ["--json"], ["--plan"], ["--quick"], ["--trust"]
+    numbers = (["--images", 3], ["--steps", 0], ["--budgets", "1,2"], ["--k", 5], ["--seed", 1], ["--batch-size", 2])
+    names = ["--model", "cifar10"], ["--data", "images"], ["--method", "gradient"], ["--device", "cpu"]
+    for options in (["--fail-below", "topk_intersection=1@2"], *flags, *numbers, *names):
         outcome = fragile("audit", "--compare", "report", "report", *options)
-        assert_refused(outcome, f"{options[0]}: this is of an audit; with --compare nothing is audited")
+        assert_refused(outcome, f"{options[0]}: this does not apply where --compare is given; leave it out")
+
+
+def test_a_plan_is_for_people(here, fragile):
+    outcome = fragile("audit", *OPTIONS, "--plan", "--json")
+    assert_refused(outcome, "--json: this does not apply where --plan is given; leave it out")
 
 
 def test_a_summary_that_was_changed_is_refused_and_not_compared(here, fragile, tmp_path):

@@ -56,6 +56,13 @@ def test_collected_results_are_what_the_book_reads(fragile, folder, tmp_path, mo
     pd.testing.assert_frame_equal(table, expected, check_exact=False, rtol=1e-5, check_dtype=False)
 
 
+def test_what_collects_prints_and_draws_nothing(fragile, folder, tmp_path):
+    for options in (["--out", tmp_path / "out"], ["--json"]):
+        outcome = fragile("report", folder, "--collect", tmp_path / "rows", *options)
+        assert_refused(outcome, f"{options[0]}: this does not apply where --collect is given; leave it out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_incomplete_sweep_is_reported_as_such(fragile, folder, tmp_path):
     copy = tmp_path / "copy"
     (copy / "shards").mkdir(parents=True)

@@ -83,3 +83,14 @@ def test_differences_are_derivatives(batched):
     )
     product = x.prod(1, keepdim=True) / x
     np.testing.assert_allclose(found, torch.stack([x.cos(), product]), atol=1e-8)
+
+
+@pytest.mark.parametrize("found", [[np.inf, 500.0], [500.0, 1.0], [-np.inf, 1.0], [np.inf, np.inf], [np.nan, np.nan]])
+def test_a_number_beside_infinity_is_compared_as_any_other(found):
+    same([np.inf, 1.0], [np.inf, 1.0], "it")
+    same([np.inf, 1.0 + 1e-7], [np.inf, 1.0], "it")
+    same([np.inf, np.inf], [np.inf, np.inf], "it")
+    with pytest.raises(AssertionError, match=r"it: expected \[inf, 1\], got \[[^;]*$"):
+        same(found, [np.inf, 1.0], "it")
+    with pytest.raises(AssertionError, match="it: this is the largest"):
+        same(found, [np.inf, 1.0], "it", mistakes={"this is the largest": found})

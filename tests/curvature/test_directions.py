@@ -84,6 +84,8 @@ BAD = {
     "NaN": (lambda m: curvature.change(m, IMAGES, T, V * torch.nan, [0.1]), "not finite"),
     "no direction": (lambda m: curvature.along(m, IMAGES, T, 0 * V), "no direction of length zero"),
     "eps falls": (lambda m: curvature.change(m, IMAGES, T, V, [0.2, 0.1]), "eps: expected increasing"),
+    "one eps": (lambda m: curvature.change(m, IMAGES, T, V, 0.1), "eps: expected a sequence of numbers, got 0.1"),
+    "lists": (lambda m: curvature.cosine([[1.0]], V), "two batches of directions .* got list and "),
     "no eps": (lambda m: curvature.change(m, IMAGES, T, V, []), "eps: expected increasing"),
     "eps 0": (lambda m: curvature.change(m, IMAGES, T, V, [0.0, 0.1]), "eps: expected a number above 0"),
 }

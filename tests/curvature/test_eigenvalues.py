@@ -129,6 +129,7 @@ class NotFinite(nn.Module):
 
 IMAGES = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))
 T = torch.tensor([0, 1])
+SPECTRUM = curvature.Spectrum(torch.zeros(2, 3), torch.ones(2, 3) / 3, D)
 
 
 BAD = {
@@ -139,6 +140,14 @@ BAD = {
     "too few steps": (lambda m: curvature.eigenpairs(m, IMAGES, T, k=5, steps=4), "steps: expected at least k = 5"),
     "tolerance": (lambda m: curvature.eigenpairs(m, IMAGES, T, tolerance=0), "tolerance: expected a number above 0"),
     "one probe": (lambda m: curvature.moments(m, IMAGES, T, probes=1), "probes: expected at least 2"),
+    "seed": (lambda m: curvature.eigenpairs(m, IMAGES, T, seed="a"), "seed: expected a whole number, got 'a'"),
+    "half a seed": (lambda m: curvature.spectrum(m, IMAGES, T, seed=1.5), "seed: expected a whole number, got 1.5"),
+    "seed of moments": (
+        lambda m: curvature.moments(m, IMAGES, T, seed=None),
+        "seed: expected a whole number, got None",
+    ),
+    "list": (lambda m: SPECTRUM.density([1, 2], 1.0), r"grid: expected a tensor \(G,\), got list"),
+    "number": (lambda m: SPECTRUM.density(torch.tensor(1.0), 1.0), r"grid: expected a tensor \(G,\), got \(\)"),
     "no probe": (lambda m: curvature.spectrum(m, IMAGES, T, probes=0), "probes: expected a whole number"),
     "training": (lambda m: curvature.moments(m.train(), IMAGES, T), "expected evaluation mode"),
 }

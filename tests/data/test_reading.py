@@ -52,6 +52,28 @@ def test_images_of_any_mode_are_read_as_rgb(tmp_path, mode):
     torch.testing.assert_close(got.mean(dim=(1, 2)), torch.tensor(colour).float(), atol=0.01, rtol=0)
 
 
+def test_a_tiff_of_8_bits_in_which_0_is_white_is_read(tmp_path):
+    """Its bytes are those that the standard says."""
+    path = white_is_zero(tmp_path, np.array([[1, 2, 200]], np.uint8))
+    assert path.read_bytes().count(bytes([254, 253, 55])) == 1
+    assert (data.read_image(path)[0, 0] * 255).tolist() == [1, 2, 200]
+
+
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_a_transparent_grey_of_16_bits_is_white(tmp_path, upside_down):
+    """PNG, 11.3.2.1: of grey, one value is transparent, of all its bits; the next one is not."""
+    exif = Image.Exif()
+    exif[0x0112] = 3 if upside_down else 1
+    path = save(tmp_path / "x.png", np.array([[257, 258, 65535, 0]], np.uint16), exif=exif)
+    content = path.read_bytes()
+    chunk = b"tRNS" + struct.pack(">H", 257)
+    at = content.index(b"IDAT") - 4
+    chunk = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    path.write_bytes(content[:at] + chunk + content[at:])
+    found = (data.read_image(path)[0, 0] * 255).tolist()
+    assert (found[::-1] if upside_down else found) == [255, 1, 255, 0]
+
+
 def test_crop_cuts_the_centre_and_stretch_keeps_all(tmp_path):
     stripes = np.zeros((10, 30, 3), np.uint8)
     stripes[:, 10:20] = 255  # white in the middle third
@@ -111,6 +133,12 @@ def large(folder, size):
     return folder / "large.png"
 
 
+def white_is_zero(folder, array):
+    """A TIFF that says of its numbers that 0 is white, as the standard has it (tag 262)."""
+    Image.fromarray(array).save(folder / "negative.tiff", tiffinfo={262: 0})
+    return folder / "negative.tiff"
+
+
 BAD = {
     "missing file": (lambda folder: data.read_image(folder / "none.png"), "no such file"),
     "not an image": (lambda folder: data.read_image(folder / "text.png"), "cannot read .*text.png as an image"),
@@ -135,6 +163,15 @@ BAD = {
         lambda folder: data.read_image(tiff(folder, np.array([[0, 255]], np.float32))),
         "expected numbers from 0 to 1 in it, got 0 to 255",
     ),
+    "white is 0, in 16 bits": (
+        lambda folder: data.read_image(white_is_zero(folder, np.array([[0, 65535]], np.uint16))),
+        "negative.tiff as an image: expected 0 to be black in it, got a TIFF in which it is white; save it with 8 bits",
+    ),
+    "white is 0, in numbers": (
+        lambda folder: data.read_image(white_is_zero(folder, np.array([[0, 1]], np.float32))),
+        "negative.tiff as an image: expected 0 to be black in it, got a TIFF in which it is white; save it with 8 bits",
+    ),
+    "no path": (lambda folder: data.read_image(None), "path: expected a path or an open file, got None"),
     "more pixels than are read": (
         lambda folder: data.read_image(large(folder, (10_000, 9_000))),
         r"large\.png as an image: it has more than 89,478,485 pixels$",

@@ -19,6 +19,16 @@ def test_load_labels_what_it_can(tmp_path):
     assert data.load("cifar10-samples").images.shape[-2:] == (32, 32)
 
 
+def test_a_part_of_the_samples_is_evenly_spread_over_them():
+    """The digits are sorted: 500 of each."""
+    assert data.load("mnist-samples", limit=100).labels.bincount(minlength=10).tolist() == [10] * 10
+    every = data.load("imagenet-samples", size=8)
+    assert data.load("imagenet-samples", size=8, limit=5).names == every.names[::4]
+    assert data.load("imagenet-samples", size=8, limit=100).names == every.names
+    with pytest.raises(ValueError, match="limit: expected a whole number at least 1, got 0"):
+        data.load("cifar10-samples", limit=0)
+
+
 def test_load_brings_the_imagenet_samples_to_a_size():
     small = data.load("imagenet-samples", size=64)
     assert torch.equal(small.images, data.imagenet_samples(64).images)

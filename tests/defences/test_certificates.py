@@ -181,6 +181,12 @@ def test_no_perturbation_within_the_radius_overturns_a_certified_pixel(perturbed
         (lambda v: defences.certify_pixels(v, 0.4), "tau: expected a number from 0.5 to below 1"),
         (lambda v: defences.pixel_radius(1.0, 1.0), "tau: expected"),
         (lambda v: defences.share_bounds(v, 1.5), "error: expected a probability"),
+        (lambda v: Votes(v.counts + 1, v.samples, 0.5), r"counts: expected .* from 0 to 400, got some from \d+ to 401"),
+        (lambda v: Votes(-v.counts, v.samples, 0.5), "counts: .* got some from -400 to 0"),
+        (lambda v: Votes(v.counts / 2, v.samples, 0.5), "counts: .* got dtype torch.float32"),
+        (lambda v: Votes([[[1]]], 1, 0.5), "counts: .* got list"),
+        (lambda v: Votes(v.counts, 0, 0.5), "samples: expected a whole number"),
+        (lambda v: Votes(v.counts, 400, 0.0), "sigma: expected a number above 0"),
     ],
 )
 def test_bad_arguments_are_refused(call, message):

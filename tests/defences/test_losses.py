@@ -159,6 +159,31 @@ def test_the_mean_curvature_is_the_frobenius_norm_of_the_hessian():
     assert many.item() == pytest.approx(truth, rel=0.1)
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_the_curvature_of_a_network_of_relus_is_refused_once_and_not_looked_for_again(batch_norm, monkeypatch):
+    learner, images, labels = setting()
+    looked, kept = [], defences.losses.check_smooth
+    monkeypatch.setattr(defences.losses, "check_smooth", lambda *given: looked.append(given) or kept(*given))
+    for _ in range(3):
+        CurvaturePenalty(1.0)(learner, images, labels, generator())
+    assert len(looked) == 1
+    learner.network.train()
+    statistics = learner.network[1].running_mean.clone()
+    network = nn.Sequential(*(layer for layer in learner.network if batch_norm or layer is not learner.network[1]))
+    network[-3] = nn.ReLU()
+    with pytest.raises(ValueError, match=r"one that computes ReLU .* train one with activation='softplus'"):
+        CurvaturePenalty(1.0)(replace(learner, network=network.train()), images, labels, generator())
+    assert network.training
+    assert torch.equal(learner.network[1].running_mean, statistics)
+
+
+def test_a_training_by_the_curvature_of_relus_is_refused():
+    batch = Batch(torch.rand(4, 3, 32, 32, generator=generator()), torch.arange(4))
+    settings = training.Training(width=4, epochs=1, batch_norm=False, precision="float32")
+    with pytest.raises(ValueError, match="expected a smooth network, got one that computes ReLU"):
+        training.train(settings, batch, batch, loss=CurvaturePenalty(1.0))
+
+
 def test_adversarial_images_are_within_the_ball_and_worse_than_random_ones():
     learner, images, labels = setting()
     learner.network.eval()

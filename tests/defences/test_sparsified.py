@@ -66,6 +66,47 @@ def test_the_soft_vote_is_the_formula_and_its_gradient_that_of_finite_difference
     assert torch.isfinite(gradient).all()
 
 
+def test_a_pixel_that_is_not_salient_gets_no_vote():
+    """Fewer pixels than the share are above zero: those, and no others."""
+    maps = torch.zeros(3, 4, 4, dtype=torch.float64)
+    maps[0, 1, 2], maps[0, 3, 3] = 0.75, 0.25
+    maps[1] = torch.rand(4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    maps[1, 0] = 0
+    hard, soft = (TopShare(share=0.25, temperature=t).votes(maps) for t in (0.0, 1e-3))
+    assert hard[0].nonzero().tolist() == [[1, 2], [3, 3]]
+    assert (hard[1].sum(), hard[2].sum()) == (4, 0)
+    torch.testing.assert_close(soft, hard)
+    mild = TopShare(share=0.25, temperature=0.5).votes(maps)
+    assert (mild[maps == 0] == 0).all()
+    assert (mild[maps > 0] > 0).all()
+    leaf = maps[1:2].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(TopShare(share=0.25, temperature=0.5).votes(leaf).square().sum(), leaf)
+    ordered = maps[1].flatten().sort(descending=True).values
+
+    def by_hand(values):  # the formula, of the pixels above zero, with the threshold as it moves with them
+        s = values.flatten().sort(descending=True).values
+        r = values[1:] / (s[3] * s[4]).sqrt()
+        return (r**2 / (1 + r**2)).square().sum()
+
+    assert ordered[4] > 0
+    torch.testing.assert_close(gradient[0], torch.func.grad(by_hand)(maps[1]))
+
+
+class Dead(torch.nn.Module):
+    """The same logits for every image."""
+
+    def forward(self, images):
+        return torch.tensor([2.0, 0, 0]) + 0 * images.sum((1, 2, 3))[:, None]
+
+
+def test_a_network_without_a_gradient_gets_no_votes_and_no_certificate_of_any():
+    images, targets = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.zeros(2).long()
+    votes = defences.count_votes(sparsified_smoothgrad(samples=200), Dead().eval(), images, targets)
+    assert not votes.counts.any()
+    assert not (defences.certify_pixels(votes) == 1).any()
+    assert (defences.certified_overlap(votes, 10, 0.0) == 0).all()
+
+
 def test_a_hard_vote_has_no_direction_and_its_guide_has():
     model, (images, targets) = cifar(), batch()
     targets = model(images).argmax(1)

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -74,7 +75,7 @@ def summary(found):
 def test_the_plan_says_what_applies_and_how_long_it_takes():
     plan = audit.plan(small(methods=["gradient", {"name": "grad-cam", "layer": "none"}], images=100, k=None), code())
     assert [str(method) for method in plan.audit.methods] == ["gradient"]
-    assert (plan.audit.images, plan.audit.k, plan.read) == (40, 100, 40)
+    assert (plan.audit.images, plan.audit.k, plan.read) == (40, 64, 40)
     assert "none" in plan.refused["grad-cam"]
     assert plan.seconds["gradient"] > 0
     for words in ("40 images of sweeps:many_images", "gradient: about", "grad-cam does not apply", "expected time"):
@@ -252,6 +253,28 @@ def test_deletion_is_the_area_under_the_confidence():
             values.append(model(shown.view(1, 3, 8, 8)).softmax(1)[0, 0])
         expected[i] = sum((a + b) / 2 for a, b in itertools.pairwise(values)) / 4
     torch.testing.assert_close(deletion.deletion(model, images, labels, maps, steps=4), expected)
+
+
+@pytest.mark.parametrize("measure", [deletion.deletion, deletion.insertion])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"maps": torch.ones(1, 8, 8)}, r"maps: expected one for each image, \(2, 8, 8\), got \(1, 8, 8\)"),
+        ({"maps": torch.ones(2, 4, 8)}, r"maps: expected one for each image, \(2, 8, 8\), got \(2, 4, 8\)"),
+        ({"maps": -torch.ones(2, 8, 8)}, "maps: expected finite, non-negative"),
+        ({"images": torch.rand(1, 3, 8, 8)}, r"labels: expected an integer tensor \(1,\), got shape \(2,\)"),
+        ({"images": 255 * torch.ones(2, 3, 8, 8)}, "images: .*; divide by 255"),
+        ({"labels": torch.tensor([0])}, r"labels: expected an integer tensor \(2,\), got shape \(1,\)"),
+        ({"labels": torch.tensor([0, 2])}, "labels: expected classes from 0 to 1, got 2"),
+        ({"labels": torch.tensor([0, -1])}, "labels: expected classes at least 0, got -1"),
+        ({"steps": 0}, "steps: expected a whole number at least 1, got 0"),
+        ({"steps": 2.5}, "steps: expected a whole number at least 1, got 2.5"),
+    ],
+)
+def test_deletion_refuses_what_it_would_have_to_guess(measure, changes, message):
+    given = dict(zip(("model", "images", "labels", "maps"), corner(True), strict=True))
+    with pytest.raises(ValueError, match=message):
+        measure(**given | changes)
 
 
 def test_shuffled_weights_are_the_same_numbers_in_another_order():
@@ -486,6 +509,22 @@ def test_one_image_has_no_interval_and_no_verdict_of_steadiness(found):
         assert "<td>unknown</td>" in text
         assert "<td>neither</td>" not in text
         assert f"<td>{kept:.2f}</td>" in pages.page(report)
+
+
+@pytest.mark.parametrize("images", [{1}, {0, 1, 2}], ids=["of one image", "of all"])
+def test_noise_that_was_never_measured_is_not_called_survived(found, images):
+    """Noise of the size of each of the attacks has changed the answer."""
+    first, _ = found
+    table = first.attacks.copy()
+    table["success"] = True
+    table.loc[table["index"].isin(images), [f"noise_{measure}" for measure in metrics.MEASURES]] = np.nan
+    report = audit_summary.summarise(dataclasses.replace(first, attacks=table))
+    failure = report["methods"]["gradient"]["failure"]
+    assert failure["noise_rms"]["images"] == 3 - len(images)
+    assert failure["topk"]["images"] == 3
+    if len(images) == 3:
+        assert failure["noise_rms"] == {"median": None, "low": None, "high": None, "lost": 0, "images": 0}
+        assert re.search(r"<td>0 of 0</td><td>–</td><td>–</td>", pages.page(report))
 
 
 def test_what_is_no_more_than_maps_of_other_images_share_is_not_called_steady(summary):

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import scipy.stats
 
 from fragile_utils.experiments.bootstrap import mean_interval, median_interval
@@ -35,3 +36,10 @@ def test_a_median_can_be_infinite_and_so_can_its_bounds():
     found = median_interval(np.array([1.0] * 30 + [np.inf] * 25))
     assert (found.median, found.low, found.high) == (1, 1, np.inf)
     assert np.isnan(median_interval(np.array([]))).all()
+
+
+@pytest.mark.parametrize("interval", [mean_interval, median_interval])
+@pytest.mark.parametrize("values", [np.array([[0.0, 100.0], [0.0, 100.0]]), np.float64(3)])
+def test_values_are_in_a_row(interval, values):
+    with pytest.raises(ValueError, match=r"values: expected numbers \(N,\), got shape \("):
+        interval(values)

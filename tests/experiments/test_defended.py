@@ -86,6 +86,8 @@ def test_paired_differences_are_those_of_each_image(smoothed):
         assert got.loc[eps, "low"] <= got.loc[eps, "mean"] <= got.loc[eps, "high"]
     with pytest.raises(ValueError, match="attack: expected one of"):
         paired_difference(found.table, "prayer")
+    with pytest.raises(ValueError, match=r"measure: expected one of topk_intersection, .*, got 'size'"):
+        paired_difference(found.table, measure="size")
 
 
 def test_what_is_judged_is_the_displayed_explanation_with_noise_held_out(smoothed):
@@ -236,6 +238,18 @@ def test_defences_stand_side_by_side():
         ({"measure": "size"}, "measure: expected one of"),
         ({"restarts": 0}, "restarts: expected a whole number"),
         ({"objective": attacks.TopK}, "objective: expected a value such as"),
+        ({"budgets": 0.1}, "budgets: expected several numbers, got 0.1"),
+        ({"budgets": (0.1, 0.1)}, r"budgets: expected each once, got \(0.1, 0.1\)"),
+        ({"more_steps": 5}, "more_steps: expected several numbers, got 5"),
+        ({"more_steps": (5, 2, 5)}, r"more_steps: expected each once, got \(2, 5, 5\)"),
+        ({"level": 2.0}, "level: expected below 1 for topk_intersection, got 2.0"),
+        ({"measure": "center_shift", "level": 0}, "level: expected above 0 for center_shift, got 0"),
+        ({"level": "half"}, "level: expected below 1 for topk_intersection, got 'half'"),
+        ({"level": float("nan")}, "level: expected below 1 for topk_intersection, got nan"),
+        ({"step_size": "a"}, "step_size: expected a number above 0, got 'a'"),
+        ({"seed": "a"}, "seed: expected a whole number, got 'a'"),
+        ({"common": "no"}, "common: expected true or false, got 'no'"),
+        ({"samples": 0}, "samples: expected a whole number at least 1, got 0"),
     ],
 )
 def test_bad_protocols_are_refused(options, message):

@@ -47,6 +47,22 @@ def test_where_the_attack_fails_nothing_changes():
     assert budget_to_failure(noise, prefix="noise_").item() == pytest.approx(0.5 * 0.5 / 0.9)
 
 
+def test_what_was_never_measured_has_no_answer():
+    """As noise of random signs; a measure at one budget is enough."""
+    nothing, one, all_there = [np.nan] * 4, [np.nan, 0.1, np.nan, np.nan], [0.9, 0.8, 0.6, 0.1]
+    found = budget_to_failure(table([nothing, one, all_there]))
+    assert found.isna().tolist() == [True, False, False]
+    pd.testing.assert_series_equal(found[1:], budget_to_failure(table([all_there, one, all_there]))[1:])
+    assert budget_to_failure(table([nothing, nothing], "noise_topk_intersection"), prefix="noise_").isna().all()
+    signs = table([nothing, nothing]).assign(attack="random-sign", model=None)
+    rows = table([one, all_there])
+    pd.testing.assert_series_equal(
+        budget_to_failure(rows.assign(success=rows["success"].astype(object))), budget_to_failure(rows)
+    )
+    both = pd.concat([signs, table([all_there, all_there]).assign(model=None)])
+    assert budget_to_failure(both).isna().tolist() == [True, True, False, False]
+
+
 def test_an_image_without_one_of_the_budgets_has_no_answer():
     """Of a partial table: what is not there may have failed or not."""
     whole = table([[0.9, 0.8, 0.6, 0.1]] * 4)
@@ -91,6 +107,23 @@ def test_at_a_budget_that_just_suffices():
 def test_what_makes_no_sense_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         budget_to_failure(table([[1, 1, 1, 1]]), **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows.drop(columns="success"), "table: expected a column 'success', got method, attack, index"),
+        (lambda rows: rows.drop(columns="eps"), "table: expected a column 'eps', got method, attack, index, success"),
+        (lambda rows: rows.drop(columns="index"), "table: expected a column 'index', got method, attack, eps"),
+        (lambda rows: rows.assign(success="False"), "table: expected true or false as 'success', got string"),
+        (lambda rows: rows.assign(success=0.0), "table: expected true or false as 'success', got floating"),
+        (lambda rows: rows.assign(success=[True, False, None, True]), "true or false as 'success', got mixed"),
+        (lambda rows: pd.concat([rows, rows[:3]]), "table: expected one row for each image, .* budget, got 3 more"),
+    ],
+)
+def test_a_table_of_other_rows_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        budget_to_failure(change(table([[1, 1, 1, 1]]).sort_index()))
 
 
 def test_a_shift_of_nothing_is_refused():

@@ -21,8 +21,9 @@ def test_a_folder_with_other_settings_is_refused_by_name(finished):
 
 
 def test_settings_without_results_may_be_corrected(tmp_path):
-    with pytest.raises(ValueError, match="k: expected a whole number from 1 to 256, got 1000"):
-        sweeps.run(sweeps.small(k=1000), tmp_path)
+    with pytest.raises(ValueError, match="k: expected a whole number from 1 to 255, got 1000"):
+        sweeps.run(sweeps.small(attacks={"name": "topk", "k": 1000}), tmp_path)
+    assert (tmp_path / "settings.json").exists()
     assert sweeps.run(sweeps.small(), tmp_path).to_do == []
     assert experiments.status(tmp_path).plan.sweep == sweeps.small()
 

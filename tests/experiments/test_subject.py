@@ -1,11 +1,14 @@
 """The images of a sweep: which they are, and that they are still the same."""
 
+import json
+
 import pytest
 import sweeps
 import torch
 from sweeps import files
+from torch import nn
 
-from fragile_utils import data, experiments
+from fragile_utils import data, experiments, models
 
 
 def test_the_images_are_those_the_network_gets_right_evenly_spread():
@@ -27,6 +30,13 @@ def test_images_without_labels_are_explained_as_predicted(finished):
     assert experiments.SweepFolder.load(finished).subjects[0].labels == tuple(
         predicted[i * 40 // 7].item() for i in range(7)
     )
+
+
+def test_a_top_of_all_pixels_is_an_error(tmp_path):
+    """It is the same before and after, whatever became of the map."""
+    with pytest.raises(ValueError, match="k: expected at most 255, less than the pixels of an image, got 256"):
+        sweeps.run(sweeps.small(attacks="mass-center", k=256), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_too_few_right_images_are_an_error(tmp_path):
@@ -90,3 +100,75 @@ def test_a_network_of_a_sweep_may_have_options(tmp_path, monkeypatch):
         sweeps.small(models=network | {"sizes": 3})
     with pytest.raises(ValueError, match=r"models: net\.onnx: ONNX|models: 'net\.onnx': ONNX"):
         sweeps.small(models="net.onnx")
+
+
+def bent(activation):
+    """A network whose weights are the same whatever bends it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = nn.Conv2d(3, 4, 3), activation, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.fixture(params=["a pickle", "a folder"])
+def written(request, tmp_path, monkeypatch):
+    """A sweep whose network is in a file or a folder, and a function that writes it bent by something."""
+    options = {"mean": [0.5] * 3, "std": [0.25] * 3, "size": 16}
+    pickle, settings = tmp_path / "net.pt", tmp_path / "saved" / "config.json"
+    settings.parent.mkdir()
+
+    def write(kind):
+        torch.save(bent(kind()), pickle)
+        settings.write_text(json.dumps(kind.__name__))
+
+    def made(_, **how):  # as transformers does it: the weights are elsewhere
+        return models.wrap(bent(getattr(nn, json.loads(settings.read_text()))()), **how)
+
+    monkeypatch.setitem(models.loading.PREFIXES, "hf", made)
+    network = {"name": str(pickle) if request.param == "a pickle" else f"hf:{settings.parent}", **options}
+    sweep = sweeps.small(models=network, methods="gradient", attacks="random-sign", budgets=[4, 16], images=3)
+    return sweep, write
+
+
+def test_a_network_of_the_same_weights_in_another_file_is_refused(written, forget, tmp_path):
+    sweep, write = written
+    write(nn.ReLU)
+    sweeps.run(sweep, tmp_path / "out", trust=True)
+    before = sweeps.rows(tmp_path / "out")
+    files(tmp_path / "out")[0].unlink()
+    forget()
+    write(nn.Tanh)
+    with pytest.raises(ValueError, match=r"models: .*(net\.pt|saved) has other files than when the sweep began"):
+        sweeps.run(sweep, tmp_path / "out", trust=True)
+    write(nn.ReLU)
+    assert sweeps.run(sweep, tmp_path / "out", trust=True).to_do == []
+    sweeps.same(sweeps.rows(tmp_path / "out"), before)
+
+
+def test_a_folder_of_before_files_were_recorded_is_read_and_goes_on_with_a_warning(written, forget, tmp_path, caplog):
+    sweep, write = written
+    write(nn.ReLU)
+    sweeps.run(sweep, tmp_path / "out", trust=True)
+    plan = experiments.SweepFolder.load(tmp_path / "out")
+    (subject,) = plan.subjects
+    settings = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert settings["subjects"][0].pop("files") == subject.files
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "settings.json").write_text(json.dumps(settings))
+    for shard in plan.shards:  # as they were then
+        table, about = plan.read(shard)
+        experiments.SweepFolder.load(old).write(shard, table, about)
+    sweeps.same(sweeps.rows(old), sweeps.rows(tmp_path / "out"))
+    files(old)[0].unlink()
+    forget()
+    assert sweeps.run(sweep, old, trust=True).to_do == []
+    assert "it is not known whether its files are those with which the sweep began" in caplog.text
+    sweeps.same(sweeps.rows(old), sweeps.rows(tmp_path / "out"))
+
+
+def test_a_network_without_files_is_described_as_before(finished):
+    settings = json.loads((finished / "settings.json").read_text())
+    assert settings["subjects"][0].keys() == {
+        *("model", "data", "beta", "read", "right", "rows", "labels", "names", "pixels", "parameters")
+    }

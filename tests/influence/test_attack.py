@@ -202,6 +202,52 @@ def test_an_image_of_another_class_is_reported_and_left_alone():
     assert torch.equal(nothing.scores, nothing.scores_before)
 
 
+class Same(nn.Module):
+    """Features that are the same for every image; with `linked`, in a graph with it."""
+
+    def __init__(self, features, linked):
+        super().__init__()
+        self.register_buffer("features", features)
+        self.linked = linked
+
+    def forward(self, images):
+        same = self.features.expand(len(images), -1)
+        return same + 0 * images.sum((1, 2, 3))[:, None] if self.linked else same
+
+
+def test_features_that_sum_to_one_are_no_probabilities():
+    class Shares(nn.Module):
+        def forward(self, images):
+            return images.mean((2, 3)).softmax(1)
+
+    shares, images = Shares().eval(), problem()[2]
+    labels = torch.arange(len(images)) % 2
+    explain = influence.Influence(influence.fit(shares(images), labels), shares(images), labels)
+    right = explain.head(shares(images)).argmax(1)
+    assert influence.run(influence.Iterated(), shares, explain, images, right, eps=0.05).success.any()
+
+
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("name", ["gradient-sign", "iterated", "scale-free", "harmful"])
+def test_an_image_that_was_not_moved_is_no_success(name, linked):
+    features, explain, images, _ = problem()
+    same = Same(features.extract(images[:1]), linked).eval()
+    labels = explain.head(same(images)).argmax(1)
+    result = attack(name, (same, explain, images, labels))
+    assert set(result.reasons) == {"no iterate moved the explanation"}
+    assert not result.success.any()
+    assert torch.equal(result.images, images)
+    assert (result.iteration == 0).all()
+    assert torch.equal(result.scores, result.scores_before)
+
+
+def test_a_step_that_rounding_swallows_is_no_success():
+    features, explain, images, labels = problem(dtype=torch.float32)
+    result = attack("iterated", (features, explain, images[:-1].clamp(min=1e-3), labels[:-1]), step_size=1e-12)
+    assert not result.success.any()
+    assert (result.linf == 0).all()
+
+
 def test_no_iterate_that_keeps_the_label_is_a_failure():
     """A step so large that the prediction flips on some image."""
     results = [attack("random-sign", problem(seed, test=20), eps=0.5) for seed in range(3)]
@@ -224,6 +270,16 @@ def test_an_interrupt_returns_the_best_so_far(monkeypatch):
     torch.testing.assert_close(stopped.images, whole.images)
 
 
+class Mixing(nn.Module):
+    def __init__(self, features):
+        super().__init__()
+        self.features = features
+
+    def forward(self, images):
+        seen = self.features(images)
+        return seen - seen.mean(0)
+
+
 FEATURES, EXPLAIN, IMAGES, LABELS = problem(dtype=torch.float32)
 BAD = {
     "0..255": ({"images": IMAGES * 255}, "divide by 255"),
@@ -232,6 +288,7 @@ BAD = {
     "labels elsewhere": ({"labels": LABELS.to("meta")}, "on cpu, where the images are, got one on meta"),
     "too few labels": ({"labels": LABELS[:1]}, r"tensor \(6,\), got shape \(1,\)"),
     "eps 0": ({"eps": 0.0}, "eps: expected a number above 0"),
+    "eps that rounding swallows": ({"eps": 1e-9}, "images: expected a type that resolves the budget 1e-09, got"),
     "eps in levels": ({"eps": 8}, "eps: expected at most 1"),
     "half a seed": ({"seed": 0.5}, "seed: expected a whole number"),
     "a class": (
@@ -241,6 +298,10 @@ BAD = {
     "no steps": ({"steps": 0}, "steps: expected a whole number"),
     "step size": ({"step_size": -1.0}, "step_size: expected a number above 0"),
     "top": ({"attack": influence.GradientSign(top=41)}, "n: expected a whole number from 1 to 40, got 41"),
+    "no influence": ({"explain": "x"}, r"explain: expected a value such as Influence\(head, features, labels\)"),
+    "images of another type": ({"images": IMAGES.double()}, "model: it cannot take images .* of torch.float64 on cpu"),
+    "other features": ({"features": nn.Flatten().eval()}, "features: expected 8 columns, as the head was trained on"),
+    "features of all images": ({"features": Mixing(FEATURES).eval()}, "it mixes the images"),
     "training mode": ({"features": nn.Sequential(nn.Flatten())}, "training mode"),
 }
 
@@ -251,13 +312,14 @@ def test_bad_input_is_refused_with_a_message(case):
     options = {
         "attack": influence.Iterated(),
         "features": FEATURES,
+        "explain": EXPLAIN,
         "images": IMAGES,
         "labels": LABELS,
         "eps": 0.1,
     } | change
-    method, features, images, labels = (options.pop(name) for name in ("attack", "features", "images", "labels"))
+    given = [options.pop(name) for name in ("attack", "features", "explain", "images", "labels")]
     with pytest.raises(ValueError, match=message):
-        influence.run(method, features, EXPLAIN, images, labels, **options)
+        influence.run(*given, **options)
 
 
 @pytest.mark.parametrize("options", [{"top": 0}, {"top": 2.5}, {"side": "both"}], ids=str)

@@ -32,10 +32,11 @@ def test_the_hessian_is_that_of_the_training_objective(classes):
 
 def test_l2_is_part_of_the_hessian_and_damping_comes_on_top():
     head, features, labels, test = trained()
-    without = influence.Head(head.mean, head.scale, head.theta, 0.0)
+    more = influence.Influence(head, features, labels).hessian.matrix()
+    more += 0.1 * torch.eye(len(more)).double()
+    expected = -flat(head.gradients(*test)) @ torch.linalg.solve(more, flat(head.gradients(features, labels)).T)
     torch.testing.assert_close(
-        influence.Influence(without, features, labels, influence.Exact(damping=L2 + 0.1))(*test),
-        influence.Influence(head, features, labels, influence.Exact(damping=0.1))(*test),
+        influence.Influence(head, features, labels, influence.Exact(damping=0.1))(*test), expected
     )
 
 
@@ -109,6 +110,62 @@ def test_labels_out_of_range_are_refused():
         influence.Influence(head, features, labels + 1)
 
 
+@pytest.mark.parametrize("change", ["weights", "examples", "labels", "l2", "untrained"])
+def test_a_head_that_was_not_trained_on_the_examples_is_refused(change):
+    """Influences are derivatives at the optimum: elsewhere they predict nothing."""
+    head, features, labels, _ = trained()
+    given = features, labels
+    if change == "weights":
+        head = head.refit(features, labels, torch.rand(80, generator=torch.Generator().manual_seed(0)))
+    elif change == "examples":
+        given = features[:60], labels[:60]
+    elif change == "labels":
+        given = features, labels.roll(1)
+    else:
+        theta, l2 = (head.theta, 10 * head.l2) if change == "l2" else (0 * head.theta, head.l2)
+        head = influence.Head(head.mean, head.scale, theta, l2)
+    for solver in (influence.Exact(0.1), influence.ConjugateGradients(0.1)):
+        with pytest.raises(ValueError, match="head: expected one trained on these examples, each with the weight 1"):
+            influence.Influence(head, *given, solver)
+
+
+@pytest.mark.parametrize("l2", [1e300, 1e6, 1.0, 1e-3, 1e-6, 1e-9])
+@pytest.mark.parametrize("separable", [False, True])
+def test_every_head_that_is_fitted_is_taken(l2, separable):
+    for classes, seed in ((2, 0), (4, 1)):
+        features, labels = examples(n=50, classes=classes, seed=seed)
+        if separable:
+            features = torch.cat([features, nn.functional.one_hot(labels).double()], 1)
+        for given in (features, features.float(), 1e-6 * features + 1):
+            head = influence.fit(given, labels, l2=l2)
+            influence.Influence(head, given, labels, influence.Exact(damping=0.1))
+            influence.Influence(head.refit(given, labels.flip(0)), given, labels.flip(0), influence.Exact(damping=0.1))
+
+
+def test_features_computed_again_with_other_rounding_are_those_that_a_head_was_trained_on():
+    head, features, labels, test = trained()
+    again = influence.Influence(head, features.float(), labels)(*test)
+    torch.testing.assert_close(again, influence.Influence(head, features, labels)(*test), rtol=1e-3, atol=1e-4)
+
+
+def test_a_solver_that_is_none_is_refused():
+    head, features, labels, _ = trained()
+    for solver in (influence.Exact, "exact"):
+        with pytest.raises(ValueError, match=r"solver: expected a value such as Exact\(\), got"):
+            influence.Influence(head, features, labels, solver)
+    with pytest.raises(ValueError, match="head: expected a value such as fit"):
+        influence.Influence("head", features, labels)
+
+
+@pytest.mark.parametrize(
+    "chosen", [torch.tensor([[80]]), torch.tensor([[-1, 0]]), torch.tensor([0]), torch.zeros(1, 1), [[0]]], ids=str
+)
+def test_a_pull_of_no_examples_is_refused(chosen):
+    head, features, labels, _ = trained()
+    with pytest.raises(ValueError, match=r"chosen: expected indices \(T, m\) of training examples, from 0 to 79"):
+        influence.Influence(head, features, labels).pull(chosen)
+
+
 # --- The pull on a test image ----------------------------------------------------------------------------------------
 
 
@@ -179,6 +236,7 @@ BAD = {
     "too many": (lambda: influence.most(SCORES, 7), "n: expected a whole number from 1 to 6, got 7"),
     "side": (lambda: influence.most(SCORES, 1, "top"), "side: expected 'helpful' or 'harmful', got 'top'"),
     "shapes": (lambda: influence.rank_correlation(SCORES, SCORES[:, 1:]), r"one shape, got \(1, 6\) and \(1, 5\)"),
+    "list": (lambda: influence.top_overlap([[1.0]], SCORES, 1), "scores: expected finite influences .* got list"),
     "array": (lambda: influence.rank_correlation(SCORES.numpy(), SCORES), "before: .* got ndarray"),
 }
 

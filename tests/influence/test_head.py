@@ -76,6 +76,112 @@ def test_features_leave_the_network_as_it_was(tiny):
     assert not any(parameter.requires_grad for parameter in features.parameters())
 
 
+class Tokens(nn.Module):
+    """A patch embedding whose channels are last, on the way to logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.norm = nn.Conv2d(3, 6, 4, stride=4), nn.LayerNorm(6)
+        self.back, self.last = Permute(0, 3, 1, 2), nn.Linear(6, 4)
+
+    def forward(self, images):
+        x = self.back(self.norm(self.patches(images).permute(0, 2, 3, 1)))
+        return self.last(x.mean((2, 3)))
+
+
+class Permute(nn.Module):
+    def __init__(self, *order):
+        super().__init__()
+        self.order = order
+
+    def forward(self, x):
+        return x.permute(self.order)
+
+
+def test_channels_that_are_last_are_not_averaged_over(tiny_batch):
+    """The features are those of the axis that holds the channels, or there are none."""
+    network, images = Tokens().eval(), tiny_batch[0]
+    with torch.no_grad():
+        expected = network.norm(network.patches(images).permute(0, 2, 3, 1)).mean((1, 2))
+    torch.testing.assert_close(influence.Features(network, "back").extract(images), expected)
+    torch.testing.assert_close(
+        influence.Features(network, "patches").extract(images), network.patches(images).mean((2, 3)).detach()
+    )
+    with pytest.raises(ValueError, match=r"of norm, got \(6, 4, 4, 6\), .*the channels are not the second axis"):
+        influence.Features(network, "norm")(images)
+
+
+class OfOneSize(nn.Module):
+    """Its position is added to each place of the map, of which there is one number."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.add = nn.Conv2d(3, 4, 4, stride=4), Added()
+
+    def forward(self, images):
+        return self.add(self.first(images))
+
+
+class Added(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.places = nn.Parameter(torch.rand(4, 4, 4))
+
+    def forward(self, x):
+        return x + self.places
+
+
+def test_a_plane_that_is_not_known_is_refused_and_that_of_pytorchs_own_layers_is(tiny_batch):
+    network, images = OfOneSize().eval(), tiny_batch[0]
+    assert influence.Features(network, "first")(images).shape == (6, 4)
+    with pytest.raises(ValueError, match=r"add, .* the plane is not known, since larger images are not taken"):
+        influence.Features(network, "add")(images)
+    pooled = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(3)).eval()  # as large, however large the image
+    torch.testing.assert_close(influence.Features(pooled, "1")(images), pooled(images).mean((2, 3)))
+    squeezed = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 4, 1), nn.Sigmoid()).eval()
+    torch.testing.assert_close(influence.Features(squeezed, "2")(images), squeezed(images).flatten(1))
+
+
+class Twice(nn.Module):
+    """A layer and a block that are called twice, a layer that changes its input, and one that is never called."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu, self.other = nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(inplace=True), nn.ReLU()
+        self.block, self.once, self.last = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Tanh()), nn.Sigmoid(), nn.Linear(3, 4)
+
+    def forward(self, images):
+        x = self.relu(self.conv(images))
+        return self.last(self.once(self.relu(self.block(self.block(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("layer", "calls"), [("relu", 2), ("block", 2), ("block.1", 2), ("other", 0)])
+def test_a_layer_that_is_not_called_once_is_refused_by_name(layer, calls):
+    with pytest.raises(ValueError, match=f"cut at '{layer}': expected a layer that is called once, got {calls} calls"):
+        influence.Features(Twice().eval(), layer)
+
+
+def test_a_layer_between_those_that_are_called_twice_is_itself(tiny_batch):
+    network, images = Twice().eval(), tiny_batch[0]
+    first = influence.Features(network, "conv")(images)  # which the ReLU after it changes in place
+    torch.testing.assert_close(first, network.conv(images).mean((2, 3)))
+    seen = {}
+    hook = network.once.register_forward_hook(lambda _, __, out: seen.update(out=out))
+    network(images)
+    hook.remove()
+    torch.testing.assert_close(influence.Features(network, "once")(images), seen["out"].mean((2, 3)))
+
+
+def test_features_that_mix_the_images_of_a_batch_are_refused(tiny_batch):
+    class Centred(nn.Module):
+        def forward(self, images):
+            return images - images.mean(0)
+
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), Centred(), nn.Tanh()).eval()
+    with pytest.raises(ValueError, match="it mixes the images"):
+        influence.Features(network, "2").extract(tiny_batch[0])
+
+
 def test_a_network_that_cannot_be_cut_stays_in_evaluation_mode():
     class Branch(nn.Module):
         def __init__(self):
@@ -218,6 +324,8 @@ BAD = {
     "no examples": (GOOD[:0], LABELS[:0], {}, r"shape \(0, 5\)"),
     "too few labels": (GOOD, LABELS[1:], {}, r"labels: expected an integer tensor \(60,\)"),
     "negative l2": (GOOD, LABELS, {"l2": -1}, "l2: expected a number, 0 or above, got -1"),
+    "too large": (1e200 * GOOD, LABELS, {}, "features: expected values whose variance float64 holds, got some up to"),
+    "too small": (1e-200 * GOOD, LABELS, {}, "features: expected values whose variance float64 holds"),
     "separable without l2": (torch.cat([GOOD, LABELS[:, None].double()], 1), LABELS, {"l2": 0.0}, "separable"),
 }
 
@@ -254,7 +362,7 @@ def test_weights_count_as_repetitions():
     torch.testing.assert_close(head.refit(features, labels, weights).theta, larger.refit(*repeated).theta)
 
 
-@pytest.mark.parametrize("weights", [torch.ones(59), -torch.ones(60), torch.full((60,), torch.nan)])
+@pytest.mark.parametrize("weights", [torch.ones(59), -torch.ones(60), torch.full((60,), torch.nan), [1.0] * 60])
 def test_bad_weights_are_refused(weights):
     with pytest.raises(ValueError, match="weights: expected 60 finite numbers"):
         influence.fit(GOOD, LABELS).refit(GOOD, LABELS, weights)

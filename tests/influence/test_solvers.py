@@ -62,8 +62,16 @@ def test_a_singular_hessian_is_refused_and_damping_cures_it(case):
         head = influence.Head(features.mean(0), features.std(0), torch.zeros(2, 41).double(), 0.0)
     with pytest.raises(ValueError, match=r"singular.*damping > 0"):
         influence.Influence(head, features, labels)
-    damped = influence.Influence(head, features, labels, influence.Exact(damping=1e-3))
-    assert torch.isfinite(damped(features, labels)).all()
+    inputs, probabilities = head.inputs(features), head(features).softmax(1)
+    damped = solvers.TrainingHessian(inputs, probabilities, head.basis, 1e-3)
+    sides = torch.ones(2, *head.theta.shape, dtype=torch.float64)
+    torch.testing.assert_close(damped.product(influence.Exact().solver(damped)(sides)), sides)
+
+
+def test_a_tolerance_at_which_zero_is_a_solution_is_refused():
+    for tolerance in (1.0, 10.0):
+        with pytest.raises(ValueError, match=f"tolerance: expected a number below 1, got {tolerance}"):
+            influence.ConjugateGradients(tolerance=tolerance)
 
 
 def test_too_large_a_hessian_is_refused_before_it_is_written_down():

@@ -7,7 +7,7 @@ import torch
 from exported import SETTINGS, assert_agrees, residual, run, session
 from torch import nn
 
-from fragile_utils import attacks, models, saliency
+from fragile_utils import attacks, defences, models, saliency
 from fragile_utils.laboratory import export, steps
 
 METHODS = {
@@ -43,6 +43,20 @@ def network():
         *(nn.Conv2d(8, 8, 3, stride=2, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 4)),
     )
     return models.Classifier(body, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), size=16).eval().requires_grad_(False)
+
+
+class Readers(saliency.Method):
+    """A reader's own, which is no dataclass."""
+
+    def __init__(self, method):
+        self.method = method
+
+    def explain(self, *given, **options):
+        return self.method.explain(*given, **options)
+
+
+def test_a_readers_method_steps_as_in_python(network):
+    assert_agrees(network, Readers(saliency.IntegratedGradients(4)), attacks.TopK(20), image(seed=1), iterates=2)
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
@@ -170,16 +184,21 @@ def test_a_network_that_cannot_be_exported_is_refused_by_name(model, said):
         export(model, saliency.Gradient(), attacks.TopK(5))
 
 
+DRAWN = saliency.SmoothGrad(samples=2, seed=torch.Generator())
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         ({"attack": attacks.RandomSign()}, "attack: expected one that climbs a dissimilarity, got RandomSign"),
         ({"attack": attacks.TopK}, "attack: expected a value such as"),
         ({"method": saliency.Gradient}, "method: expected a value such as"),
+        ({"method": DRAWN}, "method: expected noise of a seed, the same each time, got a generator"),
+        ({"method": defences.Aggregate((saliency.Gradient(), DRAWN))}, "got a generator"),
         ({"size": (16, 24)}, "size: expected a whole number"),
         ({"size": 0}, "size: expected a whole number"),
         ({"size": 5000}, "size: expected a whole number from 1 to 1024"),
-        ({"attack": attacks.TopK(257)}, "k: expected a whole number from 1 to 256"),
+        ({"attack": attacks.TopK(257)}, "k: expected a whole number from 1 to 255"),
     ],
 )
 def test_what_is_no_argument_is_refused(network, given, said):

@@ -32,3 +32,29 @@ def test_frozen_convolution_equals_autograds(options):
         results.append((out, first, torch.autograd.grad(first.pow(2).sum(), x)[0]))
     for got, want in zip(*results, strict=True):
         torch.testing.assert_close(got, want)
+
+
+COMPLEX, ONE_IMAGE = ((2, 4, 9, 11), torch.complex128), ((3, 9, 11), torch.float64)
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [COMPLEX, ONE_IMAGE], ids=["complex", "one image"])
+@pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2)])
+def test_complex_numbers_and_a_single_image_are_differentiated_as_by_autograd(shape, dtype, size, stride):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, dtype=torch.float64, generator=generator, requires_grad=True)
+    weight = torch.randn(5, shape[-3], size, size, dtype=dtype, generator=generator)
+    results = []
+    for apply in (convolution, F.conv2d):
+        out = apply(x.to(dtype), weight, stride=stride).abs()
+        (first,) = torch.autograd.grad(out.pow(3).sum(), x, create_graph=True)
+        results.append((out, first, torch.autograd.grad(first.pow(2).sum(), x)[0]))
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_within_autocast_it_is_autograds():
+    x, weight = torch.rand(2, 3, 8, 8, requires_grad=True), torch.rand(5, 3, 3, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        results = [apply(x, weight) for apply in (convolution, F.conv2d)]
+    assert results[0].dtype == torch.bfloat16
+    torch.testing.assert_close(*(torch.autograd.grad(out.float().square().sum(), x)[0] for out in results))

@@ -7,7 +7,7 @@ from networks import Tiny
 from torch import nn
 
 from fragile_utils.models.smooth_pooling import SmoothPooling, smooth_max_pool2d, smooth_surrogate
-from fragile_utils.models.surrogate import SoftplusSurrogate
+from fragile_utils.models.surrogate import SoftplusSurrogate, kinks_left, softplus_surrogate
 
 GEOMETRIES = {
     "plain": {"kernel_size": 2},
@@ -115,13 +115,62 @@ def test_beta_is_the_models_own_unless_given(squeezenet):
         smooth_surrogate(Tiny().eval(), -1.0)
 
 
+MAXIMA = {  # and the same values, for a window of each pixel and its neighbour
+    "amax": lambda x: x.amax(-1),
+    "torch.amax": lambda x: torch.amax(x, dim=4),
+    "max": lambda x: x.max(-1).values,
+    "torch.max by name": lambda x: torch.max(x, dim=-1, keepdim=True)[0].squeeze(-1),
+    "amin": lambda x: -torch.amin(-x, -1),
+    "min": lambda x: -(-x).min(-1).values,
+    "two axes": lambda x: x.unflatten(4, (2, 1)).amax((-1, -2)),
+}
+
+
+@pytest.mark.parametrize("kind", MAXIMA)
+def test_maxima_over_axes_become_the_log_sum_exp_of_their_values(kind):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Pools(lambda x: MAXIMA[kind](x.unfold(3, 2, 2))).double().eval().requires_grad_(False)
+    x = images(2, 3, 8, 8)
+    windows = F.softplus(model.convolution(x), 3.0, threshold=100).unfold(3, 2, 2)
+    expected = (windows * 3).exp().sum(-1).log() / 3
+    surrogate = smooth_surrogate(model, 3.0)
+    torch.testing.assert_close(surrogate(x), expected.mean((2, 3)))
+    assert (surrogate(x) - model(x)).abs().amax() > 0.05
+
+
+def test_the_maximum_of_all_becomes_the_log_sum_exp_of_all_and_no_kink_is_left():
+    class All(nn.Module):
+        def forward(self, x):
+            x = F.max_pool2d(x, 2).flatten(1)
+            return x - torch.stack([image.max() + image.amax() for image in x])[:, None]
+
+    x = images(2, 3, 8, 8)
+    pooled = naive(x, 3.0, 2, 2).flatten(1)
+    surrogate = smooth_surrogate(All().eval(), 3.0)
+    expected = pooled - 2 * (pooled * 3).exp().sum(1, keepdim=True).log() / 3
+    torch.testing.assert_close(surrogate(x), expected)
+    assert kinks_left(surrogate, x) == []
+    assert kinks_left(softplus_surrogate(All().eval(), 3.0), x) == ["torch.max_pool2d", "torch.max", "torch.amax"]
+
+
 @pytest.mark.parametrize(
-    "pool", [nn.AdaptiveMaxPool2d(2), nn.MaxPool2d(2, return_indices=True)], ids=["adaptive", "indices"]
+    "pool",
+    [
+        nn.AdaptiveMaxPool2d(2),
+        nn.MaxPool2d(2, return_indices=True),
+        nn.AdaptiveMaxPool1d(2),
+        nn.AdaptiveMaxPool3d(2),
+        nn.MaxPool1d(2),
+        nn.MaxPool3d(2),
+        nn.FractionalMaxPool2d(2, 2),
+    ],
+    ids=lambda pool: type(pool).__name__,
 )
 def test_pools_that_cannot_be_smoothed_are_refused(pool):
     class First(nn.Module):
         def forward(self, x):
-            return pool(x)[0]
+            return pool(x.flatten(2) if "1d" in str(pool) else x)[0]
 
-    with pytest.raises(ValueError, match=r"max_pool2d.*has no smooth form"):
+    with pytest.raises(ValueError, match=r"expected max_pool2d without indices, got .*max_pool.*has no smooth form"):
         SmoothPooling(First(), 1.0)(images(1, 3, 8, 8))

@@ -1,11 +1,15 @@
 """Softplus against PyTorch's own, and the surrogate against the network written with it."""
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from fragile_utils import data
+from fragile_utils import curvature, data
+from fragile_utils._base import memory
 from fragile_utils.models.smooth_pooling import smooth_surrogate
 from fragile_utils.models.surrogate import kinks_left, softplus, softplus_surrogate
 
@@ -195,11 +199,11 @@ def test_every_form_of_the_absolute_value_is_smoothed(form, images):
 @pytest.mark.parametrize(
     ("function", "name"),
     [
-        (lambda x: x.max(3).values, "torch.Tensor.max"),
+        (lambda x: x.max(3).values, "torch.max"),
         (lambda x: torch.min(x, dim=3)[0], "torch.min"),
-        (lambda x: x / x.max(), "torch.Tensor.max"),
+        (lambda x: x / x.max(), "torch.max"),
         (lambda x: torch.amax(x, 3), "torch.amax"),
-        (lambda x: x.amin(3), "torch.Tensor.amin"),
+        (lambda x: x.amin(3), "torch.amin"),
     ],
     ids=["max of an axis", "min of an axis", "max of all", "amax", "amin"],
 )
@@ -209,6 +213,68 @@ def test_maxima_over_an_axis_keep_their_kinks_and_are_named(function, name, imag
     torch.testing.assert_close(surrogate(images), model(images))
     assert not surrogate.replaced
     assert kinks_left(surrogate, images) == [name]
+
+
+def relu_and_clamp(x):
+    return torch.relu(x) + torch.clamp(x, -0.2, 0.1)
+
+
+LEFT = {
+    "scripted": (lambda x: torch.jit.script(relu_and_clamp)(x), ["torch.relu", "torch.clamp"]),
+    "sort": (lambda x: x.sort(1)[0], ["torch.sort"]),
+    "topk": (lambda x: x.topk(2, 1)[0], ["torch.topk"]),
+    "kthvalue": (lambda x: x.kthvalue(2, 1)[0], ["torch.kthvalue"]),
+    "median": (lambda x: x.median(1)[0], ["torch.median"]),
+    "cummax": (lambda x: x.cummax(1)[0], ["torch.cummax"]),
+    "threshold in place": (lambda x: F.threshold_(x * 1, 0, 0), ["torch.threshold"]),
+    "greater": (lambda x: x * torch.greater(x, 0), ["torch.gt"]),
+    "of what is detached": (lambda x: x * (x.detach() > 0), ["torch.gt"]),
+    "remainder": (lambda x: torch.remainder(x, 0.1), ["torch.remainder"]),
+    "signbit": (lambda x: x.masked_fill(x.signbit(), 0), ["torch.signbit"]),
+    "whole numbers": (lambda x: x * (4 * x).long(), ["torch.to_copy"]),
+    "places": (lambda x: x.take_along_dim(x.argmax(1, keepdim=True), 1), ["torch.argmax"]),
+    "lp_pool2d": (lambda x: F.lp_pool2d(x, 1, 2), ["torch.sign", "torch.abs", "torch.relu"]),
+    "norm": (lambda x: x.norm(p=1, dim=1), ["torch.linalg_vector_norm"]),
+    "max_pool1d": (lambda x: F.max_pool1d(x.flatten(2), 2), ["torch.max_pool2d"]),
+    "max_pool2d": (lambda x: F.max_pool2d(x, 2), ["torch.max_pool2d"]),
+    "max_pool3d": (lambda x: F.max_pool3d(x, 2), ["torch.max_pool3d"]),
+    "adaptive_max_pool1d": (lambda x: F.adaptive_max_pool1d(x.flatten(2), 8), ["torch.adaptive_max_pool2d"]),
+    "fractional_max_pool2d": (
+        lambda x: F.fractional_max_pool2d(x, 2, 5, _random_samples=torch.full((*x.shape[:2], 2), 0.3).to(x)),
+        ["torch.fractional_max_pool2d"],
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("name", LEFT)
+def test_whatever_keeps_its_kinks_is_named_and_no_hessian_is_zero_without_a_word(name, images):
+    function, names = LEFT[name]
+    model = build(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), Called(function), nn.Flatten()))
+    surrogate = softplus_surrogate(model, 3.0)
+    assert kinks_left(surrogate, images) == names
+    targets = torch.tensor([0, 1, 2])
+    with pytest.raises(ValueError, match=f"its Hessian is zero, since it computes {', '.join(names)}, whose kinks"):
+        curvature.product(surrogate, images, targets, images.flip(0))
+
+
+SMOOTH = {
+    "GELU": F.gelu,
+    "softmax": lambda x: x.softmax(1),
+    "layer norm": lambda x: F.layer_norm(x, x.shape[1:]),
+    "normalize": F.normalize,
+    "standard deviation": lambda x: x / (1 + x.std(1, keepdim=True)),
+    "inverse": lambda x: torch.linalg.inv(x.flatten(2) @ x.flatten(2).mT + torch.eye(4, dtype=x.dtype)),
+    "whole numbers of no values": lambda x: x + torch.zeros_like(x, dtype=torch.long) + x.new_ones(1, dtype=torch.long),
+    "a mask": lambda x: x.masked_fill(torch.ones(x.shape[2:], dtype=torch.bool).tril(), 0),
+    "all that is replaced": lambda x: F.relu(x) + F.relu6(x) + x.abs() + F.hardswish(x) + F.selu(x) + x.clamp(-1, 1),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_what_is_smooth_is_not_named(name, images):
+    model = build(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), Called(SMOOTH[name]), nn.Flatten(0)))
+    assert kinks_left(softplus_surrogate(model, 3.0), images) == []
 
 
 class Called(nn.Module):
@@ -238,6 +304,43 @@ def test_the_model_is_left_as_it_is(images):
     before = model(images)
     softplus_surrogate(model, 1.0)(images)
     assert torch.equal(model(images), before)
+
+
+COMPILED = {
+    "module.compile()": lambda model: model.compile(backend="eager"),
+    "a module inside": lambda model: setattr(model, "activation", torch.compile(model.activation, backend="eager")),
+    "a function": lambda model: setattr(model.activation, "forward", torch.compile(F.relu, backend="eager")),
+}
+
+
+@pytest.mark.parametrize("way", COMPILED)
+def test_what_is_compiled_has_the_derivatives_of_the_same_network_as_it_is_written(way, images):
+    torch.compiler.reset()
+    plain, compiled = (build(lambda: Functions(Called(F.relu))) for _ in range(2))
+    COMPILED[way](compiled)
+    compiled(images)
+    targets = torch.tensor([0, 1, 2])
+    wanted, got = (
+        curvature.product(softplus_surrogate(model, 3.0), images, targets, images.flip(0))
+        for model in (plain, compiled)
+    )
+    assert wanted.norm() > 1e-3
+    torch.testing.assert_close(got, wanted)
+    torch.testing.assert_close(compiled(images), plain(images))
+
+
+def test_a_checkpoint_is_refused_by_name(images):
+    """Its layers are computed again where no softplus takes the place of ReLU."""
+    again = functools.partial(checkpoint, lambda x: torch.maximum(x, -x.flip(1)), use_reentrant=False)
+    model = build(lambda: Functions(again))
+    surrogate = softplus_surrogate(model, 3.0)
+    with pytest.raises(ValueError, match=r"got a checkpoint \(torch.utils.checkpoint\).*turn checkpointing off"):
+        surrogate(images.requires_grad_())
+    with torch.no_grad():
+        assert surrogate(images).shape == (3, 5)
+    assert memory.saved_bytes(surrogate, images) > 0
+    (gradient,) = torch.autograd.grad(model(images)[:, 0].sum(), images)
+    assert gradient.any()
 
 
 @pytest.mark.parametrize("make", [softplus_surrogate, smooth_surrogate], ids=lambda make: make.__name__)

@@ -123,9 +123,19 @@ def test_an_interrupted_training_goes_on_to_the_same_end(noise, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
     with pytest.raises(ValueError, match=r"expected the checkpoint of Training\(network=.convnet., width=4.*seed=7"):
         training.train(replace(TINY, seed=7), noise, noise, checkpoint=checkpoint)
-    other = data.Batch(1 - noise.images, noise.labels)
-    with pytest.raises(ValueError, match="expected a checkpoint on the same training images"):
-        training.train(TINY, other, noise, checkpoint=checkpoint)
+    order, n = torch.arange(len(noise)).roll(1), len(noise)
+    others = {
+        "images": data.Batch(1 - noise.images, noise.labels),
+        "labels": data.Batch(noise.images, (noise.labels + 1) % 10),
+        "an order": data.Batch(noise.images[order], noise.labels[order]),
+        "two that change places": data.Batch(noise.images[[1, 0, *range(2, n)]], noise.labels),
+        "fewer": data.Batch(noise.images[:-1], noise.labels[:-1]),
+    }
+    for other in others.values():
+        with pytest.raises(
+            ValueError, match="expected a checkpoint on the same training images and labels, in the same"
+        ):
+            training.train(TINY, other, noise, checkpoint=checkpoint)
     seen = []
     resumed = training.train(TINY, noise, noise, checkpoint=checkpoint, report=seen.append)
     assert [row["epoch"] for row in seen] == [3]
@@ -195,10 +205,12 @@ def test_bad_images_and_labels_are_refused(noise):
 DAMAGED = {
     "no file of PyTorch": b"PK\x03\x04",
     "another value": 3,
-    "other settings": {"settings": 3, "mean": torch.zeros(1)},
-    "no mean": {"settings": TINY.to_json(), "mean": None},
-    "no network": {"settings": TINY.to_json(), "network": {}, "optimiser": {}, "log": []},
-    "no state": {"settings": TINY.to_json(), "network": None},
+    "other settings": {"settings": 3},
+    "no loss": {"settings": TINY.to_json(), "loss": None},
+    "of before it knew what it learnt from": {"settings": TINY.to_json(), "learnt": None},
+    "no weights": {"settings": TINY.to_json(), "network": {}, "optimiser": {}, "log": []},
+    "no network": {"settings": TINY.to_json()},
+    "no state": {"settings": TINY.to_json(), "network": 3},
 }
 
 
@@ -208,8 +220,10 @@ def test_a_damaged_checkpoint_is_refused_by_name(case, noise, tmp_path):
     if isinstance(state, bytes):
         checkpoint.write_bytes(state)
     else:
-        mean = training._Run(TINY, noise, torch.device("cpu")).mean
-        torch.save({"mean": mean} | state if isinstance(state, dict) else state, checkpoint)
+        if isinstance(state, dict):
+            whole = {"loss": repr(CrossEntropy()), "learnt": training._Run(TINY, noise, torch.device("cpu")).learnt}
+            state = {name: value for name, value in (whole | state).items() if value is not None}
+        torch.save(state, checkpoint)
     with pytest.raises(
         ValueError, match=r"checkpoint\.pt: expected a checkpoint of a training; remove it to start again"
     ):

@@ -177,6 +177,31 @@ def test_whether_it_takes_grey_and_which_size_are_found_out():
     assert any("28 x 28 pixels: the first size that it accepts" in line for line in found.adapted)
 
 
+def test_images_need_not_be_square():
+    class Oblong(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 16 * 24, CLASSES)
+
+        def forward(self, x):
+            return {"scores": self.last(F.relu(self.first(x)).flatten(1)), "pixels": x}
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Oblong().double().eval().requires_grad_(False)
+    wrapped = models.wrap(network, (0.5,) * 3, (0.25,) * 3, size=(16, 24))
+    assert (wrapped.size, wrapped.shape) == (None, (16, 24))
+    assert repr(wrapped).startswith("Wrapped(Oblong, 5 classes, images of 16 x 24 pixels)")
+    images, targets = torch.rand(2, 3, 16, 24, dtype=torch.float64), torch.tensor([0, 1])
+    torch.testing.assert_close(wrapped(images), network((images - 0.5) / 0.25)["scores"])
+    pixels = images.clone().requires_grad_()
+    scores = network((pixels - 0.5) / 0.25)["scores"].gather(1, targets[:, None])
+    (gradient,) = torch.autograd.grad(scores.sum(), pixels)
+    torch.testing.assert_close(saliency.Gradient().attribute(wrapped, images, targets), gradient)
+    with pytest.raises(ValueError, match="images of 24 x 16 pixels"):
+        models.wrap(nn.Sequential(nn.Flatten(), nn.Linear(5, 5)).eval(), size=(24, 16))
+
+
 def test_the_network_is_left_as_it_is():
     network = made(lambda z: z.softmax(1))
     before, answer = copy.deepcopy(network.state_dict()), network(batch())
@@ -237,6 +262,7 @@ REFUSED = {
     "an unknown part": (lambda z: (z, z), {"output": 2}, "output: 2 is no part of a tuple of 2"),
     "too few names": (lambda z: z, {"classes": ["cat", "dog"]}, "classes: expected 5 names, got 2"),
     "two means": (lambda z: z, {"mean": (1, 2)}, "mean: expected 3 numbers, or 1"),
+    "three sizes": (lambda z: z, {"size": (16, 16, 3)}, r"size: expected .* or height and width, got \(16, 16, 3\)"),
     "another size": (lambda z: z, {"size": 64}, "images of 64 x 64 pixels.*mat1 and mat2"),
 }
 
@@ -265,6 +291,13 @@ def test_torchscript_is_refused_and_a_compiled_network_unwrapped():
     wrapped = models.wrap(torch.compile(made()), size=SIZE)
     torch.testing.assert_close(wrapped(batch()), made()(batch()))
     assert any("torch.compile is left out" in line for line in wrapped.adapted)
+    compiled_in_place = made()
+    compiled_in_place.compile(backend="eager")
+    wrapped = models.wrap(compiled_in_place, size=SIZE)
+    torch.testing.assert_close(wrapped(batch()), made()(batch()))
+    with models.surrogate.Smooth(3.0):
+        expected = made()(batch())
+    torch.testing.assert_close(models.softplus_surrogate(wrapped, 3.0)(batch()), expected)
 
 
 def test_a_network_in_training_mode_is_refused():

@@ -65,7 +65,7 @@ KINDS: dict[Callable, Kind] = {
     **dict.fromkeys((*AVERAGE, *_LINEAR), Kind.COMBINE),
     **dict.fromkeys((F.pixel_shuffle, F.pixel_unshuffle, F.channel_shuffle), Kind.REARRANGE),
     **dict.fromkeys((F.conv2d, torch.conv2d, F.linear), Kind.WEIGHTED),
-    **dict.fromkeys((*RELU, F.leaky_relu, F.prelu, torch.prelu, _T.prelu), Kind.HOMOGENEOUS),
+    **dict.fromkeys((*RELU, F.leaky_relu, F.prelu, torch.prelu, _T.prelu, F.rrelu), Kind.HOMOGENEOUS),
     **dict.fromkeys(_ELEMENTWISE, Kind.ACTIVATION),
     **dict.fromkeys(MAX_POOL, Kind.MAX_POOL),
 }
@@ -94,6 +94,8 @@ NEW = {  # constants of the shape, type or device of a value
     *(_T.new_zeros, _T.new_ones, _T.new_full, _T.new_empty, _T.new_tensor),
     *(torch.zeros_like, torch.ones_like, torch.full_like, torch.empty_like),
 }
+LIKE = {_T.type_as, _T.to, _T.expand_as, _T.view_as, _T.reshape_as}  # what is first, in the form of a value
+INPUT_LATER = {torch.where, torch.searchsorted}  # functions of which `input` is not the first parameter
 SHAPE_ONLY = {  # what may be asked of a value without computing with it
     *(_T.size, _T.dim, _T.numel, _T.nelement, _T.__len__, _T.is_floating_point, _T.is_contiguous, _T.stride),
     *(torch.is_floating_point, torch.is_tensor, torch.numel, _T.get_device, _T.is_complex, _T.element_size),
@@ -102,4 +104,5 @@ SHAPE_ONLY = {  # what may be asked of a value without computing with it
         getattr(_T, name).__get__
         for name in ("is_mps", "is_sparse", "is_quantized", "is_nested", "is_meta", "itemsize")
     ),
+    torch.result_type,
 }

@@ -13,7 +13,7 @@ from fragile_utils.models.surrogate import SoftplusSurrogate
 from fragile_utils.saliency.propagation.kinds import Kind
 from fragile_utils.saliency.propagation.program import DERIVATIVES, Program
 from fragile_utils.saliency.propagation.rule import Rule
-from fragile_utils.saliency.propagation.steps import Trace, Untraceable
+from fragile_utils.saliency.propagation.steps import Trace, Untraceable, as_untraceable
 from fragile_utils.saliency.propagation.trace import trace
 from fragile_utils.saliency.propagation.walks import Walks
 
@@ -67,7 +67,8 @@ def _compare(forward: Trace, model: nn.Module, images: Tensor) -> None:
     Raises
     ------
     Untraceable
-        If they differ: the model computes something that autograd does not differentiate as its functions.
+        If they differ: the model computes something that autograd does not differentiate as its functions. Or if one
+        of them cannot be computed.
     """
     sequence = (forward.beta, tuple((step.kind, step.function, step.layer) for step in forward.steps))
     with _lock:
@@ -81,9 +82,13 @@ def _compare(forward: Trace, model: nn.Module, images: Tensor) -> None:
     weights, vectors = (
         torch.randn(shape, generator=generator).to(images) for shape in (forward.end.shape, images.shape)
     )
-    made = Walks(Program(forward), images, weights)
-    ours = {"value": made.value, "gradient": made.multipliers, "second derivative": made.product(vectors)}
-    for (what, got), wanted in zip(ours.items(), _by_autograd(model, images, weights, vectors), strict=False):
+    try:
+        made = Walks(Program(forward), images, weights)
+        ours = {"value": made.value, "gradient": made.multipliers, "second derivative": made.product(vectors)}
+        autograds = _by_autograd(model, images, weights, vectors)
+    except Exception as error:
+        raise as_untraceable(error) from None
+    for (what, got), wanted in zip(ours.items(), autograds, strict=False):
         if not (got - wanted).norm() <= TOLERANCE[images.dtype] * wanted.norm():
             raise Untraceable(f"{_suspect(forward)}: autograd finds another {what}, by a rule of its own")
     compared.add(sequence)

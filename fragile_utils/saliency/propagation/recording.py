@@ -5,8 +5,9 @@ While a model runs on a `Traced` image, each function that touches the image com
 
 import inspect
 import sys
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from types import CodeType, FrameType
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fragile_utils.models.convolution import pairs
 from fragile_utils.saliency.propagation.kinds import (
@@ -23,8 +25,10 @@ from fragile_utils.saliency.propagation.kinds import (
     DROPOUT,
     EQUIVALENT,
     IN_PLACE,
+    INPUT_LATER,
     KEEP_POSITIVE,
     KINDS,
+    LIKE,
     MAX_POOL,
     MULTIPLY,
     NEW,
@@ -48,6 +52,7 @@ class Traced(Tensor):
             cls, value.shape, strides=value.stride(), dtype=value.dtype, device=value.device
         )
         traced.node, traced.recorder = node, recorder
+        recorder.stand_ins.append(weakref.ref(traced))
         return traced
 
     def __repr__(self) -> str:
@@ -68,11 +73,26 @@ class Traced(Tensor):
         raise recorder.refused
 
 
+class Sizes(TorchDispatchMode):
+    """Sees whether a function computes something of which the size depends on values: in an index, those of `masks`."""
+
+    def __init__(self, masks: bool) -> None:
+        super().__init__()
+        self.masks, self.by_values = masks, False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if torch.Tag.dynamic_output_shape in func.tags and (self.masks or func is not torch.ops.aten.index.Tensor):
+            self.by_values = True
+        return func(*args, **(kwargs or {}))
+
+
 class Recorder:
     """Computes what the model asks for, and writes it down."""
 
-    def __init__(self, model: nn.Module, activations: AbstractContextManager) -> None:
+    def __init__(self, model: nn.Module, activations: AbstractContextManager, device: torch.device) -> None:
         self.activations = activations
+        self.device, self.autocast = device.type, torch.is_autocast_enabled(device.type)
+        self.stand_ins: list[weakref.ref[Traced]] = []
         self.names = {id(module): name or type(module).__name__ for name, module in model.named_modules()}
         self.custom = _code_of_custom_functions()
         self.values: dict[Node, Tensor] = {}
@@ -83,6 +103,10 @@ class Recorder:
     def known(self, value: Tensor, node: Node) -> Node:
         self.values[node] = value
         return node
+
+    def is_held(self) -> bool:
+        """Return whether somebody has kept what stands for a value."""
+        return any(traced() is not None for traced in self.stand_ins)
 
     def layer(self) -> str:
         """Return the name of the module that is running: the innermost whose method is on the stack."""
@@ -103,16 +127,19 @@ class Recorder:
     def record(self, function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Compute a function of values that stand for others, write it down, and return what stands for the result."""
         kwargs = dict(kwargs)
-        args = (kwargs.pop("input"), *args) if "input" in kwargs else args
+        args = (kwargs.pop("input"), *args) if "input" in kwargs and function not in INPUT_LATER else args
         in_place = kwargs.pop("inplace", False) or function in IN_PLACE or _works_in_place(function)
         function = IN_PLACE.get(function, function)
         traced = list(_traced((args, kwargs)))
-        if function in DROPOUT and not kwargs.get("training", True):
+        if function in DROPOUT and not (kwargs.get("training", True) and kwargs.get("p", 1)):
             return traced[0]
+        if function is torch.broadcast_tensors:
+            shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors(args)))
+            return tuple(tensor.expand(shape) for tensor in tensors(args))
         if in_place and (not args or args[0] is not traced[0] or traced[0].node.shared):
             raise self.refusal(function, "works in place on memory that is in use elsewhere; use its out-of-place form")
         self._check(function, args, kwargs, traced)
-        if function in NEW:
+        if function in NEW or (function in LIKE and args[0] is not traced[0]):
             args, kwargs = replaced((args, kwargs), lambda leaf: self.values[leaf.node])
             return function(*args, **kwargs)
         args, kwargs = self._with_numbers_as_padding(function, args, kwargs)
@@ -123,10 +150,16 @@ class Recorder:
         call, weights, options = _prepare(kind, function, args, kwargs, in_place)
         others = [t for t in tensors((args, kwargs)) if not isinstance(t, Traced)]
         given: Any = replaced((args, kwargs), lambda leaf: leaf.node)
-        with torch.no_grad(), self.activations, sdpa_kernel(SDPBackend.MATH):
+        masks = any(node.dtype in (torch.bool, torch.uint8) for node in nodes)
+        sizes = Sizes(masks) if kind in (Kind.GENERAL, Kind.DETACHED) else nullcontext()  # others ask for no values
+        with torch.no_grad(), self.activations, sdpa_kernel(SDPBackend.MATH), sizes:
             value = call(*(self.values[node] for node in nodes), *weights)
             if kind is Kind.MAX_POOL:
                 value, _ = value
+        if getattr(sizes, "by_values", False) or (function in SEVERAL_VIEWS and len(nodes) > 1):
+            raise self.refusal(function, "gives a size that depends on values")
+        if kind in (Kind.HOMOGENEOUS, Kind.ACTIVATION) and value.shape != nodes[0].shape:
+            kind = Kind.GENERAL  # of each value and several constants
 
         def made(value: Any, call: Callable) -> Any:
             if not isinstance(value, Tensor):
@@ -141,7 +174,7 @@ class Recorder:
 
         if isinstance(value, (tuple, list)):
             given = None
-            return tuple(made(part, _item_of(call, i)) for i, part in enumerate(value))
+            return type(value)([made(part, _item_of(call, i)) for i, part in enumerate(value)])
         if not isinstance(value, Tensor):
             raise self.refusal(function, "asks for values, which differ from image to image")
         result = made(value, call)
@@ -153,7 +186,9 @@ class Recorder:
     def _check(self, function: Callable, args: tuple, kwargs: dict[str, Any], traced: list[Traced]) -> None:
         if any(leaf.node.differentiable for leaf in traced) and any(f.f_code in self.custom for f in self._running()):
             raise self.refusal(function, "is called by an autograd.Function, which has a derivative of its own")
-        if function in RANDOM or function in DROPOUT:
+        if torch.is_autocast_enabled(self.device) != self.autocast:
+            raise self.refusal(function, "is called within autocast, or out of it, in a part of the model alone")
+        if function in DROPOUT or (function in RANDOM and kwargs.get("training", True)):
             raise self.refusal(function, "draws random numbers in evaluation mode")
         if kwargs.get("out") is not None or function is Tensor.__setitem__:
             raise self.refusal(function, "writes into memory that is in use elsewhere; use its out-of-place form")
@@ -274,7 +309,10 @@ def replaced(tree: Any, by: Callable, kind: type = Traced) -> Any:
         return by(tree)
     if isinstance(tree, dict):
         return {key: replaced(value, by, kind) for key, value in tree.items()}
-    return type(tree)(replaced(value, by, kind) for value in tree) if type(tree) in (tuple, list) else tree
+    if not isinstance(tree, (tuple, list)):
+        return tree
+    values = [replaced(value, by, kind) for value in tree]
+    return values if isinstance(tree, list) else tuple(values)
 
 
 def tensors(tree: Any) -> Iterator[Tensor]:

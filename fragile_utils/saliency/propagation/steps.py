@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import resolve_name
 
+from fragile_utils._base.memory import out_of_memory
 from fragile_utils.saliency.propagation.kinds import Kind
 
 
@@ -57,6 +58,17 @@ class Trace:
 
 class Untraceable(ValueError):
     """The model computes what has no rule."""
+
+
+def as_untraceable(error: Exception) -> Exception:
+    """Return what an error in a network that is taken apart means: `Untraceable`, unless memory is short.
+
+    Where the error is the network's own, it comes up again in the next forward pass.
+    """
+    if isinstance(error, Untraceable) or out_of_memory(error):
+        return error
+    said = (str(error).splitlines() or [""])[0]
+    return Untraceable(f"model: expected a network that can be traced, got {type(error).__name__}: {said}")
 
 
 def name_of(function: Callable) -> str:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils._base import checks
-from fragile_utils.models.surrogate import Smooth, SoftplusSurrogate
+from fragile_utils.models.surrogate import Smooth, SoftplusSurrogate, uncompiled
 from fragile_utils.saliency.propagation.recording import Recorder, Traced
-from fragile_utils.saliency.propagation.steps import Node, Step, Trace, Untraceable
+from fragile_utils.saliency.propagation.steps import Node, Step, Trace, Untraceable, as_untraceable
 
 
 @torch.enable_grad()
@@ -22,13 +22,13 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
     """Run `model` on `images` (N, 3, H, W) and return the steps that depend on them.
 
     A `SoftplusSurrogate` is traced as the network inside it, with softplus in place of ReLU. Nothing is left changed,
-    in the model or elsewhere, and no value is kept.
+    in the model or elsewhere, and no value is kept; a model that keeps features is run once more, and has theirs.
 
     Raises
     ------
     ValueError
         If the model is in training mode, or (`Untraceable`) computes what autograd does not differentiate alone:
-        TorchScript, modules with backward hooks, random numbers. The layer is named.
+        TorchScript, modules with backward hooks, random numbers, sizes that depend on values. The layer is named.
     """
     checks.evaluation_mode(model)
     beta = math.inf
@@ -36,18 +36,23 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
         beta, model = model.beta, model.model
     activations = nullcontext() if math.isinf(beta) else Smooth(beta)
     _check_modules(model)
-    recorder = Recorder(model, activations)
+    recorder = Recorder(model, activations, images.device)
     image = recorder.known(images.detach(), Node(images.shape, pixels=True, dtype=images.dtype))
     try:
-        logits = model(Traced(images, image, recorder))
-    except RuntimeError as error:  # TorchScript turns the refusal into one of its own
-        raise recorder.refused or error from None
+        with uncompiled():
+            logits = model(Traced(images, image, recorder))
+    except Exception as error:  # TorchScript turns the refusal into one of its own
+        raise recorder.refused or as_untraceable(error) from None
     if not isinstance(logits, Traced):
         raise ValueError(f"model: expected logits computed from the images, got {type(logits).__name__}")
-    if logits.node.pixels:
+    end = logits.node
+    del logits
+    if end.pixels:
         raise ValueError("model: expected layers between the images and the logits, got none")
-    steps = _needed(recorder.steps, logits.node)
-    return Trace(image, logits.node, steps, activations, beta)
+    if recorder.is_held():  # a model or hook that keeps features: they get their values, as after any pass
+        with torch.no_grad(), uncompiled(), activations:
+            model(images.detach())
+    return Trace(image, end, _needed(recorder.steps, end), activations, beta)
 
 
 def _check_modules(model: nn.Module) -> None:

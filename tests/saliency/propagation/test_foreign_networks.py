@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrizations
 
 from fragile_utils import saliency
+from fragile_utils._base import once
 from fragile_utils.models import softplus_surrogate
 from fragile_utils.saliency.deeplift import Rescale
 from fragile_utils.saliency.lrp import DeepTaylorRule, EpsilonRule
@@ -159,6 +160,40 @@ LAYERS = {
     "weight norm": built(lambda self, x: self.conv(x).tanh(), conv=parametrizations.weight_norm(nn.Conv2d(4, 3, 3))),
     "dtype and device": built(lambda self, x: x.to(torch.float64).type(torch.float64).tanh()),
     "pool with indices": built(lambda self, x: F.max_pool2d(x.tanh(), 2, return_indices=True)[0].sin()),
+    "absolute values": built(lambda self, x: self.conv((x - 0.3).tanh().abs()).tanh(), conv=nn.Conv2d(4, 3, 3)),
+    "root of absolute values": built(lambda self, x: (x.abs() + 1e-3).sqrt()),
+    "sum of absolute values": built(
+        lambda self, x: self.up(x.norm(p=1, dim=1, keepdim=True)).tanh(), up=nn.Conv2d(1, 3, 3)
+    ),
+    "greatest by name": built(lambda self, x: x.max(1, keepdim=True).values.expand_as(x).tanh()),
+    "sorted by name": built(lambda self, x: x.sort(1).values.tanh() * x.topk(2, 1).indices.sum(1, True)),
+    "least and greatest by name": built(lambda self, x: (r := x.aminmax(dim=1)).min.sin() * r.max),
+    "least and greatest together": built(lambda self, x: torch.stack(x.aminmax(dim=1)).movedim(1, 0).tanh()),
+    "singular values": built(lambda self, x: torch.linalg.svd(x).S),
+    "constant of the type of a value": built(
+        lambda self, x: (x + self.value.type_as(x).to(x)).tanh(), value=torch.rand(4, 1, 1)
+    ),
+    "constant of the type of both": built(
+        lambda self, x: (x + self.value.to(torch.result_type(x, self.value))).tanh(), value=torch.rand(4, 1, 1)
+    ),
+    "several powers": built(
+        lambda self, x: (x.mean(1, True) + 1) ** self.value, value=torch.tensor([1.5, 2.0, 3.0])[:, None, None]
+    ),
+    "constant of the shape of a value": built(
+        lambda self, x: (x * self.value.expand_as(x) + self.value.expand(x.shape).view_as(x)).tanh(),
+        value=torch.rand(4, 1, 1).double(),
+    ),
+    "broadcast": built(
+        lambda self, x: torch.cat(torch.broadcast_tensors(x, self.value), 1).tanh(), value=torch.rand(4, 1, 1).double()
+    ),
+    "where by keywords": built(lambda self, x: torch.where(x > 0.2, input=x.tanh(), other=x.sin())),
+    "where by keywords alone": built(lambda self, x: torch.where(condition=x > 0.2, input=x.tanh(), other=x.sin())),
+    "mask of constants": built(lambda self, x: x.flatten(1)[:, torch.arange(4 * SIZE**2) % 3 > 0].tanh()),
+    "image by image": built(
+        lambda self, x: torch.stack([self.conv(image) for image in x]).tanh(), conv=nn.Conv2d(4, 3, 3, stride=2)
+    ),
+    "leaky by the mean of its slopes": built(lambda self, x: self.act(x - 0.3).sin(), act=nn.RReLU()),
+    "dropout of nothing": built(lambda self, x: F.dropout2d(F.dropout(x, 0.0), p=0.0).tanh()),
     "pool of a 3-d value": built(lambda self, x: F.max_pool2d(x.flatten(0, 1), 2).view(-1, 4, 4, 4).tanh()),
 }
 COMPLEX = built(lambda self, x: torch.fft.rfft(x).abs().square())
@@ -167,6 +202,16 @@ COMPLEX = built(lambda self, x: torch.fft.rfft(x).abs().square())
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_without_a_fast_form_are_exact(name):
     assert_exact(LAYERS[name], *batch())
+
+
+@pytest.mark.parametrize("name", ["absolute values", "root of absolute values", "sum of absolute values"])
+def test_absolute_values_that_nobody_smooths_are_exact(name):
+    images, targets, vectors = batch()
+    made = passes.Pass(LAYERS[name], images, targets)
+    for got, wanted in zip(
+        (made.multipliers, made.product(vectors)), by_autograd(LAYERS[name], images, targets, vectors), strict=True
+    ):
+        assert (got - wanted).norm() <= 1e-9 * wanted.norm()
 
 
 WRITTEN_DOWN = {
@@ -215,6 +260,104 @@ def test_the_gradient_of_an_attack_is_exact_too():
         (found,) = torch.autograd.grad((gradient * vectors).sum(), x)
         _, wanted = by_autograd(surrogate, images, targets, vectors)
         assert (found - wanted).norm() <= 1e-9 * wanted.norm()
+
+
+# --- What is left to autograd ---------------------------------------------------------------------------------------
+
+
+def mean_where(self, x, size):
+    """Return the mean of each image over the places at which the first channel is above the second."""
+    return torch.stack(
+        [(image * (image[0] > image[1])).sum((1, 2)) / size(image[0], image[0] > image[1]) for image in x]
+    )
+
+
+SIZES = {
+    "index": lambda first, mask: len(first[mask]),
+    "nonzero": lambda first, mask: mask.nonzero().shape[0],
+    "argwhere": lambda first, mask: len(torch.argwhere(mask)),
+    "where": lambda first, mask: len(torch.where(mask)[0]),
+    "masked select": lambda first, mask: first.masked_select(mask).numel(),
+    "unique": lambda first, mask: len((first * mask).unique()),
+    "bincount": lambda first, mask: len(mask.sum(1).bincount()),
+    "split": lambda first, mask: len(first.tensor_split(mask.sum(1)[:1])[0]) + 1,
+    "repeats": lambda first, mask: len(first.repeat_interleave(mask.sum(1), 0)),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_that_depend_on_values_are_those_of_each_image(name):
+    model = built(lambda self, x: mean_where(self, x, SIZES[name]).sin())
+    images, targets, vectors = batch()
+    surrogate = softplus_surrogate(model, 3.0)
+    wanted = by_autograd(surrogate, images, targets, vectors)
+    with once.run():
+        for given in (images.flip(1) ** 4, images):  # others first
+            x = given.clone().requires_grad_()
+            gradient, _ = saliency.Gradient().explain(surrogate, x, targets, create_graph=True)
+            (product,) = torch.autograd.grad(gradient, x, vectors)
+    for got, exact in zip((gradient, product), wanted, strict=True):
+        assert (got - exact).norm() <= 1e-9 * exact.norm()
+    with pytest.raises(Untraceable, match=r"^Net: .* gives a size that depends on values"):
+        passes.Pass(surrogate, images, targets)
+
+
+def within_autocast(self, x):
+    with torch.autocast("cpu", torch.bfloat16):
+        return self.conv(x).double().tanh()
+
+
+def only_of_tensors(self, x):
+    if type(x) is not torch.Tensor:
+        raise KeyError("expected a tensor")
+    return x.tanh()
+
+
+UNFORESEEN = {
+    "autocast": (built(within_autocast, conv=nn.Conv2d(4, 3, 3)), "conv: .*conv2d is called within autocast"),
+    "error": (built(only_of_tensors), "model: expected .* that can be traced, got KeyError: 'expected a tensor'"),
+    "transform": (built(lambda self, x: x + torch.func.grad(lambda y: y.pow(3).sum())(x)), "model|Net"),
+}
+
+
+@pytest.mark.parametrize("name", UNFORESEEN)
+def test_what_cannot_be_traced_is_left_to_autograd(name):
+    model, message = UNFORESEEN[name]
+    images, targets, vectors = batch()
+    surrogate = softplus_surrogate(model, 3.0)
+    x = images.clone().requires_grad_()
+    gradient, _ = saliency.Gradient().explain(surrogate, x, targets, create_graph=True)
+    (found,) = torch.autograd.grad(gradient, x, vectors)
+    for got, wanted in zip((gradient, found), by_autograd(surrogate, images, targets, vectors), strict=True):
+        assert (got - wanted).norm() <= 1e-9 * wanted.norm()
+    with pytest.raises(Untraceable, match=message):
+        passes.Pass(surrogate, images, targets)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), MemoryError()], ids=["device", "host"])
+def test_memory_that_is_short_while_a_network_is_traced_is_said(error):
+    def function(self, x):
+        if self.short:
+            raise error
+        return x.tanh()
+
+    model, (images, targets, _) = built(function, short=False), batch()
+    model.short = True
+    with pytest.raises(type(error)):
+        saliency.Gradient().explain(softplus_surrogate(model, 3.0), images, targets, create_graph=True)
+
+
+def test_a_network_keeps_features_with_values():
+    def function(self, x):
+        self.features = x.tanh()
+        self.kept["features"] = [self.features]
+        return self.features
+
+    model, (images, targets, _) = built(function, kept={}), batch()
+    propagate(model, images, targets, Rescale(), images[:1])
+    wanted = F.relu(model.first(images[:1])).tanh()  # of the reference, which comes last
+    torch.testing.assert_close(model.features, wanted, rtol=0, atol=0)
+    torch.testing.assert_close(model.kept["features"][0], wanted, rtol=0, atol=0)
 
 
 # --- What autograd differentiates by rules of its own ----------------------------------------------------------------
@@ -309,10 +452,13 @@ def test_rules_refuse_by_name_what_they_say_nothing_of(name, rule):
         propagate(LAYERS[name], images, targets, rule, images[:1])
 
 
+WITHOUT_WEIGHTS = ["leaky by the mean of its slopes", "dropout of nothing", "constant of the type of a value"]
 LINEAR = ["transposed convolution", "interpolation", "pixel shuffle", "reflecting pad", "circular padding", "chunk"]
 
 
-@pytest.mark.parametrize("name", [*LINEAR, "constant channel", "column of ones", "convolution in one dimension"])
+@pytest.mark.parametrize(
+    "name", [*LINEAR, *WITHOUT_WEIGHTS, "constant channel", "column of ones", "convolution in one dimension"]
+)
 def test_contributions_are_complete_where_steps_are_linear(name):
     model, (images, targets, _) = LAYERS[name], batch()
     if name == "chunk":

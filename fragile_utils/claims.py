@@ -108,11 +108,15 @@ def check(
         slacks.append(_slack(at_most, high) if high > 0 else _slack(high, at_most))
     if equal_to is not None:
         target = _array(equal_to, "equal_to")
-        exact = float if "f" in values.dtype.kind + target.dtype.kind else object  # whole numbers of any size
-        apart = np.abs(values.astype(exact) - target.astype(exact))
-        if apart.size != values.size:
+        try:
+            together = np.broadcast_shapes(values.shape, target.shape)
+        except ValueError:
+            together = ()
+        if math.prod(together) != values.size:
             expected = f"expected one number, or one for each of shape {values.shape}"
             raise ValueError(f"equal_to: {expected}, got shape {target.shape}")
+        exact = float if "f" in values.dtype.kind + target.dtype.kind else object  # whole numbers of any size
+        apart = np.abs(values.astype(exact) - target.astype(exact))
         holds = holds and bool((apart <= within).all())
         wanted.append(f"equal to {_show(np.atleast_1d(target))}" + (f" within {within:.4g}" if within else ""))
         if within > ROUNDING:

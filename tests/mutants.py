@@ -68,8 +68,8 @@ MUTANTS = [
            "better = allowed & (new.dissimilarity > kept.dissimilarity)", "better = allowed", 10, "attacks"),
     Mutant("step: twice as long", "attacks/algorithm.py", "x + settings.step_size * direction",
            "x + 2 * settings.step_size * direction", 10, "attacks"),
-    Mutant("surrogate: a ReLU network", "models/surrogate.py", "Smooth(self.beta) as smooth:",
-           "Smooth(1e9) as smooth:", 10, "models/test_surrogate.py"),
+    Mutant("surrogate: a ReLU network", "models/surrogate.py", "smooth = Smooth(self.beta)",
+           "smooth = Smooth(1e9)", 10, "models/test_surrogate.py"),
     Mutant("guide: one point of the path", "saliency/integrated_gradients.py", "GUIDE_STEPS = 10", "GUIDE_STEPS = 1",
            14, "attacks/test_maps.py saliency/test_integrated_gradients.py"),
     # What it climbs

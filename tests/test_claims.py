@@ -50,7 +50,7 @@ MEANINGLESS = {
     "one for five": ((torch.ones(1),), {"equal_to": torch.ones(5)}, "equal_to: expected one number, or one for each"),
     "one for none": ((torch.ones(1),), {"equal_to": torch.ones(0)}, "equal_to: expected one number, or one for each"),
     "rows for columns": ((np.ones(3),), {"equal_to": np.ones((3, 1))}, r"each of shape \(3,\), got shape \(3, 1\)"),
-    "two for three": ((np.ones(3),), {"equal_to": [1, 1]}, r"shapes \(3,\) \(2,\)"),
+    "two for three": ((np.ones(3),), {"equal_to": [1, 1]}, r"expected one number, or one for each of shape \(3,\)"),
 }
 
 

@@ -33,15 +33,11 @@ class Adaptive(Attack):
     def __post_init__(self) -> None:
         checks.instance(self.attack, Attack, "attack", "TopK(k=100)")
 
-    def reference(self, before: Tensor) -> "Remembered":
-        return Remembered(self.attack.reference(before), self.own())
+    def reference(self, before: Tensor) -> Any:
+        return self.attack.reference(before)
 
-    def own(self) -> Any:
-        """Return what a run of this attack has of its own."""
-        return None
-
-    def dissimilarity(self, maps: Tensor, reference: "Remembered") -> Tensor:
-        return self.attack.dissimilarity(maps, reference.of_attack)
+    def dissimilarity(self, maps: Tensor, reference: Any) -> Tensor:
+        return self.attack.dissimilarity(maps, reference)
 
     def schedule(self, eps: float, steps: int, step_size: float) -> tuple[int, float]:
         return self.attack.schedule(eps, steps, step_size)
@@ -59,8 +55,22 @@ class Remembered:
         return Remembered(self.of_attack[rows], own)
 
 
+class Keeping(Adaptive):
+    """An adaptive attack of which each run has something of its own, beside what the other attack remembers."""
+
+    def own(self) -> Any:
+        """Return what a run has of its own."""
+        raise NotImplementedError
+
+    def reference(self, before: Tensor) -> Remembered:
+        return Remembered(self.attack.reference(before), self.own())
+
+    def dissimilarity(self, maps: Tensor, reference: Remembered) -> Tensor:
+        return self.attack.dissimilarity(maps, reference.of_attack)
+
+
 @dataclass(frozen=True)
-class ExpectationOverTransformation(Adaptive):
+class ExpectationOverTransformation(Keeping):
     """Climb the dissimilarity of the mean map over noise that is drawn anew at each step.
 
     For an explanation that averages over noise (`saliency.SmoothGrad`, or what holds one), of which the attacker knows
@@ -151,8 +161,8 @@ class ThroughMembers(Adaptive):
         return gradient.sign()
 
 
-@dataclass(frozen=True, repr=False)
-class Transfer(Adaptive):
+@dataclass(frozen=True, eq=False, repr=False)
+class Transfer(Keeping):
     """Take the directions from an undefended network, or an undefended method, and measure on the defended one.
 
     It finds what a defence hides from its own gradient. The map of the undefended is compared with what the attack
@@ -195,6 +205,16 @@ class Transfer(Adaptive):
         surrogate, known = problem.surrogate if self.model is None else self.model, problem.reference
         there = replace(problem, surrogate=surrogate, guide=known.own, reference=known.of_attack)
         return self.attack.direction(there, x)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Transfer) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple:
+        network = None if self.model is None else (self.model.model, self.model.beta)
+        return self.attack, network, self.method
 
     def __repr__(self) -> str:
         network = "" if self.model is None else f", from another {type(self.model.model).__name__}"

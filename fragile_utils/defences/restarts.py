@@ -107,8 +107,9 @@ def run_restarts(
 def _seeded(attack: Attack, seed_of: Callable[[int], int]) -> Attack:
     """Return the attack, and what it climbs, with another seed where it has one."""
     changes: dict[str, Any] = {}
-    if isinstance(getattr(attack, "attack", None), Attack):
-        changes["attack"] = _seeded(attack.attack, seed_of)
+    inner = getattr(attack, "attack", None)
+    if isinstance(inner, Attack) and (other := _seeded(inner, seed_of)) is not inner:
+        changes["attack"] = other
     if hasattr(attack, "seed"):
         changes["seed"] = seed_of(attack.seed)
     return replace(attack, **changes) if changes else attack

@@ -14,6 +14,7 @@ from fragile_utils._base import checks, schema
 from fragile_utils.attacks import LEVEL, Attack, MapResult, TopK
 from fragile_utils.data.batch import Batch, predict
 from fragile_utils.defences import Defence, judge
+from fragile_utils.defences.defence import Attacker
 from fragile_utils.experiments.bootstrap import mean_interval, median_interval
 from fragile_utils.experiments.costs import Price, price
 from fragile_utils.experiments.failure import UNCHANGED, budget_to_failure, check_level
@@ -183,13 +184,15 @@ class _Court:
         protocol, rows = self.protocol, []
         for part, seed in self._parts():
             options = self._options(eps, seed)
+            attackers = {name: self._cut(who, part, seed) for name, who in self.attackers.items()}
             found: dict[str, MapResult] = {}
             for name, who in self.attackers.items():  # without a defence, two of them are the same
                 same = next((found[other] for other in found if self.attackers[other] == who), None)
-                found[name] = same or self._run(name, part, options)
+                found[name] = same or attackers[name].run(part.images, part.labels, **options, beta=self.betas[name])
             adaptive = found["adaptive"]
             if protocol.restarts > 1:
-                adaptive = self._run("adaptive", part, options, restarts=protocol.restarts, first=adaptive)
+                more = options | {"beta": self.betas["adaptive"], "restarts": protocol.restarts, "first": adaptive}
+                adaptive = attackers["adaptive"].run(part.images, part.labels, **more)
                 found["restarts"] = adaptive
             perturbed = {name: result.images for name, result in found.items()}
             perturbed |= dict(zip(NOISE, self._noise(adaptive, part, options), strict=True))
@@ -215,7 +218,8 @@ class _Court:
         rows = []
         for part, seed in self._parts():
             options = self._options(eps, seed) | {"steps": steps, "step_size": step_size}
-            result = self._run("adaptive", part, options)
+            who = self._cut(self.attackers["adaptive"], part, seed)
+            result = who.run(part.images, part.labels, **options, beta=self.betas["adaptive"])
             rows.append(self._judged(part, result.images, seed, attack="adaptive"))
         return pd.concat(rows, ignore_index=True)
 
@@ -224,13 +228,10 @@ class _Court:
         size = self.protocol.batch_size
         return [(self.batch[start : start + size], start) for start in range(0, len(self.batch), size)]
 
-    def _run(self, name: str, part: Batch, options: dict[str, Any], **more: Any) -> MapResult:
-        """Return what an attacker finds on some of the images."""
-        first = options["seed"] - self.protocol.seed
-        who = self.attackers[name]
+    def _cut(self, who: Attacker, part: Batch, first: int) -> Attacker:
+        """Return an attacker for some of the images."""
         rows, count = slice(first, first + len(part)), len(self.batch)
-        who = replace(who, attack=who.attack.among(rows, count), method=who.method.among(rows, count))
-        return who.run(part.images, part.labels, **options, beta=self.betas[name], **more)
+        return replace(who, attack=who.attack.among(rows, count), method=who.method.among(rows, count))
 
     def _options(self, eps: float, first: int) -> dict[str, Any]:
         protocol = self.protocol

@@ -12,7 +12,9 @@ def convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, strid
     kept where weights are complex, and where autocast gives them another type.
     """
     frozen = not weight.requires_grad and (bias is None or not bias.requires_grad)
-    special = weight.is_complex() or torch.is_autocast_enabled(input.device.type)
+    kind = input.device.type
+    cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    special = weight.is_complex() or cast
     if not frozen or special or isinstance(padding, str):
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
     return _FrozenConvolution.apply(input, weight, bias, *pairs(stride, padding, dilation), groups)

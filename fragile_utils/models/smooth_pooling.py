@@ -74,6 +74,7 @@ class _SmoothPools(TorchFunctionMode):
     def _maximum(self, func: Callable, input: Tensor, *args, **kwargs) -> Any:
         if not input.is_floating_point():
             return func(input, *args, **kwargs)
+        kwargs = {_ALIASES.get(name, name): value for name, value in kwargs.items()}
         with replacing():
             value = _smooth_maximum(input, *args, **kwargs, beta=self.beta if "max" in func.__name__ else -self.beta)
         if func in _MAXIMA or not (args or kwargs):
@@ -83,6 +84,7 @@ class _SmoothPools(TorchFunctionMode):
 
 
 _MAX_POOLS = {F.max_pool2d, torch.max_pool2d, torch.ops.aten.max_pool2d.default}
+_ALIASES = {"axis": "dim", "keepdims": "keepdim"}
 _MAXIMA = {torch.amax, Tensor.amax, torch.amin, Tensor.amin}
 
 

@@ -8,6 +8,7 @@ function, so that it holds for modules, functional calls and reused activations 
 import math
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from fragile_utils._base import checks, precision
 from fragile_utils.models.convolution import convolution
@@ -112,8 +114,13 @@ class SoftplusSurrogate(nn.Module):
         self.training = model.training  # without train(), which would set every module of the model
 
     def forward(self, images: Tensor) -> Tensor:
-        with uncompiled(), _computed_once(), Smooth(self.beta) as smooth:
-            logits = self.model(images)
+        smooth = Smooth(self.beta)
+        if torch.compiler.is_compiling():  # the surrogate itself: what is inside is compiled with it
+            with smooth:
+                logits = self.model(images)
+        else:
+            with uncompiled(), _computed_once(), smooth:
+                logits = self.model(images)
         self.replaced = self.replaced or smooth.replaced
         return logits
 
@@ -197,7 +204,30 @@ def uncompiled() -> AbstractContextManager:
     """Return a context in which ``torch.compile`` has no effect (PyTorch 2.6): no mode sees into compiled code."""
     if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):  # nothing is compiled without
         return nullcontext()
-    return torch.compiler.set_stance("force_eager")
+    return _eager
+
+
+class _Eager(AbstractContextManager):
+    """A stance is one for all threads: the first that comes takes it, and the last that goes gives it back."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._stance = torch.compiler.set_stance("force_eager")
+                self._stance.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._stance.__exit__(None, None, None)
+
+
+_eager = _Eager()
 
 
 @contextmanager
@@ -215,8 +245,8 @@ def _computed_once() -> Iterator[None]:
 
 
 _CHECKPOINT = (
-    "model: expected every layer to be computed once, got a checkpoint (torch.utils.checkpoint), which computes layers "
-    "again without the surrogate; turn checkpointing off"
+    "model: expected every layer to be computed once, got hooks on what is saved for the backward pass, as of a "
+    "checkpoint (torch.utils.checkpoint), which computes layers again without the surrogate; turn them off"
 )
 
 
@@ -402,19 +432,33 @@ def replacing() -> Iterator[None]:
 class _Noting(TorchDispatchMode):
     """While it is active, operations with kinks or steps are noted, unless they are part of what replaces one."""
 
-    def __init__(self) -> None:
+    def __init__(self, images: Tensor) -> None:
         super().__init__()
         self.noted: list[str] = []
+        self._memory = _memory_of(
+            images
+        )  # of the images, and of what is computed from them: kept, so that it is not reused
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if not _replacing.get() and any(_are_real(x) for x in (*args, *kwargs.values())):
+        given = [x for x in tree_leaves((args, kwargs)) if _are_real(x)]
+        if not any(place in self._memory for x in given for place in _memory_of(x)):
+            return result
+        self._memory |= {place: kept for x in tree_leaves(result) for place, kept in _memory_of(x).items()}
+        if not _replacing.get():
             operation = func.overloadpacket.__name__.removesuffix("_")  # the same in place
             name = f"torch.{operation.removesuffix('_with_indices').lstrip('_')}"
             if name not in self.noted and (_is_step(operation, result) or _has_kinks(operation, args[1:], kwargs)):
                 self.noted.append(name)
         return result
+
+
+def _memory_of(x: Any) -> dict[int, Any]:
+    """Return the memory of a tensor, by its place."""
+    if not isinstance(x, Tensor) or x.layout != torch.strided or not x.numel():
+        return {}
+    return {x.untyped_storage().data_ptr(): x.untyped_storage()}
 
 
 def _are_real(x: Any) -> bool:
@@ -436,8 +480,9 @@ def _has_kinks(operation: str, args: tuple, kwargs: dict[str, Any]) -> bool:
 @torch.enable_grad()  # without, some maxima are computed in other ways
 def kinks_left(surrogate: SoftplusSurrogate, images: Tensor) -> list[str]:
     """Return the names of the operations with kinks, or steps, that a surrogate computes as they are."""
-    with torch.jit.optimized_execution(False), _Noting() as noting:
-        surrogate(images[:1].detach().requires_grad_())
+    image = images[:1].detach().clone().requires_grad_()
+    with torch.jit.optimized_execution(False), _Noting(image) as noting:
+        surrogate(image)
     return noting.noted
 
 

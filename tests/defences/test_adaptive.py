@@ -1,5 +1,7 @@
 """Attacks that know the defence: their directions against naive loops, and what they reach."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from networks import Tiny
@@ -129,7 +131,7 @@ def test_the_direction_through_members_is_that_of_each_image_alone(setting, obje
         x = alone.images.clone().requires_grad_()
         gradient = gradient_map(given.surrogate, x, alone.labels)
         maps = [saliency.normalize(gradient), saliency.normalize(gradient * x)]
-        reference = alone.reference.of_attack
+        reference = alone.reference
         of = objective if not isinstance(objective, Targeted) else Targeted(REGION)
         values = [of.dissimilarity(member, reference) for member in maps]
         climbed = sum(values) if over == "mean" else max(values, key=lambda value: value.item())
@@ -211,3 +213,18 @@ def test_an_attack_whose_own_direction_would_be_lost_is_refused():
         ThroughMembers(Transfer(TopK(20)))
     with pytest.raises(ValueError, match="attack: expected one that takes its directions from the method"):
         ExpectationOverTransformation(Transfer(TopK(20)))
+
+
+@dataclass(frozen=True)
+class Own(defences.Adaptive):
+    """A reader's, that says in `direction` how it climbs."""
+
+    def direction(self, problem, x):
+        return self.attack.direction(problem, x)
+
+
+@by_name
+def test_a_readers_own_climbs_what_it_is_given(setting, objective):
+    found, plain = (attacks.run(attack, *setting, Gradient(), **OPTIONS) for attack in (Own(objective), objective))
+    assert torch.equal(found.images, plain.images)
+    assert found.success.any()

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from networks import Tiny
 from small_attacks import GRADIENT, attack
 
 from fragile_utils import attacks, defences
-from fragile_utils.defences import ExpectationOverTransformation, best_of, run_restarts
+from fragile_utils.defences import ExpectationOverTransformation, Transfer, best_of, run_restarts
 from fragile_utils.saliency import InputXGradient, SmoothGrad
 
 OPTIONS = {"eps": 0.05, "steps": 8, "step_size": 0.01, "beta": 8.0}
@@ -97,3 +98,14 @@ def test_what_cannot_be_compared_has_no_best(tiny, tiny_batch):
         for seed in (0, 1)
     ]
     assert len(best_of(runs).chosen) == len(tiny_batch[0])  # seeds may differ
+
+
+def test_an_attack_from_elsewhere_begins_again(tiny, tiny_batch):
+    """It makes a surrogate of its own each time, and is the same attack."""
+    given = (tiny, *tiny_batch, GRADIENT)
+    elsewhere = Transfer(attacks.TopK(20), model=Tiny(1).eval().requires_grad_(False))
+    assert elsewhere == Transfer(attacks.TopK(20), model=elsewhere.model)
+    assert elsewhere != Transfer(attacks.TopK(20), model=Tiny(2).eval())
+    best = run_restarts(elsewhere, *given, restarts=2, **OPTIONS)
+    assert best.success.any()
+    assert len(best_of([attacks.run(elsewhere, *given, **OPTIONS), best]).chosen) == len(tiny_batch[0])

@@ -43,8 +43,8 @@ def test_the_manifest_tells_what_is_there(written, network):
     assert (of_network["name"], of_network["title"]) == ("mine", "My own")
     assert of_network["classes"] == [f"kind {i}" for i in range(5)]
     assert [(m["name"], m["size"], m["k"]) for m in of_network["methods"]] == [
-        ("gradient", 16, 100),
-        ("deeplift", 12, 100),
+        ("gradient", 16, 64),
+        ("deeplift", 12, 36),
     ]
     named = [of_network["weights"], *(g for m in of_network["methods"] for g in m["graphs"].values())]
     assert {entry["file"] for entry in named} | {"manifest.json"} == {p.name for p in (path / "models").iterdir()}

@@ -287,3 +287,23 @@ def test_scores_beside_a_zero_are_no_log_probabilities():
     assert checks.logits(three, 2) is three
     with pytest.raises(ValueError, match="got log-probabilities"):
         checks.logits(torch.randn(2, 3).log_softmax(1), 2)
+
+
+def test_rounding_of_few_bits_excuses_no_random_network(images):
+    class Dropping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.c, self.l = nn.Conv2d(3, 8, 3), nn.Linear(8, 5)
+
+        def forward(self, x):
+            with torch.autocast("cpu", torch.bfloat16):
+                return self.l(F.dropout(F.relu(self.c(x)).mean((2, 3)), 0.5, True))
+
+    with pytest.raises(ValueError, match="random in evaluation mode"):
+        check_network(Dropping().eval(), images)
+
+
+def test_a_network_far_from_zero_that_mixes_images_is_refused(images):
+    far = Calls(lambda net, x: net(x) - net(x).mean(0) + 100).eval()
+    with pytest.raises(ValueError, match="it mixes the images"):
+        check_network(far, images)

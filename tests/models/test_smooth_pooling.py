@@ -174,3 +174,13 @@ def test_pools_that_cannot_be_smoothed_are_refused(pool):
 
     with pytest.raises(ValueError, match=r"expected max_pool2d without indices, got .*max_pool.*has no smooth form"):
         SmoothPooling(First(), 1.0)(images(1, 3, 8, 8))
+
+
+def test_axes_may_be_called_by_their_other_names():
+    class Greatest(nn.Module):
+        def forward(self, x):
+            return x.amax(axis=(2, 3), keepdims=False)
+
+    x = torch.rand(2, 3, 4, 4, dtype=torch.float64)
+    expected = x.flatten(2).mul(4.0).logsumexp(2) / 4.0
+    torch.testing.assert_close(smooth_surrogate(Greatest().eval(), 4.0)(x), expected)

@@ -1,10 +1,13 @@
 """Softplus against PyTorch's own, and the surrogate against the network written with it."""
 
 import functools
+import threading
+import time
 
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import Tiny
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -334,7 +337,7 @@ def test_a_checkpoint_is_refused_by_name(images):
     again = functools.partial(checkpoint, lambda x: torch.maximum(x, -x.flip(1)), use_reentrant=False)
     model = build(lambda: Functions(again))
     surrogate = softplus_surrogate(model, 3.0)
-    with pytest.raises(ValueError, match=r"got a checkpoint \(torch.utils.checkpoint\).*turn checkpointing off"):
+    with pytest.raises(ValueError, match=r"as of a checkpoint \(torch.utils.checkpoint\).*turn them off"):
         surrogate(images.requires_grad_())
     with torch.no_grad():
         assert surrogate(images).shape == (3, 5)
@@ -389,3 +392,48 @@ def test_a_bad_beta_is_refused(beta, tiny):
 def test_torchscript_is_refused(tiny):
     with pytest.raises(ValueError, match="TorchScript"):
         softplus_surrogate(torch.jit.trace(tiny, torch.rand(1, 3, 16, 16)))
+
+
+class Masked(nn.Module):
+    """Linear, but for classes that a constant leaves out."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(3 * 16 * 16, 5)
+        self.register_buffer("out", torch.tensor([0.0, 0, 0, 0, 1]))
+
+    def forward(self, x):
+        return self.last(x.flatten(1)).masked_fill(self.out != 0, -1e4)
+
+
+def test_a_step_of_constants_is_none_of_the_images():
+    images = torch.rand(2, 3, 16, 16)
+    assert kinks_left(softplus_surrogate(Masked().eval()), images) == []
+
+
+def test_passes_of_several_threads_leave_the_compiler_as_it_was():
+    class Slow(nn.Module):
+        def __init__(self, seconds):
+            super().__init__()
+            self.seconds = seconds
+
+        def forward(self, x):
+            time.sleep(self.seconds)
+            return torch.relu(x)
+
+    threads = [
+        threading.Thread(target=softplus_surrogate(Slow(seconds)), args=(torch.rand(1, 3, 4, 4),))
+        for seconds in (0.1, 0.3)
+    ]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+    assert torch._dynamo.eval_frame._stance.stance == "default"
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_surrogate_may_be_compiled_itself():
+    surrogate, images = softplus_surrogate(Tiny().eval(), 2.0), torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(torch.compile(surrogate, backend="eager")(images), surrogate(images))

@@ -4,8 +4,9 @@
     fragile audit --model efficientnet-lite0 --quick --images 4 --budgets 0.5,2,8 --out efficientnet_lite0
     python book/results/audits.py squeezenet efficientnet_lite0
 
-The second was made when a limit took the first of the samples, so that its photographs are 00, 04, 08 and 11; made again,
-it takes 00, 05, 11 and 15, and what chapter 23 says of it has to follow. The name of a folder is NAME. The report of the first goes into the built site as an example, as it is.
+The second was made when a limit took the first of the samples, so that its photographs are 00, 04, 08 and 11; made
+again, it takes 00, 05, 11 and 15, and what chapter 23 says of it has to follow. The name of a folder is NAME. The
+report of the first goes into the built site as an example, as it is.
 """
 
 import json

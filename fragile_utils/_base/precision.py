@@ -19,6 +19,11 @@ def float32(tf32: bool = False) -> Iterator[None]:
         yield
 
 
+def autocast(device: torch.device) -> bool:
+    """Return whether autocast is on for a device; some have none, and are not to be asked."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
 def _newer_is_used() -> bool:
     """Return whether the caller has used PyTorch's newer settings (2.9 on), which do not mix with the older ones."""
     of_all = (torch.backends, torch.backends.cudnn)

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fragile_utils._base import precision
+
 
 def convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups=1):
     """Return torch.conv2d(...), whose second derivative leaves out the weights when they are frozen, and real.
@@ -12,9 +14,7 @@ def convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, strid
     kept where weights are complex, and where autocast gives them another type.
     """
     frozen = not weight.requires_grad and (bias is None or not bias.requires_grad)
-    kind = input.device.type
-    cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    special = weight.is_complex() or cast
+    special = weight.is_complex() or precision.autocast(input.device)
     if not frozen or special or isinstance(padding, str):
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
     return _FrozenConvolution.apply(input, weight, bias, *pairs(stride, padding, dilation), groups)

@@ -435,9 +435,8 @@ class _Noting(TorchDispatchMode):
     def __init__(self, images: Tensor) -> None:
         super().__init__()
         self.noted: list[str] = []
-        self._memory = _memory_of(
-            images
-        )  # of the images, and of what is computed from them: kept, so that it is not reused
+        # Of the images, and of what is computed from them: kept, so that nothing else comes to lie there.
+        self._memory = _memory_of(images)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fragile_utils._base import precision
 from fragile_utils.models.convolution import pairs
 from fragile_utils.saliency.propagation.kinds import (
     ADD,
@@ -91,7 +92,7 @@ class Recorder:
 
     def __init__(self, model: nn.Module, activations: AbstractContextManager, device: torch.device) -> None:
         self.activations = activations
-        self.device, self.autocast = device.type, torch.is_autocast_enabled(device.type)
+        self.device, self.autocast = device, precision.autocast(device)
         self.stand_ins: list[weakref.ref[Traced]] = []
         self.names = {id(module): name or type(module).__name__ for name, module in model.named_modules()}
         self.custom = _code_of_custom_functions()
@@ -186,7 +187,7 @@ class Recorder:
     def _check(self, function: Callable, args: tuple, kwargs: dict[str, Any], traced: list[Traced]) -> None:
         if any(leaf.node.differentiable for leaf in traced) and any(f.f_code in self.custom for f in self._running()):
             raise self.refusal(function, "is called by an autograd.Function, which has a derivative of its own")
-        if torch.is_autocast_enabled(self.device) != self.autocast:
+        if precision.autocast(self.device) != self.autocast:
             raise self.refusal(function, "is called within autocast, or out of it, in a part of the model alone")
         if function in DROPOUT or (function in RANDOM and kwargs.get("training", True)):
             raise self.refusal(function, "draws random numbers in evaluation mode")

@@ -66,7 +66,7 @@ class IntegratedGradients(LogitsOnDemand):
     ) -> tuple[Tensor, Tensor | None]:
         baseline = self.baseline
         reference = None if baseline.follows else baseline.image_in_a_run(model, images)
-        places, weights = (torch.tensor(t).to(images).view(-1, 1, 1, 1, 1) for t in PATHS[self.rule](self.steps))
+        places, weights = (images.new_tensor(t).view(-1, 1, 1, 1, 1) for t in PATHS[self.rule](self.steps))
 
         def part(x: Tensor, rows: slice, points: slice, create_graph: bool) -> tuple[Tensor, Tensor | None]:
             some = rows if reference is not None and len(reference) > 1 else slice(None)
@@ -87,8 +87,8 @@ def _gauss_legendre(steps: int) -> tuple[list[float], list[float]]:
 
 
 def _trapezoid(steps: int) -> tuple[list[float], list[float]]:
-    ends = {0, steps - 1}
-    return [k / (steps - 1) for k in range(steps)], [(0.5 if k in ends else 1) / steps for k in range(steps)]
+    last = steps - 1  # also the number of pieces: Captum divides by the number of points, so that its weights miss 1
+    return [k / last for k in range(steps)], [(0.5 if k in (0, last) else 1) / last for k in range(steps)]
 
 
 # From a number of steps to the places on the path, from 0 to 1, and their weights.

@@ -1,6 +1,7 @@
 """Integrated gradients against Captum, and their completeness."""
 
 import captum.attr
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,11 +15,35 @@ RULES = {"riemann_right": 20, "riemann_left": 5, "riemann_middle": 5, "riemann_t
 @pytest.mark.parametrize("rule", RULES)
 def test_integrated_gradients_equal_captums(case, rule):
     model, images, targets = case
-    method = IntegratedGradients(steps=RULES[rule], rule=rule)
+    steps = RULES[rule]
+    method = IntegratedGradients(steps=steps, rule=rule)
     expected = captum.attr.IntegratedGradients(model).attribute(
-        images, method.baseline.image(model, images), target=targets, n_steps=RULES[rule], method=rule
+        images, method.baseline.image(model, images), target=targets, n_steps=steps, method=rule
     )
-    assert relative_error(method.attribute(model, images, targets), expected) < 1e-10
+    if rule == "riemann_trapezoid":  # the sum of Captum's weights
+        expected = expected * steps / (steps - 1)
+    assert relative_error(method.attribute(model, images, targets), expected) < 1e-7, "Captum's weights are in float32"
+
+
+PATHS = {
+    "riemann_right": [(k / 4, 1 / 4) for k in (1, 2, 3, 4)],
+    "riemann_left": [(k / 4, 1 / 4) for k in (0, 1, 2, 3)],
+    "riemann_middle": [(k / 8, 1 / 4) for k in (1, 3, 5, 7)],
+    "riemann_trapezoid": [(0, 1 / 6), (1 / 3, 1 / 3), (2 / 3, 1 / 3), (1, 1 / 6)],
+    "gausslegendre": [((1 + t) / 2, w / 2) for t, w in zip(*np.polynomial.legendre.leggauss(4), strict=True)],
+}
+
+
+@pytest.mark.parametrize("rule", PATHS)
+def test_the_sum_over_the_path_is_exact_in_double_precision(case, rule):
+    model, images, targets = case
+    baseline, expected = IntegratedGradients().baseline.image(model, images), 0
+    for place, weight in PATHS[rule]:
+        x = (baseline + place * (images - baseline)).requires_grad_()
+        (gradient,) = torch.autograd.grad(model(x).gather(1, targets[:, None]).sum(), x)
+        expected = expected + weight * (images - baseline) * gradient
+    method = IntegratedGradients(steps=4, rule=rule)
+    assert relative_error(method.attribute(model, images, targets), expected) < 1e-12
 
 
 @pytest.mark.parametrize("baseline", ["mean", 0], ids=["mean", "black"])

@@ -20,6 +20,7 @@ from torch import Tensor
 from fragile_utils._base import checks, schema
 
 ROUNDING = 1e-5  # a tolerance up to here allows for rounding, and is no bound on what was measured
+FEW = 4  # values are shown themselves; of more, their range
 
 
 class ClaimError(AssertionError):
@@ -34,7 +35,8 @@ class Claim:
     ----------
     statement : str
     measured, required : str
-        The value, or the range of several, and its bounds, in words.
+        The value, or a few, or the range of many, and its bounds, in words. Where many have to equal as many, with the
+        largest difference.
     slack : float or None
         How many times what was measured the bound is, or the bound what was measured, whichever is above 1: at 1 the
         claim holds only just, at 2 the bound is twice as far from zero, or the tolerance twice the difference. Infinite
@@ -97,7 +99,7 @@ def check(
     if checks.non_negative(within, "within") and equal_to is None:
         raise ValueError(f"within: expected together with equal_to, got {within!r} alone")
     values = np.atleast_1d(_array(value, "value"))
-    wanted, slacks = [], []
+    wanted, slacks, measured = [], [], _show(values)
     holds = values.size > 0 and not np.isnan(values.astype(float)).any()
     low, high = _range(values)
     if at_least is not None:
@@ -118,15 +120,18 @@ def check(
         exact = float if "f" in values.dtype.kind + target.dtype.kind else object  # whole numbers of any size
         apart = np.abs(values.astype(exact) - target.astype(exact))
         holds = holds and bool((apart <= within).all())
-        wanted.append(f"equal to {_show(np.atleast_1d(target))}" + (f" within {within:.4g}" if within else ""))
+        if many := target.size > FEW:
+            measured += f", largest difference {float(apart.max()):.2g}"
+        other = "the other" if many else _show(np.atleast_1d(target))
+        wanted.append(f"equal to {other}" + (f" within {within:.4g}" if within else ""))
         if within > ROUNDING:
             slacks.append(_slack(within, apart.max(initial=0)))
     if not wanted:
         holds, _ = holds and bool(values.astype(bool).all()), wanted.append("true")
     required = " and ".join(wanted)
     if not holds:
-        raise ClaimError(f"{statement}: got {_show(values)}; required: {required}")
-    claim = Claim(statement, _show(values), required, max(slacks, default=None), because)
+        raise ClaimError(f"{statement}: got {measured}; required: {required}")
+    claim = Claim(statement, measured, required, max(slacks, default=None), because)
     made.append(claim)
     _present(claim)
 
@@ -158,8 +163,10 @@ def _range(values: np.ndarray) -> tuple[float, float]:
 def _show(values: np.ndarray) -> str:
     if values.dtype == bool:
         return "true" if values.all() else f"true for {values.sum()} of {values.size}"
+    if 0 < values.size <= FEW:
+        return ", ".join(f"{float(value) + 0.0:.3g}" for value in values.flat)
     low, high = _range(values)
-    return f"{low:.3g}" if values.size == 1 else f"{low:.3g} to {high:.3g}"
+    return f"{low:.3g} to {high:.3g}"
 
 
 def as_html(claim: Claim) -> str:

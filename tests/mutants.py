@@ -153,9 +153,9 @@ MUTANTS = [
            "row = (row @ seen.by_head(matrix).mean(dim=1) + row) / 2", "row = row @ seen.by_head(matrix).mean(dim=1)",
            20, "saliency/test_rollout.py"),
     # The audit
-    Mutant("audit: the best image is called the worst", "experiments/audit_summary.py",
+    Mutant("audit: the best image is called the worst", "experiments/audit/summary.py",
            "values.idxmin() if measure in BOUNDED else values.idxmax()",
-           "values.idxmax() if measure in BOUNDED else values.idxmin()", 23, "experiments/test_audit.py"),
+           "values.idxmax() if measure in BOUNDED else values.idxmin()", 23, "experiments/audit/test_summary.py"),
 ]  # fmt: skip
 
 # Executes the cells of a notebook: exit status 0 if all claims hold, 3 if one does not, 4 if something else fails.

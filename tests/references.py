@@ -16,6 +16,17 @@ MEAN, STD = (0.48, 0.45, 0.41), (0.25, 0.24, 0.26)
 SIZE, CLASSES = 16, 5
 
 
+def gradient_and_product(network, images, targets, vectors):
+    """Return the gradient of the targets' scores, and its derivative along `vectors`, both by torch.func."""
+
+    def along(x):
+        gradient = torch.func.grad(lambda y: network(y).gather(1, targets[:, None]).sum())(x)
+        return (gradient * vectors).sum(), gradient
+
+    product, gradient = torch.func.grad(along, has_aux=True)(images)
+    return gradient, product
+
+
 def cifar(seed: int = 0, bias: bool = True, bgr: bool = False) -> Classifier:
     """Return a small float64 network on images (N, 3, 16, 16): convolutions, max and average pool, dense layers."""
     with torch.random.fork_rng():

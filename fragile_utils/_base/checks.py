@@ -1,10 +1,12 @@
 """What a well-formed input is. Public functions call these at the door; inside, nothing is checked twice."""
 
 import math
-from numbers import Integral, Real
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
+
+from fragile_utils._base import schema
 
 TOLERANCE = 1e-4  # how far outside [0, 1] a pixel may lie: resampling and float16 files overshoot by about this much
 
@@ -46,12 +48,20 @@ def images(x: Tensor, name: str = "images") -> Tensor:
 
 
 def labels(
-    y: Tensor, count: int, classes: int | None = None, name: str = "labels", device: torch.device | None = None
+    y: Tensor,
+    count: int,
+    classes: int | None = None,
+    name: str = "labels",
+    device: torch.device | None = None,
+    least: int = 0,
 ) -> Tensor:
-    """Return `y` if it is one class index (int64) for each of `count` images, from 0 to `classes` - 1, on `device`."""
+    """Return `y` if it is one class index (int64) for each of `count` images, from `least` to `classes` - 1.
+
+    They are on `device`, if that is given.
+    """
     expected = f"{name}: expected an integer tensor ({count},)"
     if not isinstance(y, Tensor):
-        raise ValueError(f"{expected}, got {type(y).__name__}")
+        raise ValueError(f"{expected}, got {described(y)}")
     if tuple(y.shape) != (count,):
         raise ValueError(f"{expected}, got shape {tuple(y.shape)}")
     if y.dtype != torch.int64:
@@ -61,9 +71,9 @@ def labels(
     if not count:
         return y
     low, high = (value.item() for value in y.aminmax())
-    if low < 0 or (classes is not None and high >= classes):
-        limit = "at least 0" if classes is None else f"from 0 to {classes - 1}"
-        raise ValueError(f"{name}: expected classes {limit}, got {low if low < 0 else high}")
+    if low < least or (classes is not None and high >= classes):
+        limit = f"at least {least}" if classes is None else f"from {least} to {classes - 1}"
+        raise ValueError(f"{name}: expected classes {limit}, got {low if low < least else high}")
     return y
 
 
@@ -95,44 +105,35 @@ def described(x: object) -> str:
     return str(tuple(x.shape)) if isinstance(x, Tensor) else "None" if x is None else type(x).__name__
 
 
-def positive(value: float, name: str) -> float:
-    """Return `value` if it is a finite number above zero."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
-        raise ValueError(f"{name}: expected a number above 0, got {value!r}")
-    return float(value)
+def positive(value: float, name: str, below: float = math.inf) -> float:
+    """Return `value` if it is a finite number above zero, and below `below`."""
+    return schema.number(value, name, below=below)
+
+
+def non_negative(value: float, name: str, below: float = math.inf) -> float:
+    """Return `value` if it is a finite number, zero or above, and below `below`."""
+    return schema.number(value, name, zero=True, below=below)
 
 
 def budget(value: float, name: str = "eps") -> float:
     """Return `value` if it is a budget: above 0 and at most 1, since images are in [0, 1]."""
-    if positive(value, name) > 1:
+    made = positive(value, name)
+    if made > 1:
         raise ValueError(
-            f"{name}: expected at most 1, since images are in [0, 1]; for {value:g} levels give {value:g} / 255"
+            f"{name}: expected at most 1, since images are in [0, 1]; for {made:g} levels give {made:g} / 255"
         )
-    return float(value)
+    return made
 
 
-def non_negative(value: float, name: str) -> float:
-    """Return `value` if it is a finite number, zero or above."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{name}: expected a number, 0 or above, got {value!r}")
-    return float(value)
-
-
-def count(value: int, name: str, at_most: int | None = None) -> int:
+def count(value: int, name: str, at_most: int = schema.LARGEST) -> int:
     """Return `value` if it is a whole number from 1 to `at_most`."""
-    limit = "at least 1" if at_most is None else f"from 1 to {at_most}"
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1 or (at_most is not None and value > at_most):
-        foreign = isinstance(value, Integral) and not isinstance(value, int)  # NumPy's, which JSON cannot hold
-        hint = "; convert with int()" if foreign else ""
-        raise ValueError(f"{name}: expected a whole number {limit}, got {value!r}{hint}")
-    return value
+    return schema.whole(value, name, high=at_most)
 
 
 def seed(value: int, name: str = "seed") -> int:
-    """Return `value` if it is a whole number."""
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise ValueError(f"{name}: expected a whole number, got {value!r}")
-    return int(value)
+    """Return `value` if it is a whole number from which PyTorch draws, or NumPy's; image i draws from `value` + i."""
+    number = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+    return schema.whole(number, name, -(2**63), 2**63 - 1)  # PyTorch takes twice as much: the rest is for + i
 
 
 def instance(value: object, kind: type, name: str, such_as: str) -> None:

@@ -64,7 +64,7 @@ class Code:
         if name not in allowed:
             raise ValueError(f"{field}: {REFUSED.format(name)}")
         if sha256(name) != allowed[name]:
-            raise ValueError(f"{field}: the file of {name} is not the one that the sweep was begun with")
+            raise ValueError(f"{field}: the file of {name} is not the one that was allowed")
 
     def find(self, name: str, field: str) -> Callable:
         """Import a function and return it; `field` is what an error calls it.

@@ -7,6 +7,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from fragile_utils._base import schema
+
 BLOCK_ON_CPU = 2**29  # bytes: larger blocks are no faster there
 
 T = TypeVar("T")
@@ -99,8 +101,7 @@ def _attempt(compute: Callable[[slice], T], rows: slice) -> T | None:
         if not out_of_memory(error):
             raise
         if rows.stop - rows.start == 1:
-            said = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(f"out of memory with one image at a time: {said}") from error
+            raise ValueError(f"out of memory with one image at a time: {schema.reason(error)}") from error
     if torch.cuda.is_available():  # now that no traceback holds any of it
         torch.cuda.empty_cache()
     return None

@@ -6,9 +6,12 @@ was asked for; every error says, in a line, which field it is, what was expected
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from numbers import Real
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 LARGEST = 2**53  # the largest whole number that every reader of JSON takes for the same
 MOST_DIGITS = 100  # of a whole number
@@ -36,27 +39,46 @@ def parse(text: str) -> Any:
     return value
 
 
-def whole(value: Any, name: str, low: int = 1, high: int = LARGEST) -> int:
-    """Return `value` if it is a whole number from `low` to `high`."""
-    fits = isinstance(value, int) and not isinstance(value, bool)
-    if fits and value > high:
-        raise ValueError(f"{name}: expected a whole number, at most {high}, got {shown(value)}")
-    if not fits or value < low:
-        limit = f" at least {low}" if low else ", 0 or above"
-        raise ValueError(f"{name}: expected a whole number{limit}, got {shown(value)}")
-    return value
+def load(path: str | Path, make: Callable[[Any], T], what: str = "") -> T:
+    """Return what `make` makes of the JSON in a file; `what` may say what it ought to be, "the settings of a sweep".
 
-
-def number(value: Any, name: str, high: float = math.inf) -> float:
-    """Return `value` if it is a finite number above 0, at most `high`."""
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, is no JSON (`parse`), or `make` refuses what it holds; the message names the file.
+    """
     try:
-        fits = isinstance(value, Real) and not isinstance(value, bool) and value > 0 and math.isfinite(float(value))
+        return make(parse(Path(path).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {f'these are not {what}: ' if what else ''}{error}") from error
+
+
+def whole(value: Any, name: str, low: int = 1, high: int = LARGEST) -> int:
+    """Return `value` if it is a whole number from `low` to `high`, and of Python: JSON does not hold NumPy's."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if is_whole and low <= value <= high:
+        return value
+    if high < LARGEST or (is_whole and abs(value) > LARGEST):
+        limit = f" from {low} to {high}"
+    else:
+        limit = f" at least {low}" if low > 0 else ", 0 or above" if low == 0 else ""
+    hint = "; convert with int()" if isinstance(value, Integral) and not isinstance(value, int) else ""
+    raise ValueError(f"{name}: expected a whole number{limit}, got {shown(value)}{hint}")
+
+
+def number(value: Any, name: str, *, zero: bool = False, below: float = math.inf) -> float:
+    """Return `value` as a float if it is a finite number above 0, or with `zero` also 0 itself, and below `below`."""
+    try:
+        made = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     except OverflowError:  # a whole number that no float holds
-        fits = False
-    if not fits or value > high:
-        limit = "" if high == math.inf else f" and at most {high:g}"
-        raise ValueError(f"{name}: expected a number above 0{limit}, got {shown(value)}")
-    return float(value)
+        made = math.nan
+    if not (math.isfinite(made) and (made > 0 or (zero and made == 0)) and made < below):
+        limit = ", 0 or above" if zero else " above 0"
+        end = "" if below == math.inf else f" and below {below:g}"
+        raise ValueError(f"{name}: expected a number{limit}{end}, got {shown(value)}")
+    return made
 
 
 def text(value: Any, name: str, longest: int) -> str:
@@ -100,6 +122,11 @@ def entries(value: Any, name: str, length: int | None = None) -> list:
     return value
 
 
+def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return in words which of the settings `now` were others `before`."""
+    return [f"{name} {before.get(name)} (now {now[name]})" for name in now if before.get(name) != now[name]]
+
+
 def shown(value: Any) -> str:
     """Return `value` as an error shows it, in a line that is not too long."""
     if isinstance(value, int) and abs(value) > 10**30:
@@ -108,7 +135,7 @@ def shown(value: Any) -> str:
         value = value if len(value) <= LONGEST else f"{value[: LONGEST // 2]}...{value[-LONGEST // 4 :]}"
         return repr(value)
     try:
-        said = repr(value)
+        said = " ".join(repr(value).split())  # a tensor's has several lines
     except (ValueError, RecursionError):  # digits without end; lists within lists
         said = type(value).__name__
     return said if len(said) <= 2 * LONGEST else f"{said[:LONGEST]}..."
@@ -126,6 +153,11 @@ def listed(values: Iterable[Any]) -> str:
     """Return the first three of some values as an error shows them."""
     values = list(values)
     return ", ".join(map(shown, values[:3])) + (", ..." if len(values) > 3 else "")
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of what an error says, or its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 # --- Hooks of the parser ---------------------------------------------------------------------------------------------

@@ -3,10 +3,19 @@
 They are drawn in float32, whatever PyTorch's default type: in another type the same seed gives other numbers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+
+
+@contextmanager
+def torch_seeded(seed: int) -> Iterator[None]:
+    """Let PyTorch draw from `seed` within this context, first weights above all; after it all is as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # and not those of GPUs, which nobody puts back
+        yield
 
 
 def random_signs(image: Tensor, seed: int) -> Tensor:

@@ -147,15 +147,22 @@ class Attack(PerImage):
     def direction(self, problem: MapProblem, x: Tensor) -> Tensor:
         """Return the sign (N, 3, H, W) of the gradient of D with respect to the images, on the surrogate."""
         x, attributions = problem.differentiable(x)
-        dissimilarity = self.dissimilarity(saliency.normalize(attributions), problem.reference)
-        if not dissimilarity.requires_grad:  # a linear score: its gradient is the same everywhere
-            return torch.zeros_like(x)
-        (gradient,) = torch.autograd.grad(dissimilarity.sum(), x)
-        return gradient.sign()
+        return ascent(self.dissimilarity(saliency.normalize(attributions), problem.reference), x)
 
     def schedule(self, eps: float, steps: int, step_size: float) -> tuple[int, float]:
         """Return the number of steps and their size."""
         return steps, step_size
+
+
+def ascent(climbed: Tensor, x: Tensor) -> Tensor:
+    """Return the sign (N, 3, H, W) of the gradient of values (N,) by the images `x`: 0 where they do not depend on it.
+
+    The gradient of a linear score is such a value: it is the same everywhere.
+    """
+    if not climbed.requires_grad:
+        return torch.zeros_like(x)
+    (gradient,) = torch.autograd.grad(climbed.sum(), x, materialize_grads=True)
+    return gradient.sign()
 
 
 def project(x: Tensor, originals: Tensor, eps: float | Tensor) -> Tensor:

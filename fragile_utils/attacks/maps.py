@@ -15,7 +15,8 @@ from fragile_utils.attacks.base import Attack, MapProblem, confidence, explained
 from fragile_utils.attacks.result import MapResult, Outcome
 from fragile_utils.attacks.settings import LEVEL, Settings
 from fragile_utils.models.door import check_network
-from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, kinks_left, softplus_surrogate
+from fragile_utils.models.kinks import kinks_left
+from fragile_utils.models.surrogate import SoftplusSurrogate, beta_of, softplus_surrogate
 from fragile_utils.saliency.propagation.passes import is_watched
 
 
@@ -83,7 +84,8 @@ def run(
     images = images.detach().clamp(0, 1)
     if check_network(model, images).channels_last and images.device.type == "cpu":  # up to a half faster there
         images = images.contiguous(memory_format=torch.channels_last)
-    surrogate = _surrogate(model, images, settings.beta)
+    beta = beta_of(model, images) if settings.beta is None else settings.beta
+    surrogate = softplus_surrogate(model, beta, constant=True)
     steps, step_size = attack.schedule(settings.eps, settings.steps, settings.step_size)
     settings = replace(settings, steps=steps, step_size=step_size, beta=surrogate.beta)
     guide = method.guide() if guide is None else guide
@@ -175,15 +177,6 @@ def check_resolution(images: Tensor, eps: float) -> None:
             f"images: expected a type that resolves the budget {eps:.4g}, got {images.dtype}, whose values below 1 lie "
             f"{finest:.2g} apart; convert with images.double()"
         )
-
-
-def _surrogate(model: nn.Module, images: Tensor, beta: float | None) -> SoftplusSurrogate:
-    """Return the network on which directions are taken; its parameters count as constants."""
-    if beta is None and not hasattr(model, "beta"):
-        beta = choose_beta(model, images)
-    surrogate = softplus_surrogate(model, beta)
-    surrogate.constant = True
-    return surrogate
 
 
 def _may_share(attack: Attack, model: nn.Module, surrogate: SoftplusSurrogate) -> bool:

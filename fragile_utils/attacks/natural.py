@@ -87,8 +87,7 @@ class Resize(Natural):
     share: float = 0.9
 
     def __post_init__(self) -> None:
-        if checks.positive(self.share, "share") >= 1:
-            raise ValueError(f"share: expected a number below 1, got {self.share:g}")
+        checks.positive(self.share, "share", below=1)
 
     def change(self, images: Tensor) -> Tensor:
         sides: Sequence[int] = [max(1, round(side * self.share)) for side in images.shape[2:]]

@@ -1,22 +1,27 @@
 """What the commands share: options and their checks, and how results are printed and drawn, a batch at a time."""
 
 import argparse
-import io
 import json
+import logging
 import math
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from fragile_utils import attacks, data, experiments, models
 from fragile_utils._base import checks, schema
 from fragile_utils._base.code import Code
-from fragile_utils._base.files import make_folder, write_bytes
+from fragile_utils._base.devices import pick_device
+from fragile_utils._base.files import make_folder, whole_file
+from fragile_utils.experiments.sweep import NETWORK_OPTIONS
 
 LARGEST = {"steps": 10**6, "patience": 10**6, "shard_size": 10**6, "batch_size": 10**6, "images": 10**8}
 LONGEST_STEM = 200  # bytes of an image's name in that of its picture
@@ -40,6 +45,22 @@ def add_options(
     add("--batch-size", type=whole, default=16, help="how many images are attacked at a time")
     add("--json", action="store_true", help="print a JSON object a line: one an image, and a summary")
     add("--out", type=path, default=None, metavar="FOLDER", help=f"write a {pictures} here")
+
+
+def add_executor_options(parser: argparse.ArgumentParser, batch_size: int) -> None:
+    """Declare the options that say where a sweep, or an audit, is computed."""
+    add = parser.add_argument
+    many = f"how many images are attacked at a time (default: {batch_size})"
+    add("--batch-size", type=whole, default=batch_size, help=many)
+    add("--device", default="auto", help="auto, cpu, cuda: auto takes a GPU where there is one")
+    add("--scheduler", metavar="ADDRESS", help="of a Dask cluster; or local:N, for N processes on this machine")
+
+
+def executor(options: argparse.Namespace) -> experiments.InProcess | experiments.Cluster:
+    """Return what computes a sweep where the options say."""
+    if options.scheduler is not None:
+        return experiments.Cluster(options.scheduler, options.device, options.batch_size)
+    return experiments.InProcess(str(pick_device(options.device, "--device")), options.batch_size)
 
 
 def check_options(options: argparse.Namespace, *, counts: tuple[str, ...], positive: tuple[str, ...]) -> None:
@@ -123,12 +144,15 @@ def load_model(options: argparse.Namespace, name: str | None = None) -> models.C
     name = options.model if name is None else name
     models.loading.check_name(name, "--model")
     code = allowed(models.loading.code_of(name))
-    classes = () if options.classes is None else options.classes
-    how = {"mean": options.mean, "std": options.std, "size": options.size, "classes": classes}
     try:
-        return models.load(name, **how, allow_code=code, trust=options.trust)
+        return models.load(name, **network_options(options), allow_code=code, trust=options.trust)
     except ValueError as error:
         raise ValueError(f"--model: {str(error).removeprefix('model: ')}") from error
+
+
+def network_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return those of the options of `models.load` that are given."""
+    return {name: value for name in NETWORK_OPTIONS if (value := getattr(options, name)) is not None}
 
 
 def allowed(names: Sequence[str], pickles: bool = False) -> Code:
@@ -152,6 +176,29 @@ def choice(text: str) -> experiments.Choice:
         return experiments.Choice.parse(text, "it")
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error).removeprefix("it: ")) from error
+
+
+# --- Progress ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def spoken(level: int) -> Iterator[None]:
+    """Within it, what the package logs from `level` on goes to standard error, above a progress bar."""
+    log = logging.getLogger("fragile_utils")
+    handler, before = _AboveBar(), log.level
+    handler.setFormatter(logging.Formatter("fragile: %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(level)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+class _AboveBar(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
 
 
 # --- Results ---------------------------------------------------------------------------------------------------------
@@ -229,6 +276,5 @@ def print_json(record: dict) -> None:
 
 def write_picture(folder: Path, name: str, figure: Figure) -> None:
     """Write a PNG; the file appears only when it is complete."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write_bytes(folder / name, picture.getvalue())
+    with whole_file(folder / name) as file:
+        figure.savefig(file, format="png", dpi=120)

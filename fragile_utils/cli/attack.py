@@ -1,8 +1,8 @@
 """``fragile attack``: change the saliency maps of images without changing their classes."""
 
 import argparse
-import math
 import sys
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -13,6 +13,7 @@ from fragile_utils._base import checks
 from fragile_utils._base.devices import pick_device
 from fragile_utils.attacks import regions
 from fragile_utils.cli import _common as common
+from fragile_utils.data.batch import class_count
 from fragile_utils.experiments import parts
 from fragile_utils.models.surrogate import beta_of
 
@@ -80,10 +81,6 @@ def run(options: argparse.Namespace) -> int:
     if options.attack.name != "targeted":
         options.attack.check(attacks.ATTACKS, "--attack")
     model = common.load_model(options).to(device)
-    classes = outputs(model)
-    if options.label is not None and not 0 <= options.label < (classes or math.inf):
-        limit = f"from 0 to {classes - 1}" if classes else "0 or above"
-        raise ValueError(f"--label: expected a class {limit}, got {options.label}")
     batch, note = choose_images(options, model, device)
     pixels = batch.images[0, 0].numel()
     k = metrics.default_k(*batch.images.shape[-2:])
@@ -133,30 +130,21 @@ def make_attack(options: argparse.Namespace, k: int, images: Tensor) -> attacks.
         raise ValueError(f"--region: expected {regions.FORMS}; {error}") from error
 
 
-def outputs(model: models.Classifier) -> int | None:
-    """Return how many classes a network has, as far as it says."""
-    return len(model.classes) or getattr(model, "outputs", None)
-
-
 def choose_images(
     options: argparse.Namespace, model: models.Classifier, device: torch.device
 ) -> tuple[data.Batch, str]:
     """Return the images to attack, and a line that says which they are."""
     read = data.load(options.data, size=model.size, limit=None if options.data in data.SAMPLES else 4 * options.images)
-    read = read.to(device)
-    names = model.classes or (read.classes if len(read.classes) == outputs(model) else ())
-    if read.classes and read.classes != names:
-        raise ValueError(f"--data: {options.data} has other classes than {options.model}")
+    read, names = read.to(device), (options.model, options.data, "--data")
     if options.label is not None:
-        labels = torch.full_like(read.labels, options.label)
-        batch = data.Batch(read.images, labels, names, read.names)[: options.images]
+        classes = class_count(model, read.images)
+        if not 0 <= options.label < classes:
+            raise ValueError(f"--label: expected a class from 0 to {classes - 1}, got {options.label}")
+        batch = read.for_network(model, *names)[: options.images]
+        batch = replace(batch, labels=torch.full_like(batch.labels, options.label))
         return batch, f"{len(batch)} images of {options.data}, explained as class {options.label}"
-    unlabelled = bool((read.labels == data.UNKNOWN).all())
-    right = read.labelled_by(model).correct(model)
-    if not len(right):
-        raise ValueError(f"{options.data}: {options.model} gets none of the {len(read)} images right")
+    right = read.right_for(model, *names)
     batch = right[: options.images]
-    batch = data.Batch(batch.images, batch.labels, names, batch.names)
-    if unlabelled:
+    if (read.labels == data.UNKNOWN).all():
         return batch, f"{len(batch)} images of {options.data}, without labels: explained as the class predicted"
     return batch, f"{len(batch)} images of {options.data}: {options.model} gets {len(right)} of {len(read)} right"

@@ -2,26 +2,20 @@
 
 import argparse
 import contextlib
-import io
 import json
 import logging
 import sys
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from fragile_utils import experiments
-from fragile_utils._base import schema
 from fragile_utils._base.devices import pick_device
 from fragile_utils._base.files import write_bytes
 from fragile_utils.cli import _common as common
-from fragile_utils.cli.sweep import spoken
-from fragile_utils.experiments import audit, audit_conditions, audit_summary, running
+from fragile_utils.experiments import audit, running
+from fragile_utils.experiments.audit import conditions
 from fragile_utils.plots import audit as pages
-from fragile_utils.plots import widgets
+from fragile_utils.plots.audit_report import REPORT, RESULTS, SUMMARY, read_report, write_report
 
-SUMMARY, RESULTS, REPORT = "summary.json", "results.parquet", "report.html"
 FIELDS = {"models": "--model", "model": "--model", "methods": "--method", "folder": "--out"} | {
     name: f"--{name}" for name in ("data", "budgets", "images", "k", "steps", "scheduler")
 }
@@ -71,16 +65,14 @@ def add_parser(commands) -> None:
         "--fail-below",
         action="append",
         default=[],
-        metavar=audit_conditions.FORM,
+        metavar=conditions.FORM,
         help="exit with status 3 where less is left on average: topk_intersection=0.3@2, by attacks and noise of up to "
         "2 levels; of one of them, 0.8@noise:2; of one everyday change, 0.7@jpeg, or of all after which a map ought to "
         "be where it was, 0.7@everyday; may be repeated",
     )
     add("--compare", nargs=2, type=common.path, metavar="REPORT", help="set two reports side by side")
     add("--plan", action="store_true", help="say what would be done, and how long it would take, and stop")
-    add("--batch-size", type=common.whole, default=8, help="how many images are attacked at a time (default: 8)")
-    add("--device", default="auto", help="auto, cpu, cuda: auto takes a GPU where there is one")
-    add("--scheduler", metavar="ADDRESS", help="of a Dask cluster; or local:N, for N processes on this machine")
+    common.add_executor_options(parser, batch_size=8)
     add("--json", action="store_true", help="print summary.json at the end")
 
 
@@ -110,12 +102,9 @@ def audited(options: argparse.Namespace) -> int:
     if options.out is not None:
         audit.check_folder(options.out)
     wanted = chosen(options)
-    conditions = [condition(text, wanted.budgets) for text in options.fail_below]
+    wished = [condition(text, wanted.budgets) for text in options.fail_below]
     code = common.allowed(functions(wanted), options.trust)
-    device = str(pick_device(options.device, "--device"))
-    executor: Any = running.InProcess(options.device, options.batch_size)
-    if options.scheduler is not None:
-        executor = experiments.Cluster(options.scheduler, options.device, options.batch_size)
+    device, executor = str(pick_device(options.device, "--device")), common.executor(options)
     with contextlib.redirect_stdout(sys.stderr):  # what the reader's own code prints is no part of the answer
         plan = audit.plan(wanted, code, device)
     if options.plan or not options.json:
@@ -123,8 +112,9 @@ def audited(options: argparse.Namespace) -> int:
     if options.plan:
         return 0
     try:
-        with spoken(logging.WARNING), running.interruptible(), contextlib.redirect_stdout(sys.stderr):
-            summary = report(plan, options.out, code, executor, sys.stderr.isatty(), options.device)
+        with common.spoken(logging.WARNING), running.interruptible(), contextlib.redirect_stdout(sys.stderr):
+            found = audit.follow(plan, options.out, code, executor, sys.stderr.isatty())
+            summary = write_report(found, options.out, code, options.device)
     except KeyboardInterrupt:
         print(f"fragile: stopped; what is done is in {options.out}, and the same command goes on", file=sys.stderr)
         raise
@@ -133,7 +123,7 @@ def audited(options: argparse.Namespace) -> int:
     else:
         print("\n\n".join(summary["methods"][name]["paragraph"] for name in summary["order"]))
         print(f"written: {options.out / REPORT}, {SUMMARY}, {RESULTS}")
-    failures = [line for held in conditions for line in held.failures(summary)]
+    failures = [line for held in wished for line in held.failures(summary)]
     for line in failures:
         print(f"fragile: {line}", file=sys.stderr)
     return BELOW if failures else 0
@@ -141,8 +131,8 @@ def audited(options: argparse.Namespace) -> int:
 
 def chosen(options: argparse.Namespace) -> audit.Audit:
     """Return the audit that the options describe."""
-    how = {"mean": options.mean, "std": options.std, "size": options.size, "classes": options.classes}
-    model = {"name": options.model} | {name: _plain(value) for name, value in how.items() if value is not None}
+    how = common.network_options(options)
+    model = {"name": options.model} | {name: _plain(value) for name, value in how.items()}
     names = {"images": "images", "steps": "steps", "step_size": "step_size", "budgets": "budgets", "k": "k"}
     names |= {"seed": "seed", "methods": "method"}
     changes = {field: getattr(options, name) for field, name in names.items() if getattr(options, name) is not None}
@@ -159,40 +149,18 @@ def functions(wanted: audit.Audit) -> list[str]:
     return wanted.sweep("attacks", k=1).functions
 
 
-def condition(text: str, budgets: tuple[float, ...]) -> audit_conditions.Condition:
+def condition(text: str, budgets: tuple[float, ...]) -> conditions.Condition:
     """Return a condition of ``--fail-below``."""
     try:
-        return audit_conditions.parse(text, budgets)
+        return conditions.parse(text, budgets)
     except ValueError as error:
         raise ValueError(f"--fail-below: {error}") from error
-
-
-def report(
-    plan: audit.Plan, out: Path, code: Any, executor: Any, progress: bool = False, device: str = "auto"
-) -> dict[str, Any]:
-    """Compute what is missing of an audit, write its report, and return its summary."""
-    found = audit.follow(plan, out, code, executor, progress)
-    summary = audit_summary.summarise(found)
-    least = summary["order"][-1]
-    sliders = {}
-    for word, part, results in audit.examples(found, out, code, device, least):
-        k, classes = plan.audit.k, part.classes
-        caption = f"{part.names[0]}, {least}"
-        sliders[word] = widgets.EpsilonSlider(part.images, results, 0, k=k, classes=classes, caption=caption).html
-    table = found.attacks.assign(kind="attack")
-    natural = found.natural.assign(kind="natural")
-    content = io.BytesIO()
-    pd.concat([table, natural], ignore_index=True).to_parquet(content, index=False)
-    write_bytes(out / RESULTS, content.getvalue())
-    write_bytes(out / SUMMARY, (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
-    write_bytes(out / REPORT, pages.page(summary, sliders, least).encode())
-    return summary
 
 
 def compare(first: Path, second: Path, out: Path | None) -> int:
     """Print two reports side by side, and write a page of them if there is a folder for it."""
     names = (first.name or str(first), second.name or str(second))
-    one, two = read(first), read(second)
+    one, two = read_report(first), read_report(second)
     rows, page = pages.compared(one, two, names if names[0] != names[1] else (str(first), str(second)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
@@ -202,29 +170,3 @@ def compare(first: Path, second: Path, out: Path | None) -> int:
         write_bytes(out / "compare.html", page.encode())
         print(f"written: {out / 'compare.html'}")
     return 0
-
-
-def read(folder: Path) -> dict[str, Any]:
-    """Return the summary of a report.
-
-    Raises
-    ------
-    ValueError
-        If there is none, or it is not one that this version knows.
-    """
-    path = folder / SUMMARY
-    try:
-        found = schema.parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    fields = ("schema", "methods", "order", "settings", "sha256")
-    if schema.fields(found, str(path), fields)["schema"] != audit_summary.SCHEMA:
-        raise ValueError(f"{path}: expected schema {audit_summary.SCHEMA}, got {schema.shown(found['schema'])}")
-    try:
-        pages.compared(found, found, ("a", "b"))
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        said = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path}: these are not the numbers of a report ({said})") from error
-    return dict(found)

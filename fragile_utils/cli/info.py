@@ -3,14 +3,12 @@
 import argparse
 import json
 import os
-import platform
 from collections.abc import Callable
-from importlib import metadata
 
 import torch
 
-from fragile_utils import __version__, data, models
-from fragile_utils._base.devices import pick_device
+from fragile_utils import data, models
+from fragile_utils._base.devices import hardware, pick_device, versions
 
 
 def add_parser(commands) -> None:
@@ -35,10 +33,8 @@ def run(options: argparse.Namespace) -> int:
 def gather() -> dict[str, str]:
     """Return the facts that a report of a problem should contain."""
     device = pick_device("auto")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    facts = {"fragile_utils": __version__, "python": platform.python_version()}
-    facts |= {package: metadata.version(package) for package in ("torch", "torchvision", "captum", "numpy")}
-    facts |= {"device": f"{device} ({name})", "threads": str(torch.get_num_threads())}
+    facts = versions("torch", "torchvision", "captum", "numpy")
+    facts |= {"device": f"{device} ({hardware(device)})", "threads": str(torch.get_num_threads())}
     facts["busy"] = describe_load()
     for sample, load in data.SAMPLES.items():
         facts[sample] = attempt(lambda load=load: f"{len(load())} images")

@@ -1,11 +1,10 @@
 """``fragile report``: the table and the figure of a sweep."""
 
 import argparse
-import io
 import sys
 
 from fragile_utils import experiments
-from fragile_utils._base.files import write_bytes
+from fragile_utils._base.files import whole_file, write_bytes
 from fragile_utils.cli import _common as common
 from fragile_utils.experiments import report
 from fragile_utils.plots import sweeps
@@ -43,12 +42,11 @@ def run(options: argparse.Namespace) -> int:
         print("\n".join(map(str, written)))
         return 0
     summary = experiments.summary(table)
-    picture = io.BytesIO()
-    sweeps.figure(summary, report.note(settings)).savefig(picture, format="png", dpi=150)
     folder = options.folder / "report" if options.out is None else options.out
     csv = summary.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     write_bytes(folder / "summary.csv", csv.encode())
-    write_bytes(folder / "figure.png", picture.getvalue())
+    with whole_file(folder / "figure.png") as file:
+        sweeps.figure(summary, report.note(settings)).savefig(file, format="png", dpi=150)
     report.collect(settings, table, folder / "rows")
     if options.json:
         for row in summary.to_dict("records"):

@@ -2,17 +2,10 @@
 
 import argparse
 import logging
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from tqdm import tqdm
 
 from fragile_utils import experiments
-from fragile_utils._base.devices import pick_device
 from fragile_utils.cli import _common as common
-from fragile_utils.cli._common import path, whole
 
 
 def add_parser(commands) -> None:
@@ -26,21 +19,15 @@ def add_parser(commands) -> None:
     )
     parser.set_defaults(command=run, default_of=parser.get_default)
     add = parser.add_argument
-    add("config", nargs="?", type=path, metavar="CONFIG", help="a JSON file with the fields of experiments.Sweep")
-    add("--out", type=path, metavar="FOLDER", help="where the results go")
-    add("--status", type=path, metavar="FOLDER", help="say how far the sweep in FOLDER is, and check its files")
-    add(
-        "--shard-size",
-        type=whole,
-        metavar="N",
-        help="how many images one file holds (default: 32)",
-    )
-    add("--batch-size", type=whole, default=16, help="how many images are attacked at a time (default: 16)")
-    add("--device", default="auto", help="auto, cpu, cuda: auto takes a GPU where there is one")
-    add("--scheduler", metavar="ADDRESS", help="of a Dask cluster; or local:N, for N processes on this machine")
+    of = "a JSON file with the fields of experiments.Sweep"
+    add("config", nargs="?", type=common.path, metavar="CONFIG", help=of)
+    add("--out", type=common.path, metavar="FOLDER", help="where the results go")
+    add("--status", type=common.path, metavar="FOLDER", help="say how far the sweep in FOLDER is, and check its files")
+    add("--shard-size", type=common.whole, metavar="N", help="how many images one file holds (default: 32)")
+    common.add_executor_options(parser, batch_size=16)
     add("--allow-code", action="store_true", help="import and call the functions of your own that CONFIG names")
     add("--trust", action="store_true", help=common.TRUST)
-    add("--max-cells", type=whole, default=experiments.MAX_CELLS, metavar="N", help=common.MAX_CELLS)
+    add("--max-cells", type=common.whole, default=experiments.MAX_CELLS, metavar="N", help=common.MAX_CELLS)
     add("--verbose", action="store_true", help="print a line for each shard")
     add("--json", action="store_true", help="print a JSON object at the end")
 
@@ -55,13 +42,10 @@ def run(options: argparse.Namespace) -> int:
     if options.config is None or options.out is None:
         raise ValueError("expected CONFIG and --out FOLDER, or --status FOLDER")
     sweep = experiments.Sweep.load(options.config, options.max_cells)
-    if options.allow_code and os.getcwd() not in sys.path:  # where functions of the reader's own are looked for
-        sys.path.append(os.getcwd())
-    if options.scheduler is None:
-        executor = experiments.InProcess(str(pick_device(options.device, "--device")), options.batch_size)
-    else:
-        executor = experiments.Cluster(options.scheduler, options.device, options.batch_size)
-    with spoken(logging.INFO if options.verbose else logging.WARNING):
+    if options.allow_code:
+        common.allowed(sweep.functions)
+    executor = common.executor(options)
+    with common.spoken(logging.INFO if options.verbose else logging.WARNING):
         try:
             state = experiments.run(
                 sweep,
@@ -91,23 +75,3 @@ def report(state: experiments.Status, as_json: bool) -> int:
         for shard, reason in state.damaged.items():
             print(f"  {shard.name} is damaged: {reason}")
     return 0
-
-
-@contextmanager
-def spoken(level: int) -> Iterator[None]:
-    """Within it, what the package logs from `level` on goes to standard error, above a progress bar."""
-    log = logging.getLogger("fragile_utils")
-    handler, before = _AboveBar(), log.level
-    handler.setFormatter(logging.Formatter("fragile: %(message)s"))
-    log.addHandler(handler)
-    log.setLevel(level)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(before)
-
-
-class _AboveBar(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)

@@ -3,17 +3,15 @@
 import argparse
 import hashlib
 import json
-import platform
 import sys
 from dataclasses import asdict, replace
-from importlib import metadata
 from pathlib import Path
 
 import torch
 
-from fragile_utils import __version__, data, defences
+from fragile_utils import data, defences
 from fragile_utils._base import checks, schema
-from fragile_utils._base.devices import pick_device, processor
+from fragile_utils._base.devices import environment, pick_device
 from fragile_utils._base.files import make_folder, sweep_up, write_bytes
 from fragile_utils.cli import _common as common
 from fragile_utils.models import training
@@ -97,13 +95,13 @@ def find_finished(folder: Path, settings: training.Training, loss: Loss, limit: 
     if not path.exists():
         return None
     try:
-        summary = schema.parse(path.read_text(encoding="utf-8"))
+        summary = schema.load(path, dict)
         learnt = training.Training.from_json(json.dumps(summary["settings"]))
         found = learnt, summary.get("loss", repr(CrossEntropy())), summary["limit"]
         for name in ("test_accuracy", "parameters", "seconds"):
             checks.non_negative(summary[name], name)
         schema.whole(summary["test_images"], "test_images")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"--out: {path} is not what `fragile train` writes; choose another folder") from error
     if found != (settings, repr(loss), limit):
         raise ValueError(f"--out: {path} is of a training with other settings; choose another folder")
@@ -148,9 +146,7 @@ def train(
         "parameters": sum(p.numel() for p in trained.stored.network.parameters()),
         "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
         "seconds": round(trained.log["seconds"].sum()),
-        "hardware": f"{device.type}, {processor()}",
-        "versions": {name: metadata.version(name) for name in ("torch", "numpy", "safetensors")}
-        | {"python": platform.python_version(), "fragile_utils": __version__},
+        **environment(device, "numpy", "safetensors"),
     }
     write_bytes(folder / LOG, trained.log.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode())
     write_bytes(folder / SETTINGS, (json.dumps(summary, indent=1) + "\n").encode())

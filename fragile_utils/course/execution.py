@@ -1,4 +1,4 @@
-"""The one place where code of sources and of students' notebooks is run: the tests, the answers, and nothing else."""
+"""The one place where code of sources and of students' notebooks is run: tests, definitions, and nothing else."""
 
 import ast
 import builtins
@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
-from fragile_utils.claims import check
 from fragile_utils.course.exercise import Exercise
-from fragile_utils.course.grading import Report, judge, tests_in
+from fragile_utils.course.grading import tests_in
 
 
 def run_code(code: str, name: str, namespace: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -26,30 +25,6 @@ def collect_tests(exercise: Exercise, hidden: bool = True) -> list[Callable]:
     if hidden:
         run_code(exercise.hidden, f"{exercise.label}, hidden tests", namespace)
     return tests_in(namespace)
-
-
-def judge_code(exercise: Exercise, codes: Iterable[str], seed: int = 0, hidden: bool = True) -> Report:
-    """Return what the tests of an exercise say of answers that are given as code, run in turn."""
-    answers: dict[str, Any] = {"__name__": "__main__"}
-    for i, code in enumerate(codes):
-        run_code(code, f"{exercise.label}, answer {i}", answers)
-    return judge(exercise.label, collect_tests(exercise, hidden), answers, seed)
-
-
-def compute_answer(exercise: Exercise) -> Any:
-    """Return what the code of a prediction calls `answer`: a truth for each choice, or the number."""
-    namespace = run_code(exercise.computed, f"{exercise.label}, computed")
-    if "answer" not in namespace:
-        raise ValueError(f"{exercise.label}: expected the code of '## Computed' to define `answer`")
-    return namespace["answer"]
-
-
-def investigate(exercise: Exercise) -> dict[str, Any]:
-    """Run what the chapter has at hand, the solution and its checks; a check that fails raises ClaimError."""
-    namespace = run_code("", exercise.label) | {"check": check}
-    for name, code in (("given", exercise.given), ("solution", exercise.answer), ("checks", exercise.checks)):
-        run_code(code, f"{exercise.label}, {name}", namespace)
-    return namespace
 
 
 def run_definitions(cells: Iterable[str]) -> dict[str, Any]:

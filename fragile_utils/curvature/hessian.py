@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from fragile_utils import saliency
 from fragile_utils._base import checks, memory, precision
 from fragile_utils.models.door import check_network
-from fragile_utils.models.surrogate import SoftplusSurrogate, kinks_left, softplus_surrogate
+from fragile_utils.models.kinks import kinks_left
+from fragile_utils.models.surrogate import SoftplusSurrogate, softplus_surrogate
 
 
 class Hessian:
@@ -40,9 +41,20 @@ class Hessian:
     """
 
     @precision.float32()
-    @torch.enable_grad()
     def __init__(self, model: nn.Module, images: Tensor, targets: Tensor) -> None:
         check_arguments(model, images, targets)
+        self._differentiate(model, images, targets)
+
+    @classmethod
+    def of_checked(cls, model: nn.Module, images: Tensor, targets: Tensor) -> "Hessian":
+        """Return that of arguments which `check_arguments` has seen."""
+        hessian = cls.__new__(cls)
+        hessian._differentiate(model, images, targets)
+        return hessian
+
+    @precision.float32()
+    @torch.enable_grad()
+    def _differentiate(self, model: nn.Module, images: Tensor, targets: Tensor) -> None:
         if images.device.type == "cpu" and check_network(model, images).channels_last:  # where convolutions are faster
             images = images.contiguous(memory_format=torch.channels_last)
         self._model, self._images = model, images.detach().requires_grad_()
@@ -133,8 +145,8 @@ def check_directions(directions: Tensor, images: Tensor) -> None:
 
 
 def parts(model: nn.Module, images: Tensor, targets: Tensor) -> Iterator[tuple[slice, Hessian]]:
-    """Yield the rows of as many images as there is memory for, and their Hessian."""
+    """Yield the rows of as many images as there is memory for, and their Hessian; arguments that have been checked."""
     size = memory.images_at_once(model, images, True)
     for row in range(0, len(images), size):
         rows = slice(row, row + size)
-        yield rows, Hessian(model, images[rows], targets[rows])
+        yield rows, Hessian.of_checked(model, images[rows], targets[rows])

@@ -111,17 +111,21 @@ def top(
         values, _, residuals = done.ritz()
         if values.shape[1] < k:
             return False
-        order = values.abs().argsort(dim=1, descending=True)[:, :k]
         largest = values.abs().amax(dim=1, keepdim=True)
-        return bool((residuals.gather(1, order) <= tolerance * largest).all())
+        return bool((residuals.gather(1, _largest(values, k)) <= tolerance * largest).all())
 
     done = tridiagonalize(operator, start, steps, settled)
     values, vectors, residuals = done.ritz()
-    order = values.abs().argsort(dim=1, descending=True)[:, :k]
+    order = _largest(values, k)
     vectors = vectors.gather(2, order[:, None].expand(-1, vectors.shape[1], -1)).to(start.dtype)
     vectors = torch.einsum("nmk,nmd->nkd", vectors, done.basis)
     values, residuals = (t.gather(1, order).to(start.dtype) for t in (values, residuals))
     return values, vectors, residuals, done.basis.shape[1]
+
+
+def _largest(values: Tensor, k: int) -> Tensor:
+    """Return where the `k` values (N, m) of largest magnitude are (N, k), the largest first."""
+    return values.abs().argsort(dim=1, descending=True)[:, :k]
 
 
 def quadrature(operator: Operator, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:

@@ -53,6 +53,13 @@ class Download:
                 raise ValueError(f"cannot download {self.url} to {target}: {error}") from error
         return target
 
+    def unpacked(self, folder: Path, wanted: Sequence[str], progress: bool = False) -> Path:
+        """Download the archive, and return the folder to which what is wanted of it is unpacked; see `unpack`."""
+        archive = self.fetch(folder.with_suffix(".tgz"), progress)
+        unpack(archive, folder, wanted)
+        archive.unlink()
+        return folder
+
     def _copy(self, file: BinaryIO, name: str, progress: bool) -> None:
         digest, received = hashlib.sha256(), 0
         with (

@@ -40,11 +40,7 @@ class Batch:
     def __post_init__(self) -> None:
         if not isinstance(self.images, Tensor) or self.images.ndim != 4 or len(self.images):
             checks.images(self.images)
-        expected = f"labels: expected an integer tensor of shape ({len(self.images)},)"
-        if not isinstance(self.labels, Tensor) or self.labels.shape != (len(self.images),):
-            raise ValueError(f"{expected}, got {checks.described(self.labels)}")
-        if self.labels.dtype != torch.int64:
-            raise ValueError(f"{expected} and int64, got dtype {self.labels.dtype}; convert with labels.long()")
+        checks.labels(self.labels, len(self.images), least=UNKNOWN)
         for name in ("classes", "names"):
             given = getattr(self, name)
             if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(n, str) for n in given):
@@ -97,6 +93,34 @@ class Batch:
         predictions = predict(model, self.images)
         return replace(self, labels=torch.where(self.labels == UNKNOWN, predictions, self.labels))
 
+    def has_classes_of(self, model: nn.Module) -> bool:
+        """Return whether labels can be those of `model`: the names of both are the same, or else as many as it has."""
+        names = tuple(getattr(model, "classes", ()))
+        if self.classes and names:
+            return self.classes == names
+        count = class_count(model, self.images)
+        return len(self.classes) in (0, count) and bool((self.labels < count).all())
+
+    def for_network(self, model: nn.Module, network: str, source: str, field: str = "data") -> "Batch":
+        """Return the same batch for a `model`: labels where there were none, as it predicts, and the names that it has.
+
+        Raises
+        ------
+        ValueError
+            If the images are of other classes. The message begins with `field`, and says what the images and the model
+            are called, `source` and `network`.
+        """
+        if not self.has_classes_of(model):
+            raise ValueError(f"{field}: {source} has other classes than {network}")
+        return replace(self.labelled_by(model), classes=tuple(getattr(model, "classes", ())) or self.classes)
+
+    def right_for(self, model: nn.Module, network: str, source: str, field: str = "data") -> "Batch":
+        """Return those images of `for_network` that `model` gets right, at least one; ValueError if there is none."""
+        right = self.for_network(model, network, source, field).correct(model)
+        if not len(right):
+            raise ValueError(f"{field}: {network} gets none of the {len(self)} images of {source} right")
+        return right
+
 
 def class_name(classes: Sequence[str], label: int) -> str:
     """Return the name of a class index, or something readable where there is none."""
@@ -112,3 +136,11 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
     checks.images(images)
     checks.evaluation_mode(model)
     return torch.cat([checks.logits(model(part), len(part)).argmax(1) for part in images.split(batch_size)])
+
+
+@torch.no_grad()
+def class_count(model: nn.Module, images: Tensor) -> int:
+    """Return how many classes a model tells apart: as many as it has logits for the first of these images."""
+    checks.images(images)
+    checks.evaluation_mode(model)
+    return checks.logits_shape(model(images[:1]), 1).shape[1]

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fragile_utils.data._downloads import Download, unpack
+from fragile_utils.data._downloads import Download
 from fragile_utils.data.batch import Batch
 from fragile_utils.data.folders import cifar10_folder, places, spread
 from fragile_utils.data.samples import CIFAR10_CLASSES
@@ -64,11 +64,8 @@ def cifar10(
             f"no cifar10 or cifar-10-batches-bin in {' or '.join(map(str, found))}: set FRAGILE_DATA, "
             "or give download=True (170 MB)"
         )
-    folder = found[-1] / "cifar-10-batches-bin"
-    archive = CIFAR10.fetch(folder.with_suffix(".tgz"), progress)
-    unpack(archive, folder, ["data_batch_*.bin", "test_batch.bin"])
-    archive.unlink()
-    return _binary(folder, split, limit)
+    wanted = ["data_batch_*.bin", "test_batch.bin"]
+    return _binary(CIFAR10.unpacked(found[-1] / "cifar-10-batches-bin", wanted, progress), split, limit)
 
 
 def _binary(folder: Path, split: str, limit: int | None) -> Batch:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fragile_utils.data._downloads import Download, unpack
+from fragile_utils.data._downloads import Download
 from fragile_utils.data.batch import Batch
 from fragile_utils.data.folders import class_folders, places
 from fragile_utils.data.reading import Fit
@@ -48,11 +48,8 @@ def flowers(
     folders = _flower_folders(root)
     found = [folder for folder in folders if folder.is_dir()]
     if not found and root is None and download:
-        folder = folders[-1]
-        archive = FLOWER_PHOTOS.fetch(folder.with_suffix(".tgz"), progress)
         wanted = ["LICENSE.txt", *(f"{name}/*.jpg" for name in FLOWER_CLASSES)]
-        found = [unpack(archive, folder, wanted)]
-        archive.unlink()
+        found = [FLOWER_PHOTOS.unpacked(folders[-1], wanted, progress)]
     if not found:
         places = " or ".join(map(str, folders))
         raise ValueError(f"no flower photos in {places}: set FRAGILE_DATA, or give download=True (229 MB)")

@@ -1,4 +1,4 @@
-"""Folders of images of the reader's own. The only module that reads environment variables."""
+"""Folders of images of the reader's own. They may be named by environment variables, read here alone."""
 
 import os
 import re

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fragile_utils._base import checks
 from fragile_utils._base.held import PerImage
 from fragile_utils.attacks import Attack, MapProblem
+from fragile_utils.attacks.base import ascent
 from fragile_utils.defences.aggregate import Aggregate
 from fragile_utils.defences.randomness import is_random, redraw
 from fragile_utils.models.surrogate import softplus_surrogate
@@ -154,11 +155,7 @@ class ThroughMembers(Adaptive):
         x = x.detach().requires_grad_()
         maps, _ = problem.guide.maps(problem.surrogate, x, problem.labels, create_graph=True)
         each = torch.stack([self.dissimilarity(of_member, problem.reference) for of_member in maps])
-        climbed = each.mean(dim=0) if self.over == "mean" else each.max(dim=0).values
-        if not climbed.requires_grad:
-            return torch.zeros_like(x)
-        (gradient,) = torch.autograd.grad(climbed.sum(), x)
-        return gradient.sign()
+        return ascent(each.mean(dim=0) if self.over == "mean" else each.max(dim=0).values, x)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -193,9 +190,7 @@ class Transfer(Keeping):
         super().__post_init__()
         checks.instance(self.method, Method, "method", "Gradient()")
         if self.model is not None:
-            surrogate = softplus_surrogate(checks.evaluation_mode(self.model))
-            surrogate.constant = True
-            object.__setattr__(self, "model", surrogate)
+            object.__setattr__(self, "model", softplus_surrogate(checks.evaluation_mode(self.model), constant=True))
 
     def own(self) -> Method:
         """Return the method whose map is moved there."""

@@ -100,8 +100,7 @@ def share_bounds(votes: Votes, error: float, bound: str = "hoeffding") -> tuple[
     Hoeffding, *Probability Inequalities for Sums of Bounded Random Variables*, JASA 58, 1963, theorem 1. Clopper,
     Pearson, *The use of confidence or fiducial limits*, Biometrika 26, 1934.
     """
-    if not 0 < checks.positive(error, "error") < 1:
-        raise ValueError(f"error: expected a probability, got {error!r}")
+    checks.positive(error, "error", below=1)
     if bound == "hoeffding":
         margin = math.sqrt(math.log(1 / error) / (2 * votes.samples))
         return votes.shares - margin, votes.shares + margin
@@ -230,6 +229,4 @@ def _check_tau(tau: float) -> None:
 
 
 def _error(confidence: float) -> float:
-    if not 0 < checks.positive(confidence, "confidence") < 1:
-        raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence!r}")
-    return 1 - confidence
+    return 1 - checks.positive(confidence, "confidence", below=1)

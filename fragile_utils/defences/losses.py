@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fragile_utils._base import checks
 from fragile_utils.curvature.hessian import check_smooth
 from fragile_utils.models.losses import Learner, Loss, LossValue
+from fragile_utils.saliency.method import leaf
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,7 @@ def _climbed(
         x = x.detach().requires_grad_()
         (direction,) = torch.autograd.grad(value(x), x)
         moved = x.detach() + step_size * direction.sign()
+        # Not `attacks.project`: its rounding, by which nothing leaves the budget, would train other weights.
         x = moved.clamp(images - eps, images + eps).clamp(0, 1)
     return x.detach()
 
@@ -232,7 +234,7 @@ def _score_gradient(learner: Learner, x: Tensor, labels: Tensor) -> Tensor:
 
 def _loss_gradient(learner: Learner, images: Tensor, labels: Tensor, keep: bool = False) -> Tensor:
     """Return the gradient of each image's cross-entropy, with a graph; `keep` that of `images` too."""
-    x = images if keep and images.requires_grad else images.detach().requires_grad_()
+    x = leaf(images, keep)
     loss = learner.cross_entropy(learner.logits(x), labels, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, x, create_graph=True)
     return gradient

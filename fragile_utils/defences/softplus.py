@@ -1,6 +1,5 @@
 """The softplus explanation: what is displayed is the explanation of a smoother network."""
 
-import weakref
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -55,16 +54,8 @@ class SoftplusExplanation(Method):
         return attributions, logits_of(model, images, create_graph)
 
 
-# Of the surrogate that attacks directions are taken on, those of other sharpness: what is traced once is used again.
-_others: weakref.WeakKeyDictionary[nn.Module, dict[float, SoftplusSurrogate]] = weakref.WeakKeyDictionary()
-
-
 def _at_beta(model: nn.Module, beta: float) -> SoftplusSurrogate:
     """Return the network of `model`, itself perhaps a surrogate, with softplus of this sharpness."""
     if not isinstance(model, SoftplusSurrogate):
         return softplus_surrogate(model, beta)
-    known = _others.setdefault(model, {})
-    if beta not in known:
-        known[beta] = SoftplusSurrogate(model.model, beta)
-    known[beta].constant = model.constant
-    return known[beta]
+    return model.derived(beta, lambda: SoftplusSurrogate(model.model, beta, model.constant))

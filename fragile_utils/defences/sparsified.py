@@ -47,8 +47,7 @@ class TopShare(Method):
 
     def __post_init__(self) -> None:
         checks.instance(self.method, Method, "method", "Gradient()")
-        if checks.positive(self.share, "share") >= 1:
-            raise ValueError(f"share: expected a number below 1, got {self.share!r}")
+        checks.positive(self.share, "share", below=1)
         checks.non_negative(self.temperature, "temperature")
 
     def guide(self) -> "TopShare":

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fragile_utils._base import checks
+from fragile_utils._base import checks, schema
 
 
 def thermometer(images: Tensor, levels: int) -> Tensor:
@@ -61,8 +61,7 @@ class ThermometerNetwork(nn.Module):
     def __init__(self, network: nn.Module, levels: int = 16, *, decode: bool = False, backward: str = "ramp") -> None:
         super().__init__()
         checks.instance(network, nn.Module, "network", "a torch.nn.Module")
-        if checks.count(levels, "levels") < 2:
-            raise ValueError(f"levels: expected at least 2, got {levels}")
+        schema.whole(levels, "levels", low=2)
         if backward not in ("ramp", "none"):
             raise ValueError(f"backward: expected 'ramp' or 'none', got {backward!r}")
         self.network, self.levels, self.decode, self.backward = network, levels, bool(decode), backward

@@ -1,7 +1,9 @@
-"""Large experiments: a grid of attacks on many images, computed shard by shard, stopped and gone on with at any time.
+"""Large experiments: sweeps, audits, the evaluation of a defence, transfer between networks, deletion of pixels.
 
-Reading a configuration or results imports nothing and calls nothing that they name. A shard is a file; what is
-finished is never computed again, and what is damaged is::
+A sweep is a grid of attacks on many images, computed shard by shard, stopped and gone on with at any time. Reading a
+configuration or results imports nothing and calls nothing that they name. A shard is a file; what is finished is never
+computed again, and what is damaged is. An audit, in `experiments.audit`, is two sweeps of a network that is given, with
+controls, and a summary in words::
 
     sweep = experiments.Sweep.load("sweep.json")
     experiments.run(sweep, "folder")
@@ -9,6 +11,9 @@ finished is never computed again, and what is damaged is::
     experiments.summary(table)  # means, intervals, medians
 """
 
+from fragile_utils.experiments.audit import conditions as audit_conditions
+from fragile_utils.experiments.audit import summary as audit_summary
+from fragile_utils.experiments.audit import words as audit_words
 from fragile_utils.experiments.bootstrap import mean_interval, median_interval
 from fragile_utils.experiments.choice import Choice
 from fragile_utils.experiments.cluster import Cluster
@@ -18,8 +23,8 @@ from fragile_utils.experiments.defended import (
     Protocol,
     compare_defences,
     evaluate_defence,
-    paired_difference,
 )
+from fragile_utils.experiments.defended_tables import paired_difference
 from fragile_utils.experiments.failure import budget_to_failure
 from fragile_utils.experiments.folder import Shard, Status, SweepFolder
 from fragile_utils.experiments.parts import Parts
@@ -45,6 +50,9 @@ __all__ = [
     "Subject",
     "Sweep",
     "SweepFolder",
+    "audit_conditions",
+    "audit_summary",
+    "audit_words",
     "budget_to_failure",
     "compare_defences",
     "evaluate_defence",

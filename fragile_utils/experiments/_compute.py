@@ -2,19 +2,16 @@
 
 import dataclasses
 import math
-import platform
 import time
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from importlib import metadata
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import nn
 
-from fragile_utils import __version__, attacks, data, metrics
-from fragile_utils._base.devices import pick_device, processor
+from fragile_utils import attacks, data, metrics
+from fragile_utils._base.devices import environment, pick_device
 from fragile_utils._base.memory import in_parts
 from fragile_utils.experiments.choice import Choice
 from fragile_utils.experiments.folder import Shard
@@ -50,14 +47,7 @@ def _attack(parts: Parts, subject: Subject, shard: Shard, loaded: "_Loaded", row
         part.labels,
         parts.method(shard.method).among(rows, len(loaded.batch)),
         eps=shard.cell.eps * attacks.LEVEL,
-        steps=sweep.steps,
-        step_size=sweep.step_size * attacks.LEVEL,
-        seed=sweep.seed + rows.start,
-        beta=subject.beta,
-        random_start=sweep.random_start,
-        measure_every=sweep.measure_every,
-        patience=sweep.patience,
-        tf32=sweep.tf32,
+        **sweep.search(rows.start, subject.beta),
     )
     table = result.compare(sweep.k).drop(columns=["label", "label_after", "linf", "success"])
     cell = {name: [value] * len(part) for name, value in dataclasses.asdict(shard.cell).items()}
@@ -101,17 +91,3 @@ class _Loaded:
 @lru_cache(maxsize=1)
 def _loaded(parts: Parts, subject: Subject, device: str) -> _Loaded:
     return _Loaded(*subject.load(parts, device), {})
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """Return on what, and with what, this process computes."""
-    return {
-        "device": device.type,
-        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
-        "versions": {
-            "fragile_utils": __version__,
-            "python": platform.python_version(),
-            "torch": metadata.version("torch"),
-        },
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }

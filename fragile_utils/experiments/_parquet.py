@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fragile_utils._base import schema
 from fragile_utils._base.files import write_bytes
 
 ABOUT, CHECKSUM = b"fragile_utils", b"fragile_utils_sha256"
@@ -67,7 +68,7 @@ def read(path: Path, keys: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
     except PermissionError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-        raise Damaged(f"it cannot be read ({str(error).splitlines()[0]})") from error
+        raise Damaged(f"it cannot be read ({schema.reason(error)})") from error
     if meta.get(CHECKSUM) != expected:
         raise Damaged("its checksum is not that of its contents")
     table = contents.to_pandas()

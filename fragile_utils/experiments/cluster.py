@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from fragile_utils._base import checks
+from fragile_utils._base import checks, schema
 from fragile_utils.experiments._compute import compute
 from fragile_utils.experiments.folder import Shard, SweepFolder
 from fragile_utils.experiments.parts import Parts
@@ -159,8 +159,8 @@ class Cluster:
         finally:
             client.cancel(list(waiting))
         if given_up:
-            names = ", ".join(shard.name for shard in given_up[:3])
-            raise ValueError(f"{len(given_up)} shards were given up, their workers died too often: {names}, ...")
+            names = schema.listed(shard.name for shard in given_up)
+            raise ValueError(f"{len(given_up)} shards were given up, their workers died too often: {names}")
 
 
 async def _block_interrupts() -> None:

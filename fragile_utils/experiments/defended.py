@@ -4,24 +4,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from fragile_utils import attacks, metrics
+from fragile_utils import attacks
 from fragile_utils._base import checks, schema
 from fragile_utils.attacks import LEVEL, Attack, MapResult, TopK
 from fragile_utils.data.batch import Batch, predict
 from fragile_utils.defences import Defence, judge
 from fragile_utils.defences.defence import Attacker
-from fragile_utils.experiments.bootstrap import mean_interval, median_interval
+from fragile_utils.experiments.bootstrap import mean_interval
 from fragile_utils.experiments.costs import Price, price
-from fragile_utils.experiments.failure import UNCHANGED, budget_to_failure, check_level
+from fragile_utils.experiments.defended_tables import NOISE, WORST, failure_table, sanity_table
+from fragile_utils.experiments.failure import UNCHANGED, check_level
 from fragile_utils.models.surrogate import beta_of
 
-WORST = "worst"
-NOISE = ("noise of equal maximum", "noise of equal RMS")
 LARGE = 64 * LEVEL  # a budget that has to win
 
 
@@ -164,10 +162,9 @@ def evaluate_defence(
     table = pd.concat([court.at(eps) for eps in protocol.budgets], ignore_index=True)
     steps, by_image = court.over_steps()
     large = court.adaptive(LARGE, protocol.steps, max(protocol.step_size, 2 * LARGE / protocol.steps))
-    sanity = _sanity(table, by_image, large, protocol)
-    return Evaluation(
-        table, _failure(table, protocol), steps, sanity, price(defence.model, defence.method, test or batch)
-    )
+    when = protocol.measure, protocol.level
+    sanity, failure = sanity_table(table, by_image, large, *when), failure_table(table, *when)
+    return Evaluation(table, failure, steps, sanity, price(defence.model, defence.method, test or batch))
 
 
 class _Court:
@@ -182,9 +179,9 @@ class _Court:
     def at(self, eps: float) -> pd.DataFrame:
         """Return the rows of all attackers at a budget, and of the worst of them."""
         protocol, rows = self.protocol, []
-        for part, seed in self._parts():
-            options = self._options(eps, seed)
-            attackers = {name: self._cut(who, part, seed) for name, who in self.attackers.items()}
+        for part, at in self._parts():
+            options = self._options(eps, at)
+            attackers = {name: self._cut(who, at) for name, who in self.attackers.items()}
             found: dict[str, MapResult] = {}
             for name, who in self.attackers.items():  # without a defence, two of them are the same
                 same = next((found[other] for other in found if self.attackers[other] == who), None)
@@ -196,7 +193,7 @@ class _Court:
                 found["restarts"] = adaptive
             perturbed = {name: result.images for name, result in found.items()}
             perturbed |= dict(zip(NOISE, self._noise(adaptive, part, options), strict=True))
-            rows += [self._judged(part, images, seed, attack=name) for name, images in perturbed.items()]
+            rows += [self._judged(part, images, at, attack=name) for name, images in perturbed.items()]
         table = pd.concat(rows, ignore_index=True).assign(method=self.defence.name, eps=eps / LEVEL)
         return pd.concat([table, self._worst(table)], ignore_index=True)
 
@@ -216,27 +213,28 @@ class _Court:
     def adaptive(self, eps: float, steps: int, step_size: float) -> pd.DataFrame:
         """Return the rows of the adaptive attack alone."""
         rows = []
-        for part, seed in self._parts():
-            options = self._options(eps, seed) | {"steps": steps, "step_size": step_size}
-            who = self._cut(self.attackers["adaptive"], part, seed)
+        for part, at in self._parts():
+            options = self._options(eps, at) | {"steps": steps, "step_size": step_size}
+            who = self._cut(self.attackers["adaptive"], at)
             result = who.run(part.images, part.labels, **options, beta=self.betas["adaptive"])
-            rows.append(self._judged(part, result.images, seed, attack="adaptive"))
+            rows.append(self._judged(part, result.images, at, attack="adaptive"))
         return pd.concat(rows, ignore_index=True)
 
-    def _parts(self) -> list[tuple[Batch, int]]:
-        """Return the images, as many as are attacked at a time, and the number of the first."""
-        size = self.protocol.batch_size
-        return [(self.batch[start : start + size], start) for start in range(0, len(self.batch), size)]
+    def _parts(self) -> list[tuple[Batch, slice]]:
+        """Return the images, as many as are attacked at a time, and the rows in which they are."""
+        size, count = self.protocol.batch_size, len(self.batch)
+        parts = [slice(first, min(first + size, count)) for first in range(0, count, size)]
+        return [(self.batch[rows], rows) for rows in parts]
 
-    def _cut(self, who: Attacker, part: Batch, first: int) -> Attacker:
+    def _cut(self, who: Attacker, rows: slice) -> Attacker:
         """Return an attacker for some of the images."""
-        rows, count = slice(first, first + len(part)), len(self.batch)
+        count = len(self.batch)
         return replace(who, attack=who.attack.among(rows, count), method=who.method.among(rows, count))
 
-    def _options(self, eps: float, first: int) -> dict[str, Any]:
+    def _options(self, eps: float, rows: slice) -> dict[str, Any]:
         protocol = self.protocol
         how = {name: getattr(protocol, name) for name in ("steps", "step_size", "measure_every")}
-        return how | {"eps": eps, "seed": protocol.seed + first}
+        return how | {"eps": eps, "seed": protocol.seed + rows.start}
 
     def _noise(self, found: MapResult, part: Batch, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Return images with noise of the whole budget, and of the root mean square of what was found."""
@@ -246,19 +244,19 @@ class _Court:
         )
         return whole.images, attacks.matched_noise(found, self.defence.model).images
 
-    def _judged(self, part: Batch, images: Tensor, first: int, **columns: Any) -> pd.DataFrame:
+    def _judged(self, part: Batch, images: Tensor, rows: slice, **columns: Any) -> pd.DataFrame:
         """Return what the displayed explanation of perturbed images is; an image of another class is the original."""
         moved = (images != part.images).flatten(1).any(dim=1)
         success = moved & (predict(self.defence.model, images) == part.labels)
         kept = torch.where(success.view(-1, 1, 1, 1), images, part.images)
         change = (kept - part.images).flatten(1)
-        method = self.defence.method.among(slice(first, first + len(part)), len(self.batch))
+        method = self.defence.method.among(rows, len(self.batch))
         judging: dict[str, Any] = {"displayed": [method]}
         if self.defence.hides_its_noise:
             judging = {name: getattr(self.protocol, name) for name in ("draws", "seed", "common")}
         table = judge(method, self.defence.model, part.images, kept, part.labels, self.protocol.k, **judging)
         facts = {
-            "index": [*range(first, first + len(part))],
+            "index": [*range(rows.start, rows.stop)],
             "success": success.tolist(),
             "linf": (change.abs().amax(dim=1) / LEVEL).tolist(),
             "rms": (change.square().mean(dim=1).sqrt() / LEVEL).tolist(),
@@ -271,86 +269,6 @@ class _Court:
         lost = (table[measure] - UNCHANGED[measure]).abs().where(table["success"], -1.0)
         worst = table.loc[lost.groupby(table["index"]).idxmax()]
         return worst.assign(by=worst["attack"], attack=WORST)
-
-
-def _failure(table: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
-    measure, error = table[protocol.measure], table[f"{protocol.measure}_error"].fillna(0)
-    budgets, *others = (
-        budget_to_failure(table.assign(**{protocol.measure: values}), protocol.measure, protocol.level)
-        for values in (measure, measure - error, measure + error)
-    )
-    rows = []
-    for name, values in budgets.dropna().groupby("attack", sort=False):
-        interval = median_interval(values.to_numpy())._asdict()
-        low, high = sorted(np.median(other.xs(name, level="attack").dropna()) for other in others)
-        monte_carlo = {"monte_carlo_low": low, "monte_carlo_high": high}
-        counts = {"never": float(np.isinf(values).mean()), "images": len(values)}
-        rows.append({"attack": name} | interval | monte_carlo | counts)
-    order = [*table["attack"].unique()]
-    return pd.DataFrame(rows).sort_values("attack", key=lambda names: names.map(order.index), ignore_index=True)
-
-
-def _sanity(table: pd.DataFrame, by_steps: pd.DataFrame, large: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
-    """Return the conditions under which an attack can be believed, each with what was measured."""
-    start = UNCHANGED[protocol.measure]
-
-    def lost(values: pd.Series) -> pd.Series:
-        return (values - start).abs()
-
-    share = (lost(large[protocol.measure]) >= abs(start - protocol.level)).mean()
-    rows = [_condition("a large budget wins", share, share, share, share >= 0.9)]
-    for fewer, more in zip(by_steps.columns, by_steps.columns[1:], strict=False):
-        interval = mean_interval((lost(by_steps[more]) - lost(by_steps[fewer])).to_numpy())
-        rows.append(_condition(f"{more} steps do no less than {fewer}", *interval, interval.high >= 0))
-    largest = table[table["eps"] == table["eps"].max()].set_index("index")
-    by_attack = {name: lost(rows_of[protocol.measure]) for name, rows_of in largest.groupby("attack")}
-    for noise in NOISE:
-        interval = mean_interval((by_attack["adaptive"] - by_attack[noise]).sort_index().to_numpy())
-        rows.append(_condition(f"the gradient beats {noise}", *interval, interval.low > 0))
-    return pd.DataFrame(rows)
-
-
-def _condition(name: str, mean: float, low: float, high: float, holds: bool) -> dict[str, Any]:
-    return {"condition": name, "measured": mean, "low": low, "high": high, "holds": bool(holds)}
-
-
-def paired_difference(
-    table: pd.DataFrame, attack: str = WORST, than: str = "non-adaptive", measure: str = "topk_intersection"
-) -> pd.DataFrame:
-    """Return, at each budget, how much larger a measure is under one attacker than under another, image by image.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Of an `Evaluation`; or of several, of the same images, where each stands under its ``method``.
-    attack, than : str
-        The two attackers.
-    measure : str
-        One of `metrics.MEASURES`.
-
-    Returns
-    -------
-    DataFrame
-        One row for each defence and budget. Columns: ``method``, ``eps``, ``mean`` of the differences, ``low``,
-        ``high`` (95 % bootstrap interval).
-
-    Raises
-    ------
-    ValueError
-        If there is no such attacker, or measure.
-    """
-    if measure not in metrics.MEASURES:
-        raise ValueError(f"measure: expected one of {', '.join(metrics.MEASURES)}, got {measure!r}")
-    for name in (attack, than):
-        if name not in set(table["attack"]):
-            raise ValueError(f"attack: expected one of {', '.join(table['attack'].unique())}, got {name!r}")
-    values = table.pivot(index=["method", "eps", "index"], columns="attack", values=measure)
-    differences = values[attack] - values[than]
-    rows = [
-        {"method": method, "eps": eps} | mean_interval(group.to_numpy())._asdict()
-        for (method, eps), group in differences.groupby(["method", "eps"], sort=False)
-    ]
-    return pd.DataFrame(rows)
 
 
 def compare_defences(evaluations: Sequence[Evaluation]) -> pd.DataFrame:

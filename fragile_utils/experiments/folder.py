@@ -9,7 +9,6 @@ and fill a GPU.
 import dataclasses
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ import pandas as pd
 
 from fragile_utils._base import checks, schema
 from fragile_utils._base.code import Code, is_code
+from fragile_utils._base.devices import now
 from fragile_utils._base.files import write_bytes
 from fragile_utils.experiments import _parquet
 from fragile_utils.experiments._parquet import Damaged
@@ -89,17 +89,11 @@ class SweepFolder:
         """
         path = Path(folder) / SETTINGS
         try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError as error:
-            raise ValueError(f"{folder}: expected the folder of a sweep, with {SETTINGS}") from error
-        except OSError as error:
-            raise ValueError(f"cannot read {path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: these are not the settings of a sweep: {error}") from error
-        try:
-            plan = cls._of(schema.parse(text), Path(folder), max_cells)
+            plan = schema.load(path, lambda given: cls._of(given, path.parent, max_cells), "the settings of a sweep")
         except ValueError as error:
-            raise ValueError(f"{path}: these are not the settings of a sweep: {error}") from error
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise ValueError(f"{folder}: expected the folder of a sweep, with {SETTINGS}") from error
+            raise
         plan.check_shards(max_cells)
         return plan
 
@@ -138,7 +132,7 @@ class SweepFolder:
         settings = {"sweep": self.sweep.to_dict(), "shard_size": self.shard_size}
         settings |= {"code": dict(self.code.files)} if self.code.files else {}
         settings["subjects"] = [subject.to_dict() for subject in self.subjects]
-        settings["began"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        settings["began"] = now()
         write_bytes(self.folder / SETTINGS, (json.dumps(settings, indent=1) + "\n").encode())
 
     @cached_property
@@ -290,11 +284,8 @@ def begin(
         checks.count(shard_size, "shard_size", LARGEST_SHARD)
     if (folder / SETTINGS).exists():
         plan = SweepFolder.load(folder, max_cells)
-        here, there = sweep.to_dict(), plan.sweep.to_dict()
-        here["shard_size"], there["shard_size"] = shard_size or plan.shard_size, plan.shard_size
-        other = [
-            f"{name} {there[name]} (now {here[name]})" for name in here if here[name] != there[name] and name != "about"
-        ]
+        wanted = sweep.to_dict() | {"about": plan.sweep.about, "shard_size": shard_size or plan.shard_size}
+        other = schema.changed(plan.sweep.to_dict() | {"shard_size": plan.shard_size}, wanted)
         before = dict(plan.code.files)
         other += [f"the file of {name}" for name, now in parts.code.files if before.get(name, now) != now]
         if not other:

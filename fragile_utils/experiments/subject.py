@@ -97,15 +97,14 @@ class Subject:
         pixels = batch.images[0, 0].numel()
         if sweep.k >= pixels:  # all pixels are the same pixels, whatever the map
             raise ValueError(f"k: expected at most {pixels - 1}, less than the pixels of an image, got {sweep.k}")
-        moved = labelled(batch.to(pick_device(device)), network, source, model)
+        moved = batch.to(pick_device(device)).for_network(network, model, source)
         right = (data.predict(network, moved.images) == moved.labels).nonzero().flatten().tolist()
-        wanted = len(right) if sweep.images is None else sweep.images
-        if not right or wanted > len(right):
+        if len(right) < (sweep.images or 1):
             raise ValueError(
                 f"images: expected {sweep.images or 'some'} that {model} gets right, "
                 f"got {len(right)} of the {len(batch)} read from {source}"
             )
-        rows = [right[i * len(right) // wanted] for i in range(wanted)]
+        rows = data.spread(right, sweep.images)
         chosen = batch[rows]
         return cls(
             model,
@@ -147,17 +146,3 @@ class Subject:
             raise ValueError(f"data: {self.data} has other images than when the sweep began")
         chosen = dataclasses.replace(chosen, labels=torch.tensor(self.labels))
         return network.to(device), chosen.to(device)
-
-
-def labelled(batch: data.Batch, network: nn.Module, source: str, model: str) -> data.Batch:
-    """Return the images of a source, each with a label: those without one get what the network predicts.
-
-    Raises
-    ------
-    ValueError
-        If they are of other classes than the network, which is called `model`.
-    """
-    classes = getattr(network, "classes", ())
-    if batch.classes and classes and batch.classes != classes:
-        raise ValueError(f"data: {source} has other classes than {model}")
-    return batch.labelled_by(network)

@@ -153,6 +153,11 @@ class Sweep:
             else:
                 attack.check(ATTACKS, "attacks", **self.defaults(attack))
 
+    def search(self, first: int, beta: float | None) -> dict[str, Any]:
+        """Return how an attack searches, as `attacks.run` takes it, for images from row `first` of a subject on."""
+        how = {name: getattr(self, name) for name in ("steps", "random_start", "measure_every", "patience", "tf32")}
+        return how | {"step_size": self.step_size * attacks.LEVEL, "seed": self.seed + first, "beta": beta}
+
     # --- The grid ----------------------------------------------------------------------------------------------------
 
     @property
@@ -239,12 +244,7 @@ class Sweep:
     @classmethod
     def load(cls, path: str | Path, max_cells: int = MAX_CELLS) -> "Sweep":
         """Return the sweep that a JSON file describes; errors name the file."""
-        try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"), max_cells)
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        return schema.load(path, lambda given: cls.from_dict(given, max_cells))
 
 
 def target(attack: Choice) -> tuple[int, ...]:

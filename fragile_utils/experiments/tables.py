@@ -1,5 +1,6 @@
 """The results of a sweep as tables."""
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,10 @@ import pandas as pd
 
 from fragile_utils.experiments.bootstrap import mean_interval
 from fragile_utils.experiments.folder import Status, SweepFolder
-from fragile_utils.experiments.sweep import MAX_CELLS
+from fragile_utils.experiments.sweep import MAX_CELLS, Cell
 from fragile_utils.metrics import MEASURES
 
-CELL = ["model", "data", "method", "attack", "eps"]
+CELL = [field.name for field in dataclasses.fields(Cell)]
 
 
 def status(folder: str | Path, *, max_cells: int = MAX_CELLS) -> Status:

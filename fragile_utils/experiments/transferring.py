@@ -76,7 +76,7 @@ def transfer(
     """
     explainers = _explainers(networks, methods, explains)
     checks.instance(attack, Attack, "attack", "TopK(k=1000)")
-    checks.instance(batch, Batch, "batch", "data.samples()")
+    checks.instance(batch, Batch, "batch", "data.imagenet_samples()")
     if unknown := int((batch.labels == UNKNOWN).sum()):
         raise ValueError(f"batch: expected images with labels, got {unknown} without")
     checks.count(k, "k", at_most=batch.images[0, 0].numel() - 1)

@@ -13,8 +13,9 @@ from fragile_utils.influence.attack import (
     RandomSign,
     run,
 )
+from fragile_utils.influence.features import Features
 from fragile_utils.influence.functions import Influence, most, rank_correlation, top_overlap
-from fragile_utils.influence.head import Features, Head, fit
+from fragile_utils.influence.head import Head, fit
 from fragile_utils.influence.solvers import ConjugateGradients, Exact
 from fragile_utils.influence.tasks import BACKBONES, Task, Trained, digits, flowers, flowers_or_digits
 

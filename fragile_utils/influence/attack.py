@@ -20,9 +20,11 @@ from fragile_utils._base import checks, precision
 from fragile_utils._base.seeds import for_each, random_signs
 from fragile_utils.attacks import Outcome, Problem, Result, Settings, confidence, wrong_predictions
 from fragile_utils.attacks.algorithm import NO_MAP, NO_MOVE, climb_where_nothing_forbids
+from fragile_utils.attacks.base import ascent
 from fragile_utils.attacks.maps import check_resolution
+from fragile_utils.influence.features import Features, Signed
 from fragile_utils.influence.functions import Influence, Side, most, rank_correlation, top_overlap
-from fragile_utils.influence.head import Features, Signed, check_examples
+from fragile_utils.influence.head import check_examples
 from fragile_utils.models.door import check_network
 
 
@@ -234,10 +236,7 @@ class InfluenceProblem(Problem):
         if isinstance(self.attack, RandomSign):
             return for_each(random_signs, x, self.seeds)
         leaf, _, dissimilarity = self._look(x)
-        if not dissimilarity.requires_grad:  # features that do not depend on the image
-            return torch.zeros_like(x)
-        (gradient,) = torch.autograd.grad(dissimilarity.sum(), leaf, materialize_grads=True)
-        return gradient.sign()
+        return ascent(dissimilarity, leaf)
 
     def evaluate(self, x: Tensor) -> tuple[Outcome, Tensor]:
         _, seen, dissimilarity = self._look(x)

@@ -122,8 +122,7 @@ class ConjugateGradients:
 
     def __post_init__(self) -> None:
         checks.non_negative(self.damping, "damping")
-        if checks.positive(self.tolerance, "tolerance") >= 1:
-            raise ValueError(f"tolerance: expected a number below 1, got {self.tolerance!r}")
+        checks.positive(self.tolerance, "tolerance", below=1)
         checks.count(self.steps, "steps")
 
     def solver(self, hessian: TrainingHessian) -> Solve:

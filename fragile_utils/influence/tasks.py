@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from fragile_utils import data, models
 from fragile_utils._base import checks
+from fragile_utils._base.seeds import torch_seeded
+from fragile_utils.influence.features import Features
 from fragile_utils.influence.functions import Influence
-from fragile_utils.influence.head import Features, Head, fit
+from fragile_utils.influence.head import Head, fit
 from fragile_utils.influence.solvers import ConjugateGradients, Exact
 
 BACKBONES: dict[str, tuple[Callable[[], models.Classifier], str]] = {
@@ -157,8 +159,7 @@ def digit_network(batch: data.Batch, seed: int = 0, epochs: int = 6) -> models.C
     """Train a network of two convolutions and 64 hidden units, its module ``network.7``, on images 28 x 28."""
     classes, labels = batch.labels.unique(return_inverse=True)
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # and not those of GPUs, which nobody puts back
+    with torch_seeded(seed):
         network = nn.Sequential(
             Grey(),
             nn.Conv2d(1, 16, 5, stride=2, padding=2),  # 14 x 14

@@ -49,18 +49,12 @@ def network(
     others, those that it gets wrong are left out. Those that it is surest of come first: an attack keeps their labels
     most easily.
     """
-    given = source
-    if source is None:
-        source = "cifar10-samples" if model.classes == data.CIFAR10_CLASSES else "imagenet-samples"
-    read = data.load(source, size=model.size, limit=None if source in data.SAMPLES else 4 * limit)
-    if read.classes and read.classes != model.classes:
-        if given is not None:
-            raise ValueError(f"{source}: expected images of the classes of {name}, got others")
-        read = data.Batch(read.images, torch.full_like(read.labels, data.UNKNOWN), model.classes, read.names)
-    right = read.labelled_by(model).correct(model)
-    if not len(right):
-        raise ValueError(f"{source}: {name} gets none of the {len(read)} images right")
-    right = right[:limit]
+    samples = "cifar10-samples" if model.classes == data.CIFAR10_CLASSES else "imagenet-samples"
+    chosen = samples if source is None else source
+    read = data.load(chosen, size=model.size, limit=None if chosen in data.SAMPLES else 4 * limit)
+    if source is None and not read.has_classes_of(model):
+        read = data.Batch(read.images, torch.full_like(read.labels, data.UNKNOWN), names=read.names)
+    right = read.right_for(model, name, chosen)[:limit]
     with torch.no_grad():
         surest = model(right.images).softmax(1).amax(1).argsort(descending=True, stable=True)
     short = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST].strip("-") or "network"

@@ -1,8 +1,6 @@
 """A laboratory: a folder that any web server serves, with page, graphs, weights, photographs, and a manifest."""
 
-import base64
 import hashlib
-import io
 import json
 import re
 import shutil
@@ -16,7 +14,7 @@ from torch import Tensor
 from fragile_utils import data, metrics, models, saliency
 from fragile_utils._base import checks
 from fragile_utils._base.files import whole_folder
-from fragile_utils._base.pixels import in_bytes
+from fragile_utils._base.pixels import data_url, encoded, picture
 from fragile_utils.attacks import Attack, MassCenter, TopK
 from fragile_utils.laboratory.export import check_model, check_size, export_all
 from fragile_utils.laboratory.weights import Weights
@@ -166,7 +164,7 @@ def _write_examples(folder: Path, network: Network, first: int) -> list[dict]:
     found, given = [], network.examples
     for number, (image, label) in enumerate(zip(given.images, given.labels.tolist(), strict=True), start=first):
         title = data.class_name(network.model.classes, label)
-        kept = _write(folder / f"{number:02d}.png", _png(image))
+        kept = _write(folder / f"{number:02d}.png", encoded(picture(image), "png", optimize=True))
         facts = {"network": network.name, "label": label, "title": title, "thumbnail": _thumbnail(image)}
         found.append({**kept, **facts})
     return found
@@ -174,21 +172,8 @@ def _write_examples(folder: Path, network: Network, first: int) -> list[dict]:
 
 def _thumbnail(image: Tensor) -> str:
     """Return a small picture of an image (3, H, W) as a URL of its own, so that a page with many is light."""
-    contents = io.BytesIO()
-    small = _picture(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
-    small.save(contents, format="webp", quality=70)
-    return f"data:image/webp;base64,{base64.b64encode(contents.getvalue()).decode()}"
-
-
-def _png(image: Tensor) -> bytes:
-    """Return an image (3, H, W) as the contents of a PNG, without loss if it is one of 8 bits."""
-    contents = io.BytesIO()
-    _picture(image).save(contents, format="png", optimize=True)
-    return contents.getvalue()
-
-
-def _picture(image: Tensor) -> Image.Image:
-    return Image.fromarray(in_bytes(image).permute(1, 2, 0).numpy())
+    small = picture(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
+    return data_url(encoded(small, "webp", quality=70), "webp")
 
 
 def _write(path: Path, contents: bytes) -> dict:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fragile_utils._base.geometry import for_axes, left_over, pair
 from fragile_utils.laboratory.arrangement import flipped, padded, scattered
 from fragile_utils.laboratory.graph import Graph, Spec, Value
 from fragile_utils.laboratory.table import Table
@@ -32,10 +33,11 @@ def convolution(
     output_padding: Sequence[int],
     groups: int,
 ) -> str:
-    beside = [] if bias is None else [bias]
+    beside, axes = [] if bias is None else [bias], len(weight.shape) - 2
+    geometry = [for_axes(option, axes) for option in (stride, padding, dilation)]
     if transposed:
-        return _transposed(graph, x, weight, beside, stride, padding, dilation, output_padding, groups)
-    return _convolution(graph, x, weight, weight.shape[2:], beside, stride, padding, dilation, groups)
+        return _transposed(graph, x, weight, beside, *geometry, for_axes(output_padding, axes), groups)
+    return _convolution(graph, x, weight, weight.shape[2:], beside, *geometry, groups)
 
 
 @LAYERS.writes(aten.convolution_backward.default)
@@ -57,11 +59,11 @@ def convolution_backward(
     """By the image: the transposed convolution. By weights, which are constants here, there is none."""
     if mask[1] or mask[2]:
         raise ValueError("expected weights that are constants; call model.requires_grad_(False)")
-    geometry = (stride, padding, dilation)
+    geometry = [for_axes(option, len(weight.shape) - 2) for option in (stride, padding, dilation)]
     if transposed:
         return [_convolution(graph, grad, weight, weight.shape[2:], [], *geometry, groups), None, None]
-    left_over = _left_over(x.shape[2:], grad.shape[2:], weight.shape[2:], *geometry)
-    return [_transposed(graph, grad, weight, [], *geometry, left_over, groups), None, None]
+    rest = left_over(x.shape[2:], grad.shape[2:], weight.shape[2:], *geometry)
+    return [_transposed(graph, grad, weight, [], *geometry, rest, groups), None, None]
 
 
 def _convolution(
@@ -88,18 +90,18 @@ def _transposed(
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
-    left_over: Sequence[int],
+    output_padding: Sequence[int],
     groups: int,
 ) -> str:
     """Return the name of a transposed convolution: with stride 1 as the convolution that it is, which is faster."""
     kernel = weight.shape[2:]
     reach = [d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True)]
-    if any(left >= s for left, s in zip(left_over, stride, strict=True)):
-        raise ValueError(f"expected an output padding below the stride, got {list(left_over)}")
+    if any(rest >= s for rest, s in zip(output_padding, stride, strict=True)):
+        raise ValueError(f"expected an output padding below the stride, got {list(output_padding)}")
     if any(s != 1 for s in stride) or min(reach) < 0:
         pads = [*padding, *padding]
         geometry = {"kernel_shape": list(kernel), "strides": list(stride), "pads": pads, "dilations": list(dilation)}
-        more = {"output_padding": list(left_over), "group": groups}
+        more = {"output_padding": list(output_padding), "group": groups}
         return graph.add("ConvTranspose", x, weight, *beside, **geometry, **more)
     into, of = weight.shape[0] // groups, weight.shape[1]
     axes = range(3, 3 + len(kernel))
@@ -108,19 +110,6 @@ def _transposed(
     turned = graph.shaped(turned, (groups * of, into, *kernel))
     turned = flipped(graph, turned, [axis - 1 for axis in axes if weight.shape[axis - 1] > 1])
     return _convolution(graph, x, turned, kernel, beside, stride, reach, dilation, groups)
-
-
-def _left_over(
-    size: Sequence[int],
-    outputs: Sequence[int],
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> list[int]:
-    """Return the rows and columns at the far edge that no window has reached; below 0, how far windows go beyond."""
-    every = zip(size, outputs, kernel, stride, padding, dilation, strict=True)
-    return [n - ((out - 1) * s - 2 * p + d * (k - 1) + 1) for n, out, k, s, p, d in every]
 
 
 # --- Max pooling -----------------------------------------------------------------------------------------------------
@@ -138,9 +127,9 @@ def max_pool2d(
     ceil_mode: bool = False,
 ) -> list[str]:
     """The places of the maxima by comparison: those of ONNX count through the whole batch, and WebGPU has none."""
-    kernel, stride, padding, dilation = (_pair(option) for option in (kernel, stride or kernel, padding, dilation))
+    kernel, stride, padding, dilation = map(pair, (kernel, stride or kernel, padding, dilation))
     (height, width), outputs = x.shape[-2:], out[0].shape[-2:]
-    beyond = [max(0, -n) for n in _left_over((height, width), outputs, kernel, stride, padding, dilation)]
+    beyond = [max(0, -n) for n in left_over((height, width), outputs, kernel, stride, padding, dilation)]
     around = [(p, p + b) for p, b in zip(padding, beyond, strict=True)]
     wide = padded(graph, x, (*around[1], *around[0]), -np.inf)
     largest = graph.add("MaxPool", wide, kernel_shape=list(kernel), strides=list(stride), dilations=list(dilation))
@@ -251,7 +240,7 @@ def _averages(
     divisor: int | None = None,
 ) -> list[Tensor]:
     """Return the matrices of an average pool."""
-    kernel, stride, padding = (_pair(option) for option in (kernel, stride or kernel, padding))
+    kernel, stride, padding = map(pair, (kernel, stride or kernel, padding))
     if divisor is not None:
         raise ValueError("expected no divisor_override")
     geometry = zip(kernel, stride, padding, strict=True)
@@ -275,7 +264,3 @@ def _matrices(size: Sequence[int], functions: Sequence[tuple]) -> list[Tensor]:
     """Return the matrix (outputs, n) of a function for one axis, for each of two axes of length n."""
     pairs = zip(size, functions, strict=True)
     return [function(torch.eye(n)[:, None], *options)[:, 0].T for n, (function, *options) in pairs]
-
-
-def _pair(option: int | Sequence[int]) -> tuple[int, int]:
-    return (option, option) if isinstance(option, int) else (option[0], option[-1])

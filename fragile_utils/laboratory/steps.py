@@ -36,8 +36,7 @@ def attack_step(model: models.Classifier, method: saliency.Method, attack: Attac
 
     Of x it gives map, logits and dissimilarity D; the next iterate is clip(x + a sign(grad_x D)), as in Algorithm 1.
     """
-    surrogate = models.softplus_surrogate(model)
-    surrogate.constant = True
+    surrogate = models.softplus_surrogate(model, constant=True)
 
     def step(x: Tensor, x0: Tensor, label: Tensor, reference: Tensor, eps: Tensor, size: Tensor) -> tuple[Tensor, ...]:
         problem = MapProblem(

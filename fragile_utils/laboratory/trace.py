@@ -12,6 +12,8 @@ from torch.func import functionalize
 from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from fragile_utils._base import schema
+
 aten = torch.ops.aten
 
 
@@ -42,8 +44,8 @@ def traced(
         lifted = _Lifted(first)
         second = _graph(functionalize(lifted), (*arguments, *lifted.constants), simpler)
     except RuntimeError as error:
-        reason = (str(error).splitlines() or ["an error without words"])[0]
-        raise ValueError(f"model: expected one that computes the same for every image, got {reason}") from error
+        said = schema.reason(error)
+        raise ValueError(f"model: expected one that computes the same for every image, got {said}") from error
     for node in second.graph.nodes:
         if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
             raise ValueError(f"{node.target} changes in place what is in use elsewhere, which cannot be exported")

@@ -7,6 +7,7 @@ network that the attacks differentiate twice.
 
 from fragile_utils.models.classifier import Classifier, Normalize
 from fragile_utils.models.door import check_network
+from fragile_utils.models.kinks import kinks_left
 from fragile_utils.models.loading import PREFIXES, load
 from fragile_utils.models.pretrained import (
     CIFAR10_TRAINED,
@@ -22,7 +23,7 @@ from fragile_utils.models.pretrained import (
 )
 from fragile_utils.models.published import from_timm, from_torchvision
 from fragile_utils.models.smooth_pooling import SmoothPooling, smooth_surrogate
-from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, kinks_left, softplus_surrogate
+from fragile_utils.models.surrogate import SoftplusSurrogate, choose_beta, softplus_surrogate
 from fragile_utils.models.wrapping import Wrapped, wrap
 
 __all__ = [

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fragile_utils._base import checks
-from fragile_utils.models.surrogate import uncompiled
+from fragile_utils.models.compiled import uncompiled
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as Pillow and OpenCV turn a picture grey
 Ending = Literal["logits", "call", "probabilities"]
@@ -47,7 +47,7 @@ class Adapter(nn.Module):
     ending : {"logits", "call", "probabilities"}
         "call": its last function is a softmax or a sigmoid, whose input is taken. "probabilities": it returns
         probabilities that come from elsewhere.
-    two : bool
+    binary : bool
         Whether it returns one score z, that of the second of two classes. The logits are then -z/2 and z/2, which have
         the probabilities of the sigmoid; 0 and z would have them too, but leave nothing of the first class to explain.
     """
@@ -59,11 +59,11 @@ class Adapter(nn.Module):
         grey: bool = False,
         part: str | int | None = None,
         ending: Ending = "logits",
-        two: bool = False,
+        binary: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
-        self.grey, self.part, self.ending, self.two = grey, part, ending, two
+        self.grey, self.part, self.ending, self.binary = grey, part, ending, binary
         self.register_buffer("luma", torch.tensor(LUMA).view(1, 3, 1, 1), persistent=False)
         self.training = network.training
 
@@ -77,8 +77,8 @@ class Adapter(nn.Module):
         else:
             scores = as_columns(chosen(self.network(images), self.part))
         if self.ending == "probabilities":
-            scores = (_logit_of_one if self.two else centred_logits)(scores)
-        if self.two:
+            scores = (_logit_of_one if self.binary else centred_logits)(scores)
+        if self.binary:
             half = scores / 2
             scores = torch.cat([-half, half], dim=1)
         return scores

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fragile_utils._base import precision
+from fragile_utils._base.geometry import left_over, pair
 
 
 def convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups=1):
@@ -17,7 +18,7 @@ def convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, strid
     special = weight.is_complex() or precision.autocast(input.device)
     if not frozen or special or isinstance(padding, str):
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    return _FrozenConvolution.apply(input, weight, bias, *pairs(stride, padding, dilation), groups)
+    return _FrozenConvolution.apply(input, weight, bias, pair(stride), pair(padding), pair(dilation), groups)
 
 
 class _FrozenConvolution(torch.autograd.Function):
@@ -48,13 +49,8 @@ def convolution_transposed(grad: Tensor, weight: Tensor, size, stride, padding, 
         return torch.conv2d(grad, weight.transpose(0, 1))
     if sparse and weight.shape[1] <= FEW_CHANNELS and grad.device.type == "cpu":
         return _by_subpixels(grad, weight, size, stride, padding)
-    left_over = tuple(  # the rows and columns at the far edge that no window has reached
-        size - ((out - 1) * s - 2 * p + d * (k - 1) + 1)
-        for size, out, k, s, p, d in zip(
-            size, grad.shape[-2:], weight.shape[-2:], stride, padding, dilation, strict=True
-        )
-    )
-    return F.conv_transpose2d(grad, weight, None, stride, padding, left_over, groups, dilation)
+    rest = left_over(size, grad.shape[-2:], weight.shape[-2:], stride, padding, dilation)
+    return F.conv_transpose2d(grad, weight, None, stride, padding, rest, groups, dilation)
 
 
 FEW_CHANNELS = 4  # of the image: the first layer
@@ -76,8 +72,3 @@ def _by_subpixels(grad: Tensor, weight: Tensor, size, stride, padding) -> Tensor
     cut = image[:, :, p : p + size[0], q : q + size[1]]
     short = size[0] - cut.shape[2], size[1] - cut.shape[3]
     return F.pad(cut, (0, short[1], 0, short[0])) if any(short) else cut
-
-
-def pairs(*options: int | tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    """Return each option of a convolution as one number for the height and one for the width."""
-    return tuple((v, v) if isinstance(v, int) else tuple(v) for v in options)

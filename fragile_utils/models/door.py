@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fragile_utils._base import checks, precision
+from fragile_utils._base import checks, precision, schema
 
 TOLERANCE = 1e-3  # how far two answers may be apart, as a share of how far the logits of two images are: see `_allowed`
 ROUNDING = 64  # and, in rounding errors of the logits, of 16 bits in four: batches change rounding
@@ -124,8 +124,7 @@ def _answer(model: nn.Module, images: Tensor) -> Tensor:
         raise
     except (RuntimeError, TypeError, IndexError, AttributeError) as error:
         shape = f"{tuple(images.shape[1:])} of {images.dtype} on {images.device}"
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"model: it cannot take images {shape}: {reason}") from error
+        raise ValueError(f"model: it cannot take images {shape}: {schema.reason(error)}") from error
     return checks.logits(logits, len(images))
 
 

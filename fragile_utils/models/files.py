@@ -108,7 +108,7 @@ def unpickled(path: Path, trust: bool = False) -> Any:
         if not trust:
             raise ValueError(PICKLE.format(path, path)) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
-        raise ValueError(f"cannot read {path}: {(str(error).splitlines() or [''])[0]}") from error
+        raise ValueError(f"cannot read {path}: {schema.reason(error)}") from error
     try:
         return torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # whatever it executes
@@ -213,8 +213,7 @@ def exported(path: Path, trust: bool = False) -> tuple[nn.Module, int | None]:
             warnings.simplefilter("ignore")  # of versions
             module = torch.export.load(path).module()
     except Exception as error:  # whatever another version of PyTorch has written
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"cannot read {path} as a program of torch.export: {reason}") from error
+        raise ValueError(f"cannot read {path} as a program of torch.export: {schema.reason(error)}") from error
     shape = next(node.meta["val"].shape for node in module.graph.nodes if node.op == "placeholder")
     size = shape[-1] if len(shape) == 4 and isinstance(shape[-1], int) and shape[-1] == shape[-2] else None
     return as_called(module), size

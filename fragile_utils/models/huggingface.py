@@ -33,8 +33,7 @@ def huggingface(path: str, **options: Any) -> Wrapped:
             folder, local_files_only=True, trust_remote_code=False, attn_implementation="eager"
         )
     except Exception as error:  # whatever a folder can be short of
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"hf: {folder}: expected an image classifier: {reason}") from error
+        raise ValueError(f"hf: {folder}: expected an image classifier: {schema.reason(error)}") from error
     return wrap(network.eval().requires_grad_(False), **_described(folder) | options)
 
 
@@ -58,9 +57,4 @@ def _described(folder: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(schema.fields(schema.parse(path.read_text(encoding="utf-8")), path.name, ()))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return schema.load(path, lambda found: dict(schema.fields(found, path.name, ())))

@@ -89,7 +89,9 @@ def load(
     code = allow_code if isinstance(allow_code, Code) else Code.allow(code_of(name) if allow_code else ())
     trust = trust or code.pickles
     maker, _, weights = name.rpartition("@") if has_weights(name) else (name, "", "")
-    made = _made(maker, options, code, trust, bool(weights))
+    made, side = _made(maker, options, code, trust, bool(weights))
+    if side is not None:
+        options.setdefault("size", side)
     if isinstance(made, Wrapped) and not options and not weights:
         return made.requires_grad_(False)
     if weights:
@@ -138,13 +140,15 @@ def code_of(name: str) -> tuple[str, ...]:
     return (maker,) if is_function(maker) or maker.endswith(PROGRAM) else ()
 
 
-def _made(maker: str, options: dict[str, Any], code: Code, trust: bool, has_weights: bool) -> nn.Module:
-    """Return the network that a name without weights stands for."""
+def _made(
+    maker: str, options: dict[str, Any], code: Code, trust: bool, has_weights: bool
+) -> tuple[nn.Module, int | None]:
+    """Return the network that a name without weights stands for, and the side of its images if its file fixes it."""
     prefix, _, rest = maker.partition(":")
     if maker in MODELS:
-        return MODELS[maker]()
+        return MODELS[maker](), None
     if prefix in PREFIXES:
-        return PREFIXES[prefix](rest, **options)
+        return PREFIXES[prefix](rest, **options), None
     if is_function(maker):
         try:
             made = code.find(maker, "model")()
@@ -152,21 +156,18 @@ def _made(maker: str, options: dict[str, Any], code: Code, trust: bool, has_weig
             raise ValueError(f"model: {maker}: {error}") from error
         if not isinstance(made, nn.Module):
             raise ValueError(f"model: expected {maker} to return a torch.nn.Module, got {type(made).__name__}")
-        return made.eval() if has_weights else made
+        return made.eval() if has_weights else made, None
     path = Path(maker).expanduser()
     if maker.endswith(PROGRAM):
         files.exists(path)
         code.check(maker, "model")
-        made, size = files.exported(path, trust)
-        if size is not None:
-            options.setdefault("size", size)
-        return made
+        return files.exported(path, trust)
     made = files.unpickled(path, trust) if path.suffix != ".safetensors" else files.read_weights(path)
     if not isinstance(made, nn.Module):
         raise ValueError(
             f"model: {maker} holds weights without their network; give the function that makes it: FUNCTION@{maker}"
         )
-    return made.eval()
+    return made.eval(), None
 
 
 def _load_weights(made: nn.Module, path: Path, trust: bool) -> None:

@@ -14,6 +14,7 @@ from fragile_utils.models import _lite, _ndf
 from fragile_utils.models.classifier import Classifier
 from fragile_utils.models.convnet import SIZE
 from fragile_utils.models.efficientnet import SCALES, EfficientNetLite
+from fragile_utils.models.published import frozen, torchvision_network
 from fragile_utils.models.stored import load as load_stored
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -41,26 +42,18 @@ def squeezenet(weights: Literal["ndf", "torchvision"] = "ndf") -> Classifier:
     ----------
     Iandola et al., *SqueezeNet*, 2016, arXiv:1602.07360.
     """
-    classes = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.meta["categories"]
+    known = {"classes": imagenet_classes(), "size": 227}
     if weights == "torchvision":
-        try:
-            network = torchvision.models.squeezenet1_1(weights="IMAGENET1K_V1")
-        except (OSError, RuntimeError) as error:  # no connection; a file of another SHA-256
-            raise ValueError(f"torchvision's weights cannot be downloaded: {error}") from error
-        model = Classifier(network, IMAGENET_MEAN, IMAGENET_STD, classes=classes, size=227)
-    elif weights == "ndf":
-        network = torchvision.models.squeezenet1_1(weights=None)
-        network.load_state_dict(_ndf.weights())
-        for module in network.modules():
-            if isinstance(module, nn.MaxPool2d):
-                module.ceil_mode = False
-        model = Classifier(network, CAFFE_MEAN_BGR, (1 / 255,) * 3, bgr=True, classes=classes, size=227, beta=1.0)
-    else:
+        network = torchvision_network("squeezenet1_1", "IMAGENET1K_V1")
+        return frozen(Classifier(network, IMAGENET_MEAN, IMAGENET_STD, **known))
+    if weights != "ndf":
         raise ValueError(f"weights: expected 'ndf' or 'torchvision', got {weights!r}")
+    network = torchvision.models.squeezenet1_1(weights=None)
+    network.load_state_dict(_ndf.weights())
     for module in network.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = False
-    return model.eval().requires_grad_(False)
+        if isinstance(module, nn.MaxPool2d):
+            module.ceil_mode = False
+    return frozen(Classifier(network, CAFFE_MEAN_BGR, (1 / 255,) * 3, bgr=True, beta=1.0, **known))
 
 
 def efficientnet_lite(size: Literal[0, 1, 2] = 0) -> Classifier:
@@ -118,15 +111,9 @@ def inception(weights: Literal["torchvision"] | None = "torchvision") -> Classif
     """
     if weights not in ("torchvision", None):
         raise ValueError(f"weights: expected 'torchvision' or None, got {weights!r}")
-    classes = torchvision.models.Inception_V3_Weights.IMAGENET1K_V1.meta["categories"]
-    try:
-        network = torchvision.models.inception_v3(
-            weights=weights and "IMAGENET1K_V1", transform_input=True, init_weights=False
-        )
-    except (OSError, RuntimeError) as error:  # no connection; a file of another SHA-256
-        raise ValueError(f"torchvision's weights cannot be downloaded: {error}") from error
-    model = Classifier(network, IMAGENET_MEAN, IMAGENET_STD, classes=classes, size=299)
-    return model.eval().requires_grad_(False)
+    own = {"transform_input": True, "init_weights": False}
+    network = torchvision_network("inception_v3", weights and "IMAGENET1K_V1", **own)
+    return frozen(Classifier(network, IMAGENET_MEAN, IMAGENET_STD, classes=imagenet_classes(), size=299))
 
 
 def cifar10_net(weights: Path | None = None) -> Classifier:

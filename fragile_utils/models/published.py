@@ -4,8 +4,12 @@ Their weights are downloaded on first use, by these libraries. Of torchvision's,
 eight digits in its name; of timm's, the library pins nothing, and only tensors are read.
 """
 
-import torchvision
+from typing import Any
 
+import torchvision
+from torch import nn
+
+from fragile_utils._base import schema
 from fragile_utils.data.samples import imagenet_classes
 from fragile_utils.models.classifier import Classifier
 
@@ -35,15 +39,26 @@ def from_torchvision(name: str, weights: str | None = "IMAGENET1K_V1") -> Classi
     sets = torchvision.models.get_model_weights(name)
     if weights is not None and weights not in sets.__members__:
         raise ValueError(f"weights: expected one of {', '.join(sets.__members__)} or None, got {weights!r}")
+    network = torchvision_network(name, weights and sets[weights])
     chosen = next(iter(sets)) if weights is None else sets[weights]
-    try:
-        network = torchvision.models.get_model(name, weights=None if weights is None else chosen)
-    except (OSError, RuntimeError) as error:  # no connection; a file of another SHA-256
-        raise ValueError(f"torchvision's weights cannot be downloaded: {error}") from error
     preset = chosen.transforms()
-    return _frozen(
+    return frozen(
         Classifier(network, preset.mean, preset.std, classes=chosen.meta["categories"], size=preset.crop_size[0])
     )
+
+
+def torchvision_network(name: str, weights: Any, **options: Any) -> nn.Module:
+    """Return a network as torchvision makes it, with one of its sets of weights or None.
+
+    Raises
+    ------
+    ValueError
+        If its weights cannot be downloaded.
+    """
+    try:
+        return torchvision.models.get_model(name, weights=weights, **options)
+    except (OSError, RuntimeError) as error:  # no connection; a file of another SHA-256
+        raise ValueError(f"torchvision's weights cannot be downloaded: {error}") from error
 
 
 def from_timm(name: str, pretrained: bool = True) -> Classifier:
@@ -74,8 +89,8 @@ def from_timm(name: str, pretrained: bool = True) -> Classifier:
         network = timm.create_model(name, pretrained=pretrained)
     except Exception as error:  # whatever its downloaders raise
         raise ValueError(
-            f"timm cannot make {name}: {(str(error).splitlines() or [type(error).__name__])[0]}; a function of yours "
-            "can make it with weights that are here, file.py:function"
+            f"timm cannot make {name}: {schema.reason(error)}; a function of yours can make it with weights that are "
+            "here, file.py:function"
         ) from error
     about = timm.data.resolve_model_data_config(network)
     channels, height, width = about["input_size"]
@@ -83,7 +98,7 @@ def from_timm(name: str, pretrained: bool = True) -> Classifier:
         raise ValueError(f"name: expected a network of square images with 3 channels, {name} has {about['input_size']}")
     is_imagenet = timm.data.infer_imagenet_subset(network) == "imagenet-1k"
     classes = imagenet_classes() if is_imagenet else ()
-    return _frozen(Classifier(network, about["mean"], about["std"], classes=classes, size=height))
+    return frozen(Classifier(network, about["mean"], about["std"], classes=classes, size=height))
 
 
 def _some(known: list[str], name: str) -> str:
@@ -92,7 +107,7 @@ def _some(known: list[str], name: str) -> str:
     return f"{', '.join(near[:4])} for instance"
 
 
-def _frozen(model: Classifier) -> Classifier:
+def frozen(model: Classifier) -> Classifier:
     """Return a network as explanations need it: nothing works in place, nothing is trained."""
     for module in model.modules():
         if isinstance(getattr(module, "inplace", None), bool):

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fragile_utils._base import checks
-from fragile_utils.models.surrogate import MAX_OR_MIN, SoftplusSurrogate, of_two, replacing, softplus_surrogate
+from fragile_utils._base.geometry import pair
+from fragile_utils.models.kinks import replacing
+from fragile_utils.models.surrogate import MAX_OR_MIN, SoftplusSurrogate, of_two, softplus_surrogate
 
 
 def smooth_max_pool2d(
@@ -25,8 +27,7 @@ def smooth_max_pool2d(
     It is at least the maximum, and exceeds it by at most log(n) / beta, for windows of n values.
     """
     largest = F.max_pool2d(x.detach(), kernel_size, stride, padding, dilation, ceil_mode)
-    stride = kernel_size if stride is None or stride == [] else stride
-    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = (_pair(v) for v in (kernel_size, stride, padding, dilation))
+    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = map(pair, (kernel_size, stride or kernel_size, padding, dilation))
     height, width = largest.shape[-2:]
     span_h, span_w = (height - 1) * sh + 1, (width - 1) * sw + 1  # from the first window to the last
     bottom = max(0, span_h + dh * (kh - 1) - ph - x.shape[-2])
@@ -123,7 +124,3 @@ def smooth_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusSur
     """
     beta = softplus_surrogate(model, beta).beta
     return softplus_surrogate(SmoothPooling(model, beta), beta)
-
-
-def _pair(value) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (tuple(value) * 2)[:2]

@@ -5,95 +5,22 @@ everywhere. With softplus in place of ReLU it is not. The replacement happens wh
 function, so that it holds for modules, functional calls and reused activations alike, and nothing is copied.
 """
 
-import math
-import re
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from contextvars import ContextVar
+import weakref
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from numbers import Real
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from fragile_utils._base import checks, precision
+from fragile_utils.models.compiled import is_compiled, uncompiled
 from fragile_utils.models.convolution import convolution
-
-
-def softplus(x: Tensor, beta: float = 1.0) -> Tensor:
-    """Return log(1 + exp(beta x)) / beta, with exact derivatives.
-
-    Where it differs from ReLU by less than the dtype resolves, it is ReLU exactly: the far tail of exp is made of
-    denormal numbers, on which a CPU computes ten times slower.
-    """
-    value, _ = _Softplus.apply(x, beta)
-    return value
-
-
-def softplus_and_slope(x: Tensor, beta: float, in_place: bool = False) -> tuple[Tensor, Tensor]:
-    """Return softplus and its derivative s, the sigmoid of beta x; neither can be differentiated.
-
-    Softplus is x - log(s) / beta, up to a rounding error of about 1e-6 / beta in float32. F.softplus takes ten times as
-    long on a CPU. With `in_place`, x is overwritten by the value. For an infinite beta it is ReLU.
-    """
-    if math.isinf(beta):
-        value = x.clamp_(min=0) if in_place else x.clamp(min=0)
-        return value, (value > 0).to(x.dtype)
-    # e^-20 is below the resolution of float32, e^-40 below that of float64: from there on value and slope are 0.
-    tail = 40.0 if x.dtype == torch.float64 else 20.0
-    value = x.clamp_(min=-tail / beta) if in_place else x.clamp(min=-tail / beta)
-    slope = torch.sigmoid(value if beta == 1 else value * beta)
-    value = F.threshold_(value.sub_(slope.log(), alpha=1 / beta), 0, 0)
-    return value, F.threshold_(slope, math.exp(-tail) * 1.01, 0)
-
-
-class _Softplus(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-        return softplus_and_slope(x, beta)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        _, ctx.beta = inputs
-        _, slope = output
-        ctx.mark_non_differentiable(slope)
-        ctx.save_for_backward(inputs[0], slope)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor, _: Tensor | None) -> tuple[Tensor, None]:
-        x, slope = ctx.saved_tensors
-        return _SoftplusSlope.apply(grad, x, slope, ctx.beta), None
-
-
-class _SoftplusSlope(torch.autograd.Function):
-    """grad * sigmoid(beta x), as a function of both."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(grad: Tensor, x: Tensor, slope: Tensor, beta: float) -> Tensor:
-        return grad * slope
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        grad, x, slope, ctx.beta = inputs
-        ctx.save_for_backward(grad, x, slope)
-
-    @staticmethod
-    def backward(ctx, grad2: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        grad, x, slope = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a third derivative is wanted: leave it to autograd
-            slope = torch.sigmoid(x * ctx.beta)
-            return grad2 * slope, grad2 * grad * slope * (1 - slope) * ctx.beta, None, None
-        curvature = torch.ops.aten.sigmoid_backward(grad, slope)  # grad * slope * (1 - slope), in one pass
-        return grad2 * slope, curvature.mul_(grad2).mul_(ctx.beta), None, None
+from fragile_utils.models.kinks import replacing
+from fragile_utils.models.softplus import softplus
 
 
 class SoftplusSurrogate(nn.Module):
@@ -101,15 +28,15 @@ class SoftplusSurrogate(nn.Module):
 
     Attributes
     ----------
+    constant : bool
+        Whether its parameters count as constants, though they may require gradients.
     replaced : bool
         Whether softplus has taken the place of any function, in any forward pass so far.
     """
 
-    def __init__(self, model: nn.Module, beta: float) -> None:
+    def __init__(self, model: nn.Module, beta: float, constant: bool = False) -> None:
         super().__init__()
-        self.model = model
-        self.beta = beta
-        self.constant = False  # whether its parameters are constants, though they may require gradients
+        self.model, self.beta, self.constant = model, beta, constant
         self.replaced = False
         self.training = model.training  # without train(), which would set every module of the model
 
@@ -124,8 +51,18 @@ class SoftplusSurrogate(nn.Module):
         self.replaced = self.replaced or smooth.replaced
         return logits
 
+    def derived(self, key: Hashable, make: Callable[[], "SoftplusSurrogate"]) -> "SoftplusSurrogate":
+        """Return another surrogate, made of this one once for each key: what is traced of it is used again."""
+        known = _derived.setdefault(self, {})
+        if key not in known:
+            known[key] = make()
+        return known[key]
 
-def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusSurrogate:
+
+_derived: weakref.WeakKeyDictionary[SoftplusSurrogate, dict[Hashable, SoftplusSurrogate]] = weakref.WeakKeyDictionary()
+
+
+def softplus_surrogate(model: nn.Module, beta: float | None = None, constant: bool = False) -> SoftplusSurrogate:
     """Return `model` with each ReLU replaced by softplus(beta), sharing all parameters.
 
     Modules, ``F.relu``, ``torch.relu`` and in-place forms are replaced alike, and so are the functions that are made of
@@ -140,7 +77,10 @@ def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusS
     model : Module
         Left as it is. A surrogate has no ReLU left: what is returned computes the same, whatever `beta`.
     beta : float, optional
-        Sharpness: the larger, the closer to ReLU. By default `model.beta` where it has one, else 1.
+        Sharpness: the larger, the closer to ReLU. By default `model.beta` where that is a number, else 1.
+    constant : bool
+        Take its parameters for constants, though they may require gradients: what is computed of its gradients is
+        computed faster, and not differentiated by them.
 
     Raises
     ------
@@ -156,10 +96,10 @@ def softplus_surrogate(model: nn.Module, beta: float | None = None) -> SoftplusS
         raise ValueError("model: expected a plain module, got TorchScript, in which ReLU cannot be replaced")
     if not hasattr(torch.compiler, "set_stance") and any(map(is_compiled, model.modules())):
         raise ValueError("model: expected a plain module, got one that torch.compile has compiled; leave that out")
-    beta = checks.positive(getattr(model, "beta", 1.0) if beta is None else beta, "beta")
+    beta = (own_beta(model) or 1.0) if beta is None else checks.positive(beta, "beta")
     if isinstance(model, SoftplusSurrogate):
-        return SoftplusSurrogate(model.model, model.beta)
-    return SoftplusSurrogate(model, beta)
+        return SoftplusSurrogate(model.model, model.beta, constant)
+    return SoftplusSurrogate(model, beta, constant)
 
 
 @precision.float32()
@@ -189,45 +129,15 @@ def choose_beta(model: nn.Module, images: Tensor, share: float = 0.95) -> float:
     raise ValueError(f"beta: with no softplus does the surrogate agree with the model on {share:.0%} of the images")
 
 
+def own_beta(model: nn.Module) -> float | None:
+    """Return the sharpness that a network brings as ``beta``: a number; what a layer learns under that name is none."""
+    beta = getattr(model, "beta", None)
+    return checks.positive(beta, "beta") if isinstance(beta, Real) and not isinstance(beta, bool) else None
+
+
 def beta_of(model: nn.Module, images: Tensor) -> float:
     """Return the sharpness that a network brings as ``beta``; of one that brings none, `choose_beta` on the images."""
-    beta = getattr(model, "beta", None)
-    return choose_beta(model, images) if beta is None else float(beta)
-
-
-def is_compiled(module: nn.Module) -> bool:
-    """Return whether ``torch.compile(module)`` made it, or ``module.compile()`` changed what a call of it runs."""
-    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
-
-
-def uncompiled() -> AbstractContextManager:
-    """Return a context in which ``torch.compile`` has no effect (PyTorch 2.6): no mode sees into compiled code."""
-    if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):  # nothing is compiled without
-        return nullcontext()
-    return _eager
-
-
-class _Eager(AbstractContextManager):
-    """A stance is one for all threads: the first that comes takes it, and the last that goes gives it back."""
-
-    def __init__(self) -> None:
-        self._lock, self._inside = threading.Lock(), 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._stance = torch.compiler.set_stance("force_eager")
-                self._stance.__enter__()
-            self._inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                self._stance.__exit__(None, None, None)
-
-
-_eager = _Eager()
+    return own_beta(model) or choose_beta(model, images)
 
 
 @contextmanager
@@ -361,6 +271,7 @@ def _selu(x: Tensor, beta: float) -> Tensor:
 
 
 _T = Tensor
+_CONVOLUTIONS = {F.conv2d, torch.conv2d}
 _IN_PLACE = {
     *(torch.relu_, _T.relu_, F.relu_, F.leaky_relu_, F.hardtanh_, torch.clamp_, _T.clamp_, _T.clamp_min_),
     *(_T.clamp_max_, _T.clip_, torch.abs_, _T.abs_, _T.absolute_, torch.rrelu_, torch.selu_, F.elu_),
@@ -391,98 +302,3 @@ def of_two(func: Callable, args: tuple, kwargs: dict[str, Any]) -> Callable:
     if func in MAX_OR_MIN and isinstance(args[1] if len(args) > 1 else kwargs.get("other"), Tensor):
         return MAX_OR_MIN[func]
     return func
-
-
-# --- Kinks that are left ---------------------------------------------------------------------------------------------
-
-# Below the functions of PyTorch lie few operations, the same for every alias and for TorchScript. One that makes whole
-# numbers or truth values of numbers is a step, whatever its name; of the others, these have kinks or steps.
-_KINKED = re.compile(
-    r"relu|leaky_relu|_prelu_kernel|rrelu_with_noise|hardtanh|hardsigmoid|hardswish|hardshrink|softshrink|threshold|abs|"
-    r"maximum|minimum|fmax|fmin|max|min|amax|amin|aminmax|cummax|cummin|\w*max_pool\w*|sort|topk|kthvalue|median|"
-    r"nanmedian|mode|where|sign|sgn|heaviside|round|floor|ceil|trunc|frac|fmod|remainder|floor_divide"
-)
-_KINKED_IF: dict[str, Callable[..., bool]] = {  # of all arguments but the first tensor
-    "clamp": lambda min=None, max=None: (min is not None and max is not None) or _is_kink(min) or _is_kink(max),
-    **dict.fromkeys(("clamp_min", "clamp_max"), lambda bound: _is_kink(bound)),
-    "elu": lambda alpha=1, *scales: alpha != 1,
-    "linalg_vector_norm": lambda ord=2, *axes, **options: ord in (0, 1, math.inf, -math.inf),
-    "_cdist_forward": lambda other, p, mode: p in (0, 1, math.inf),
-}
-
-
-def _is_kink(bound: Any) -> bool:
-    """Return whether a bound is 0 or one of many; another one keeps numbers in range, as in `_clamp`."""
-    return isinstance(bound, Tensor) or bound == 0
-
-
-_replacing: ContextVar[bool] = ContextVar("replacing", default=False)
-
-
-@contextmanager
-def replacing() -> Iterator[None]:
-    """Say that what is computed in the block takes the place of a kink, and has none, whatever it is made of."""
-    before = _replacing.set(True)
-    try:
-        yield
-    finally:
-        _replacing.reset(before)
-
-
-class _Noting(TorchDispatchMode):
-    """While it is active, operations with kinks or steps are noted, unless they are part of what replaces one."""
-
-    def __init__(self, images: Tensor) -> None:
-        super().__init__()
-        self.noted: list[str] = []
-        # Of the images, and of what is computed from them: kept, so that nothing else comes to lie there.
-        self._memory = _memory_of(images)
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        given = [x for x in tree_leaves((args, kwargs)) if _are_real(x)]
-        if not any(place in self._memory for x in given for place in _memory_of(x)):
-            return result
-        self._memory |= {place: kept for x in tree_leaves(result) for place, kept in _memory_of(x).items()}
-        if not _replacing.get():
-            operation = func.overloadpacket.__name__.removesuffix("_")  # the same in place
-            name = f"torch.{operation.removesuffix('_with_indices').lstrip('_')}"
-            if name not in self.noted and (_is_step(operation, result) or _has_kinks(operation, args[1:], kwargs)):
-                self.noted.append(name)
-        return result
-
-
-def _memory_of(x: Any) -> dict[int, Any]:
-    """Return the memory of a tensor, by its place."""
-    if not isinstance(x, Tensor) or x.layout != torch.strided or not x.numel():
-        return {}
-    return {x.untyped_storage().data_ptr(): x.untyped_storage()}
-
-
-def _are_real(x: Any) -> bool:
-    return isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())
-
-
-def _is_step(operation: str, result: Any) -> bool:
-    if operation.startswith(("new_", "is")) or operation.endswith("_like"):  # of no values; guards against NaN
-        return False
-    return isinstance(result, Tensor) and not _are_real(result)
-
-
-def _has_kinks(operation: str, args: tuple, kwargs: dict[str, Any]) -> bool:
-    if operation in _KINKED_IF:
-        return _KINKED_IF[operation](*args, **kwargs)
-    return _KINKED.fullmatch(operation) is not None
-
-
-@torch.enable_grad()  # without, some maxima are computed in other ways
-def kinks_left(surrogate: SoftplusSurrogate, images: Tensor) -> list[str]:
-    """Return the names of the operations with kinks, or steps, that a surrogate computes as they are."""
-    image = images[:1].detach().clone().requires_grad_()
-    with torch.jit.optimized_execution(False), _Noting(image) as noting:
-        surrogate(image)
-    return noting.noted
-
-
-_CONVOLUTIONS = {F.conv2d, torch.conv2d}

@@ -21,7 +21,8 @@ from fragile_utils import data
 from fragile_utils._base import checks, schema
 from fragile_utils._base.files import write_bytes
 from fragile_utils._base.pixels import in_bytes
-from fragile_utils._base.precision import float32
+from fragile_utils._base.seeds import torch_seeded
+from fragile_utils.models.classifier import Classifier
 from fragile_utils.models.convnet import CLASSES, SIZE
 from fragile_utils.models.losses import CrossEntropy, Learner, Loss
 from fragile_utils.models.stored import LAYOUTS, Layout, Stored, fold
@@ -91,15 +92,11 @@ class Training:
                 schema.whole(getattr(self, name), name, high=most)
         checks.positive(self.learning_rate, "learning_rate")
         checks.non_negative(self.weight_decay, "weight_decay")
-        if checks.non_negative(self.label_smoothing, "label_smoothing") >= 1:
-            raise ValueError(f"label_smoothing: expected a number below 1, got {self.label_smoothing!r}")
-        for name, most in (("shift", SIZE - 1), ("seed", 2**31)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-                raise ValueError(f"{name}: expected a whole number from 0 to {most}, got {value!r}")
+        checks.non_negative(self.label_smoothing, "label_smoothing", below=1)
+        schema.whole(self.shift, "shift", 0, SIZE - 1)
+        schema.whole(self.seed, "seed", 0, 2**31)
         for name in ("batch_norm", "flip"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}: expected True or False, got {getattr(self, name)!r}")
+            schema.flag(getattr(self, name), name)
         for name, choices in (("optimiser", ("sgd", "adam")), ("precision", ("float32", "bfloat16"))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}")
@@ -243,18 +240,13 @@ def train(
     return trained
 
 
-@float32()
-@torch.no_grad()
-def accuracy(stored: Stored, batch: data.Batch, batch_size: int = 500) -> float:
+def accuracy(stored: Stored, batch: data.Batch) -> float:
     """Return the share of the images that a network gets right, in float32."""
     device = stored.mean.device
     network = stored.network.to(memory_format=torch.channels_last)
-    right = 0
-    for images, labels in zip(batch.images.split(batch_size), batch.labels.split(batch_size), strict=True):
-        x = (images.to(device) - stored.mean) / stored.std.view(-1, 1, 1)
-        logits = network(x.contiguous(memory_format=torch.channels_last))
-        right += int((logits.argmax(1) == labels.to(device)).sum())
-    return right / len(batch)
+    model = Classifier(network, stored.mean, stored.std.tolist()).to(device).eval()
+    predicted = data.predict(model, batch.images.to(device, memory_format=torch.channels_last), batch_size=500)
+    return (predicted == batch.labels.to(device)).double().mean().item()
 
 
 def augment(images: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
@@ -296,8 +288,7 @@ class _Run:
         self.labels = learnt.labels.to(device)
         self.mean = _half(learnt.images.mean(dim=0)).to(device)
         self.std = _half(learnt.images.std(dim=(0, 2, 3))).clamp(min=1e-3).to(device)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(settings.seed)  # and not those of GPUs, which nobody puts back
+        with torch_seeded(settings.seed):
             network = settings.layout.build(settings.batch_norm)
         self.network = network.to(device, memory_format=torch.channels_last)
         self.learner = Learner(self.network, self._normalize, settings.label_smoothing, self._precision)

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fragile_utils._base import checks, precision
+from fragile_utils._base import checks, precision, schema
 from fragile_utils.models.adapter import LUMA, Adapter, Ending, Endings, as_columns, chosen
 from fragile_utils.models.classifier import Classifier
-from fragile_utils.models.surrogate import uncompiled
+from fragile_utils.models.compiled import uncompiled
+from fragile_utils.models.surrogate import own_beta
 
 SIZES = (  # pixels, which are tried in this order where no size is given
     *(224, 32, 28, 64, 96, 128, 227, 299, 384, 256, 160, 192, 240, 260, 300, 320, 336, 448, 512),
@@ -114,8 +115,7 @@ def wrap(
     if mean is None:
         shown = "it gets images in [0, 1] as they are" if std is None else "nothing is subtracted from its images"
         adapted.append(f"no mean was given: {shown}, and the baseline 'mean' of its explanations is black")
-    if beta is None and isinstance(getattr(module, "beta", None), float):
-        beta = module.beta
+    beta = own_beta(module) if beta is None else beta
     scaled = std is not None
     ones = [1 for value in (mean, std) if value is not None and len(value) == 1]
     grey = True if ones else None
@@ -131,15 +131,15 @@ def wrap(
     if part is not None:
         adapted.append(f"of its answer, a {type(answers.plain).__name__}, the part {part!r} is taken")
     scores = as_columns(chosen(answers.plain, part))
-    two = scores.shape[1] == 1
-    ending, said = _ending(answers, part, two, probabilities)
+    binary = scores.shape[1] == 1
+    ending, said = _ending(answers, part, binary, probabilities)
     adapted += said
-    if two:
+    if binary:
         adapted.append("it returns one score z of the second of two classes: the logits are -z/2 and z/2")
-    outputs = 2 if two else scores.shape[1]
+    outputs = 2 if binary else scores.shape[1]
     if classes and len(classes) != outputs:
         raise ValueError(f"classes: expected {outputs} names, got {len(classes)}")
-    adapter = Adapter(module, grey=grey, part=part, ending=ending, two=two)
+    adapter = Adapter(module, grey=grey, part=part, ending=ending, binary=binary)
     adapter.to(next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(())))
     made = Wrapped(adapter, mean, std, adapted, outputs, shape, bgr=bgr, classes=classes, beta=beta)
     made.normalize.to(adapter.luma)
@@ -154,7 +154,7 @@ NO_TORCHSCRIPT = (
 )
 
 
-HOW = "say which: models.wrap(network, {}), in a function of yours that returns this"  # on a command line, too
+SAY_WHICH = "say which: models.wrap(network, {}), in a function of yours that returns this"  # on a command line, too
 
 # --- What a network answers ------------------------------------------------------------------------------------------
 
@@ -192,10 +192,8 @@ def _shown(
                 return channels == 1, shape, answers
             first = first or ValueError(f"it returns {_in_words(answers.plain)}")
     tried = f"of {_pixels(shapes[0])}" if size is not None else f"of {len(SIZES)} common sizes (give the size)"
-    reason = (str(first).splitlines() or [type(first).__name__])[0]
-    raise ValueError(
-        f"model: expected scores (N, classes) for images {tried}, in colour or grey; the first attempt: {reason}"
-    ) from first
+    expected = f"expected scores (N, classes) for images {tried}, in colour or grey"
+    raise ValueError(f"model: {expected}; the first attempt: {schema.reason(first)}") from first
 
 
 def _height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -250,13 +248,13 @@ def _part(answers: _Answers, output: str | int | None) -> str | int | None:
     fits = [name for name, value in _parts(answers.plain).items() if _are_scores(value, answers.count)]
     if len(fits) > 1:
         names = ", ".join(map(repr, fits))
-        way = HOW.format(f"output={fits[0]!r}")
+        way = SAY_WHICH.format(f"output={fits[0]!r}")
         raise ValueError(f"model: expected one part of its answer to be scores (N, classes), got {names}; {way}")
     return fits[0]
 
 
 def _ending(
-    answers: _Answers, part: str | int | None, two: bool, probabilities: bool | None
+    answers: _Answers, part: str | int | None, binary: bool, probabilities: bool | None
 ) -> tuple[Ending, list[str]]:
     """Return how the network ends, and what is to be said of it."""
     scores = chosen(answers.plain, part)
@@ -268,23 +266,23 @@ def _ending(
                 f"model: its {name} at the end is changed in place afterwards; leave it out of the network"
             )
         said = f"the {name} at the end is left out: what it was given are the logits"
-        if "sigmoid" in name and not two:
+        if "sigmoid" in name and not binary:
             said += "; its classes do not exclude each other, and are compared by these"
         return "call", [said]
     columns, far = as_columns(scores), as_columns(chosen(answers.far, part))
     bounded = all(bool(((values >= 0) & (values <= 1)).all()) for values in (columns, far))
-    sums = bounded and not two and torch.allclose(columns.sum(1), torch.ones_like(columns[:, 0]), atol=1e-3)
-    if probabilities is None and two and bounded:
+    sums = bounded and not binary and torch.allclose(columns.sum(1), torch.ones_like(columns[:, 0]), atol=1e-3)
+    if probabilities is None and binary and bounded:
         raise ValueError(
             "model: it returns one number between 0 and 1, a probability or a logit; leave the sigmoid out of the "
-            f"network, or {HOW.format('probabilities=True')} (or False)"
+            f"network, or {SAY_WHICH.format('probabilities=True')} (or False)"
         )
     if probabilities or (probabilities is None and sums):
-        if not bounded or not (two or sums):
+        if not bounded or not (binary or sums):
             raise ValueError("probabilities: expected numbers from 0 to 1 that sum to 1, got others")
-        if (columns <= 0).any() or (two and (columns >= 1).any()):
+        if (columns <= 0).any() or (binary and (columns >= 1).any()):
             raise ValueError("model: some of its probabilities are rounded to 0 or 1; leave the softmax out of it")
-        which = "their logits" if two else "the logits whose mean is 0"
+        which = "their logits" if binary else "the logits whose mean is 0"
         return "probabilities", [f"it returns probabilities: {which} are taken, by the logarithm"]
     return "logits", []
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fragile_utils.experiments import audit_words
+from fragile_utils.experiments.audit.words import SHOWS, WORDS, budget_of_words, in_place
 from fragile_utils.plots.curves import Curve, chart
 from fragile_utils.plots.escaping import escaped
 
@@ -29,7 +29,7 @@ def page(summary: Mapping[str, Any], sliders: Mapping[str, str] = {}, of: str = 
     Parameters
     ----------
     summary : mapping
-        As `audit_summary.summarise` returns it.
+        As `experiments.audit.summarise` returns it.
     sliders : mapping of str to str
         From "worst", "median" and "best" to the HTML of a slider.
     of : str
@@ -87,12 +87,12 @@ def _opening(summary: Mapping[str, Any]) -> str:
 
 def _overview(summary: Mapping[str, Any]) -> str:
     budgets = summary["settings"]["budgets"]
-    eps = audit_words.budget_of_words(budgets)
+    eps = budget_of_words(budgets)
     rows = []
     for name in summary["order"]:
         method = summary["methods"][name]
         cells = _by_attack(method, eps)
-        natural = audit_words.in_place(method)
+        natural = in_place(method)
         rows.append(
             [
                 name,
@@ -128,7 +128,7 @@ def _section(name: str, method: Mapping[str, Any], summary: Mapping[str, Any]) -
     return "\n".join(
         [
             f"<h2>{escaped(name)}</h2>",
-            *(f"<p>What it shows: {words}.</p>" for words in [audit_words.SHOWS.get(name.partition("(")[0])] if words),
+            *(f"<p>What it shows: {words}.</p>" for words in [SHOWS.get(name.partition("(")[0])] if words),
             f"<p>{escaped(method['paragraph'])}</p>",
             f'<figure><div class="wide" tabindex="0" role="region" aria-label="chart of {escaped(name)}">{drawn}</div>'
             f"<figcaption>{escaped(name)}: {LEFT_OVER}; bands are 95 % intervals of the mean.</figcaption>"
@@ -178,7 +178,7 @@ def _all_cells(name: str, method: Mapping[str, Any]) -> str:
 def _natural(name: str, method: Mapping[str, Any]) -> str:
     rows = [
         [
-            audit_words.WORDS[change],
+            WORDS[change],
             _interval(cell["topk_intersection"]),
             _number(cell["rank_correlation"]["mean"]),
             _number(cell["center_shift"]["mean"]),

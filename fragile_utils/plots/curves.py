@@ -1,8 +1,9 @@
 """A small chart as SVG, for pages that are read without a kernel and without a network: curves over budgets."""
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from fragile_utils.plots.escaping import escaped
 
 WIDTH, HEIGHT = 700, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 230, 12, 44  # pixels of room for the axes, and for the names of the curves
@@ -41,7 +42,7 @@ def chart(places: Sequence[float], curves: Sequence[Curve], x: str, y: str, alt:
         return LEFT + i * across, TOP + down * (1 - min(max(value / top, 0), 1))
 
     parts = [
-        f'<svg class="chart" role="img" aria-label="{html.escape(alt)}" viewBox="0 0 {WIDTH} {HEIGHT}">',
+        f'<svg class="chart" role="img" aria-label="{escaped(alt)}" viewBox="0 0 {WIDTH} {HEIGHT}">',
         *_axes(places, at, x, y, top),
     ]
     ends: list[float] = []
@@ -66,7 +67,7 @@ def chart(places: Sequence[float], curves: Sequence[Curve], x: str, y: str, alt:
         parts.append(
             f'<line x1="{left}" x2="{left + SAMPLE}" y1="{height:.1f}" y2="{height:.1f}" stroke="{color}"'
             f' stroke-width="2.5" stroke-dasharray="{dash}"/>'
-            f'<text x="{left + SAMPLE + 6}" y="{height + 4:.1f}">{html.escape(curve.name)}</text>'
+            f'<text x="{left + SAMPLE + 6}" y="{height + 4:.1f}">{escaped(curve.name)}</text>'
         )
     return "\n".join([*parts, "</svg>"])
 
@@ -83,10 +84,10 @@ def _axes(places: Sequence[float], at, x: str, y: str, top: float) -> list[str]:
         left, height = at(i, 0)
         parts.append(f'<text x="{left:.1f}" y="{height + 18:.1f}" text-anchor="middle">{place:g}</text>')
     middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
-    parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{html.escape(x)}</text>')
+    parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escaped(x)}</text>')
     centre = TOP + (HEIGHT - TOP - BOTTOM) / 2
     turned = f'transform="rotate(-90 16 {centre:.0f})"'
-    parts.append(f'<text x="16" y="{centre:.0f}" text-anchor="middle" {turned}>{html.escape(y)}</text>')
+    parts.append(f'<text x="16" y="{centre:.0f}" text-anchor="middle" {turned}>{escaped(y)}</text>')
     return parts
 
 

@@ -1,6 +1,5 @@
 """`LiveAttack`: choose an image, a method, an attack and a budget, and watch. Needs a running kernel."""
 
-import html
 import io
 import threading
 from collections.abc import Mapping
@@ -12,10 +11,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from fragile_utils import attacks, data, metrics, models, saliency
-from fragile_utils._base import checks
-from fragile_utils._base.pixels import in_bytes
+from fragile_utils._base import checks, schema
+from fragile_utils._base.devices import pick_device
+from fragile_utils._base.pixels import encoded, in_bytes
 from fragile_utils.attacks import regions
 from fragile_utils.plots.attack import before_after
+from fragile_utils.plots.escaping import escaped
 
 SHOWN = 2  # how many times its size the picture of the target is shown
 ORANGE = (230, 159, 0)
@@ -52,7 +53,7 @@ class LiveAttack(ipw.VBox):
         k: int | None = None,
         device: str | None = None,
     ) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = pick_device(device or "auto")
         if networks is not None and not networks:
             raise ValueError("networks: expected at least one, got none")
         for network in (networks or {}).values():
@@ -119,7 +120,7 @@ class LiveAttack(ipw.VBox):
     def say(self, text: str, wrong: bool = False) -> None:
         """Show a line of text; what is wrong is announced as an alert."""
         role, color = ("alert", "color:#b00020") if wrong else ("status", "")
-        self.status.value = f'<p role="{role}" style="{color}">{html.escape(text, quote=False)}</p>'
+        self.status.value = f'<p role="{role}" style="{color}">{escaped(text)}</p>'
 
     def _uploaded(self) -> None:
         if not self.upload.value:
@@ -190,7 +191,7 @@ class LiveAttack(ipw.VBox):
         except ValueError as error:  # what was chosen does not go together
             self.say(str(error), wrong=True)
         except (RuntimeError, MemoryError) as error:
-            self.say(f"The attack stopped: {str(error).splitlines()[0]}", wrong=True)
+            self.say(f"The attack stopped: {schema.reason(error)}", wrong=True)
         finally:
             self.start.disabled, self.stop.disabled = False, True
 
@@ -246,9 +247,7 @@ def _with_outlines(image: Tensor, superpixels: Tensor | None, region: Tensor) ->
     picture = Image.fromarray(values)
     row, column = (SHOWN * region.nonzero().double().mean(0)).round().int().tolist()
     ImageDraw.Draw(picture).text((column, row), "target", fill=ORANGE, anchor="mm", stroke_width=2, stroke_fill="black")
-    content = io.BytesIO()
-    picture.save(content, "PNG")
-    return content.getvalue()
+    return encoded(picture, "png")
 
 
 def _edges(labels: Tensor) -> np.ndarray:

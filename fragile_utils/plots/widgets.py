@@ -5,8 +5,6 @@ HTML that contains all its pictures: a native range input, for mouse, touch, key
 script in its `oninput`. Nothing is fetched, and without scripts all frames are shown.
 """
 
-import base64
-import html
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +16,7 @@ from torch import Tensor
 
 from fragile_utils import attacks, data
 from fragile_utils._base import checks
-from fragile_utils._base.pixels import in_bytes
+from fragile_utils._base.pixels import data_url, encoded, picture
 from fragile_utils.plots.escaping import escaped
 from fragile_utils.plots.live import LiveAttack
 from fragile_utils.plots.maps import ceiling, change_pixels, map_pixels
@@ -226,12 +224,12 @@ _NO_SCRIPT = f"<noscript><style>{_ALL}</style></noscript>"
 
 def _page(frames: list[Frame], label: str, start: int, caption: str) -> str:
     """Return the HTML of a slider. What depends on the position is in the frames; one handler shows the right one."""
-    rows = "".join(_row(frame, label, shown=i == start) for i, frame in enumerate(frames))
+    rows = "".join(_row(frame, label, visible=i == start) for i, frame in enumerate(frames))
     name, value = escaped(label), escaped(frames[start].label)
     control = (
         f'<label class="control"><span>{name}</span>'
         f'<input type="range" min="0" max="{len(frames) - 1}" step="1" value="{start}" autocomplete="off"'
-        f' aria-valuetext="{value}" data-lm-suppress-shortcuts="true" oninput="{html.escape(_MOVE)}">'
+        f' aria-valuetext="{value}" data-lm-suppress-shortcuts="true" oninput="{escaped(_MOVE)}">'
         f'<span class="now" aria-hidden="true">{value}</span></label>'
     )
     status = f"<p><output>{escaped(frames[start].text)}</output></p>"
@@ -239,36 +237,35 @@ def _page(frames: list[Frame], label: str, start: int, caption: str) -> str:
     return f'<div class="fragile-slider"><style>{_STYLE}</style>{_NO_SCRIPT}\n{control}\n{status}\n{rows}{below}</div>'
 
 
-def _row(frame: Frame, label: str, shown: bool) -> str:
+def _row(frame: Frame, label: str, visible: bool) -> str:
     pictures = "".join(
         f'<div class="picture"><span>{escaped(title)}</span>'
-        f'<img src="{_data_url(picture)}" alt="{escaped(f"{title}; {label}: {frame.label}")}"></div>'
-        for title, picture in frame.pictures.items()
+        f'<img src="{_webp_url(shown)}" alt="{escaped(f"{title}; {label}: {frame.label}")}"></div>'
+        for title, shown in frame.pictures.items()
     )
     facts = "".join(
         f"<div><dt>{escaped(name)}</dt><dd>{escaped(value)}</dd></div>" for name, value in frame.facts.items()
     )
     table = f'<dl class="facts">{facts}</dl>' if facts else ""
     attributes = f'data-frame="{escaped(frame.label)}" data-text="{escaped(frame.text)}"'
-    hidden = "" if shown else " hidden"
+    hidden = "" if visible else " hidden"
     return f'<div {attributes}{hidden}><div class="pictures">{pictures}</div>{table}</div>\n'
 
 
-def _data_url(picture: Tensor | Figure) -> str:
+def _webp_url(shown: Tensor | Figure) -> str:
     """Return a picture as a WebP data URL. Fine for the eye; what is measured is measured on the tensors."""
-    if isinstance(picture, Figure):
+    if isinstance(shown, Figure):
         content = io.BytesIO()
         with matplotlib.rc_context({"savefig.facecolor": "white"}):
-            picture.savefig(content, format="png", dpi=FIGURE_DPI)
+            shown.savefig(content, format="png", dpi=FIGURE_DPI)
         image = Image.open(content).convert("RGB")
     else:
-        if not isinstance(picture, Tensor) or picture.ndim != 3 or picture.shape[0] != 3:
-            raise ValueError(f"picture: expected a tensor (3, H, W) or a figure, got {checks.described(picture)}")
-        image = Image.fromarray(in_bytes(picture.detach().cpu().float()).permute(1, 2, 0).numpy())
+        if not isinstance(shown, Tensor) or shown.ndim != 3 or shown.shape[0] != 3:
+            raise ValueError(f"picture: expected a tensor (3, H, W) or a figure, got {checks.described(shown)}")
+        image = picture(shown)
         image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     for quality in QUALITIES:
-        encoded = io.BytesIO()
-        image.save(encoded, "WEBP", quality=quality, method=6)
-        if encoded.tell() <= SMALL_ENOUGH:
+        contents = encoded(image, "webp", quality=quality, method=6)
+        if len(contents) <= SMALL_ENOUGH:
             break
-    return "data:image/webp;base64," + base64.b64encode(encoded.getvalue()).decode()
+    return data_url(contents, "webp")

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from fragile_utils._base import checks
 from fragile_utils._base.once import once
 from fragile_utils.models.adapter import SOFTMAX
-from fragile_utils.saliency.method import class_scores
+from fragile_utils.saliency.method import answer, class_scores
 
 _aten = torch.ops.aten
 PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, _aten.matmul.default}
@@ -127,8 +127,7 @@ class Attended:
 
     def answer(self, weights: Tensor, create_graph: bool) -> tuple[Tensor, Tensor]:
         """Return what `Method.explain` does, of weights (N, T) of the tokens."""
-        attributions = self.as_attributions(weights)
-        return (attributions, self.logits) if create_graph else (attributions.detach(), self.logits.detach())
+        return answer(self.as_attributions(weights), self.logits, create_graph)
 
 
 def attend(model: nn.Module, images: Tensor, create_graph: bool, mode: "WrittenOut | None" = None) -> Attended:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fragile_utils.models.adapter import SOFTMAX
 from fragile_utils.saliency.attention import NORMS, PRODUCTS, attend
 from fragile_utils.saliency.baseline import Baseline
-from fragile_utils.saliency.method import Method
+from fragile_utils.saliency.method import Method, answer, leaf
 from fragile_utils.saliency.propagation import kinds
 from fragile_utils.saliency.tape import Call, Rules, Shares, Tape, transposed
 
@@ -43,13 +43,12 @@ class AttnLRP(Method):
     ) -> tuple[Tensor, Tensor]:
         mean = Baseline("mean").image_in_a_run(model, images.detach())
         with torch.enable_grad():
-            images = images if create_graph and images.requires_grad else images.detach().requires_grad_()
-            tape = Tape()
-            seen = attend(model, images, True, tape)  # what depends on the image is known by its graph
+            tape = Tape()  # which knows by the graph what depends on the image
+            seen = attend(model, leaf(images, create_graph), True, tape)
             one = torch.zeros_like(seen.logits).scatter(1, targets.clamp(max=seen.logits.shape[1] - 1)[:, None], 1)
             (multipliers,) = tape.hand_down(RULES, seen, one, [seen.images], create_graph)
             attributions = (seen.images - mean) * multipliers
-        return (attributions, seen.logits) if create_graph else (attributions.detach(), seen.logits.detach())
+        return answer(attributions, seen.logits, create_graph)
 
 
 # --- Rules: each yields the inputs that depend on the image, and their multipliers -----------------------------------

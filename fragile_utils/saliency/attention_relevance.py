@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fragile_utils.models.adapter import SOFTMAX
 from fragile_utils.saliency.attention import NORMS, PRODUCTS, attend
-from fragile_utils.saliency.method import Method
+from fragile_utils.saliency.method import Method, leaf
 from fragile_utils.saliency.propagation import kinds
 from fragile_utils.saliency.tape import Call, Rules, Shares, Tape, transposed
 
@@ -37,9 +37,8 @@ class AttentionRelevance(Method):
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
-            images = images if create_graph and images.requires_grad else images.detach().requires_grad_()
-            tape = Tape()
-            seen = attend(model, images, True, tape)  # what depends on the image is known by its graph
+            tape = Tape()  # which knows by the graph what depends on the image
+            seen = attend(model, leaf(images, create_graph), True, tape)
             one = torch.zeros_like(seen.logits).scatter(1, targets.clamp(max=seen.logits.shape[1] - 1)[:, None], 1)
             row = seen.read(model, targets).expand(len(images), 1, -1)
             gradients = seen.gradients(targets, create_graph)

@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fragile_utils._base import checks
 from fragile_utils.models.surrogate import SoftplusSurrogate
-from fragile_utils.saliency.method import Method, class_scores
+from fragile_utils.saliency.method import Method, answer, class_scores, leaf
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class GradCAM(Method):
 
         handles = [module.register_forward_hook(keep) for module in names]
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the other kernels have no second derivative
-            images = images if create_graph and images.requires_grad else images.detach().requires_grad_()
+            images = leaf(images, create_graph)
             try:
                 logits = model(images)
             finally:
@@ -72,8 +72,7 @@ class GradCAM(Method):
                 raise ValueError(f"layer {name!r}: expected an output that the scores depend on, got another")
             maps = (gradient.mean(dim=(2, 3), keepdim=True) * seen[0]).sum(dim=1, keepdim=True).clamp(min=0)
             maps = F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)
-        attributions = maps.expand_as(images) / 3
-        return (attributions, logits) if create_graph else (attributions.detach(), logits.detach())
+        return answer(maps.expand_as(images) / 3, logits, create_graph)
 
     def _find(self, model: nn.Module) -> dict[nn.Module, str]:
         """Return the layer, or all convolutions, and their names."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fragile_utils.saliency.method import LogitsOnDemand, Method, class_scores
+from fragile_utils.saliency.method import LogitsOnDemand, Method, class_scores, leaf
 from fragile_utils.saliency.propagation.passes import multipliers, stands_in_for_autograd, walks_are_quicker
 from fragile_utils.saliency.propagation.steps import Untraceable
 
@@ -29,7 +29,7 @@ class Gradient(LogitsOnDemand):
             with contextlib.suppress(Untraceable):
                 return multipliers(model, images, targets, create_graph, logits=logits)
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the other kernels have no second derivative
-            images = images if create_graph and images.requires_grad else images.detach().requires_grad_()
+            images = leaf(images, create_graph)
             found = model(images)
             scores = class_scores(found, targets)
             (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=create_graph)

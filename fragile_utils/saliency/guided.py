@@ -1,6 +1,5 @@
 """How an attack on a method is misled: a method whose attacks take their directions from another one."""
 
-import weakref
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -86,14 +85,9 @@ class _Probabilities(nn.Module):
         return self.model(images).softmax(dim=1)
 
 
-# Of each surrogate, the surrogate of its probabilities: what is traced of it once in a run is used again.
-_surrogates: weakref.WeakKeyDictionary[nn.Module, SoftplusSurrogate] = weakref.WeakKeyDictionary()
-
-
 def _probabilities_of(model: nn.Module) -> nn.Module:
     if not isinstance(model, SoftplusSurrogate):
         return once("probabilities", (model,), lambda: _Probabilities(model))
-    if model not in _surrogates:
-        _surrogates[model] = SoftplusSurrogate(_Probabilities(model.model), model.beta)
-    _surrogates[model].constant = model.constant
-    return _surrogates[model]
+    return model.derived(
+        "probabilities", lambda: SoftplusSurrogate(_Probabilities(model.model), model.beta, model.constant)
+    )

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import Literal
 
 from torch import Tensor, nn
@@ -50,8 +49,8 @@ class LRP(Method):
         checks.positive(self.alpha, "alpha")
         if self.rule not in ("epsilon", "zplus", "alphabeta"):
             raise ValueError(f"rule: expected 'epsilon', 'zplus' or 'alphabeta', got {self.rule!r}")
-        if not (isinstance(self.beta, Real) and self.beta >= 0 and math.isclose(self.alpha - self.beta, 1)):
-            raise ValueError(f"expected beta >= 0 and alpha - beta = 1, got alpha={self.alpha}, beta={self.beta}")
+        if not math.isclose(self.alpha - checks.non_negative(self.beta, "beta"), 1):
+            raise ValueError(f"expected alpha - beta = 1, got alpha={self.alpha}, beta={self.beta}")
 
     def explain(
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False

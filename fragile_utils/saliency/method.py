@@ -98,6 +98,16 @@ class LogitsOnDemand(Method):
         raise TypeError(f"{type(self).__name__} does not say how it explains: expected it to define explained()")
 
 
+def leaf(images: Tensor, create_graph: bool) -> Tensor:
+    """Return images of which a graph can begin: these with `create_graph`, if they have one, else the same apart."""
+    return images if create_graph and images.requires_grad else images.detach().requires_grad_()
+
+
+def answer(attributions: Tensor, logits: Tensor, create_graph: bool) -> tuple[Tensor, Tensor]:
+    """Return what `Method.explain` does: without `create_graph` both are constants."""
+    return (attributions, logits) if create_graph else (attributions.detach(), logits.detach())
+
+
 def class_scores(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the logit (N,) of each image's target class.
 

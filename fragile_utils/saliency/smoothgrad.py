@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from fragile_utils._base import checks
+from fragile_utils._base import checks, schema
+from fragile_utils._base.seeds import normal
 from fragile_utils.saliency._sums import as_batch, check_chunk, in_chunks
 from fragile_utils.saliency.gradient import Gradient
 from fragile_utils.saliency.method import Method, logits_of
@@ -58,8 +59,7 @@ class SmoothGrad(Method):
         checks.count(self.samples, "samples")
         checks.positive(self.sigma, "sigma")
         check_chunk(self.chunk)
-        if not isinstance(self.shared, bool):
-            raise ValueError(f"shared: expected True or False, got {self.shared!r}")
+        schema.flag(self.shared, "shared")
         if not isinstance(self.seed, torch.Generator):
             if isinstance(self.seed, tuple) and self.shared:
                 raise ValueError("seed: expected one, of noise that all images share, got several; give shared=False")
@@ -119,5 +119,4 @@ class SmoothGrad(Method):
 
 @functools.lru_cache(maxsize=1)  # an attack asks for the same at each step
 def _noise(seeds: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return torch.cat([torch.randn(shape, generator=generator, dtype=torch.float32) for generator in generators], dim=1)
+    return torch.cat([normal(shape, seed) for seed in seeds], dim=1)

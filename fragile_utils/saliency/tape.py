@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fragile_utils.saliency.attention import Attended, WrittenOut
-from fragile_utils.saliency.propagation.recording import replaced, tensors
+from fragile_utils.saliency.propagation.calls import replaced, tensors, works_in_place
 from fragile_utils.saliency.propagation.steps import name_of
 
 Shares = Iterator[tuple[Tensor, Tensor]]
@@ -135,6 +135,4 @@ def _from_elsewhere(x: Tensor, known: set[int]) -> bool:
 
 
 def _in_place(function: Callable, kwargs: dict[str, Any]) -> bool:
-    name = getattr(function, "__name__", "")
-    written = (name.endswith("_") and not name.endswith("__")) or name.startswith("__i") or name == "__setitem__"
-    return written or bool(kwargs.get("inplace"))
+    return works_in_place(function) or function is Tensor.__setitem__ or bool(kwargs.get("inplace"))

@@ -1,6 +1,7 @@
 """Values that anybody may have written."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -54,15 +55,16 @@ VALUES = {
     "true": (lambda: schema.whole(True, "n"), "n: expected a whole number at least 1, got True"),
     "zero": (lambda: schema.whole(0, "n"), "n: expected a whole number at least 1, got 0"),
     "below zero": (lambda: schema.whole(-1, "n", 0), "n: expected a whole number, 0 or above, got -1"),
-    "too many": (lambda: schema.whole(11, "n", high=10), "n: expected a whole number, at most 10, got 11"),
+    "too many": (lambda: schema.whole(11, "n", high=10), "n: expected a whole number from 1 to 10, got 11"),
     "digits": (
         lambda: schema.whole(10**5000, "n"),
-        f"n: expected a whole number, at most {2**53}, got one of more than 30 digits",
+        f"n: expected a whole number from 1 to {2**53}, got one of more than 30 digits",
     ),
     "text": (lambda: schema.number("1", "x"), "x: expected a number above 0, got '1'"),
     "no number": (lambda: schema.number(float("nan"), "x"), "x: expected a number above 0, got nan"),
     "no float": (lambda: schema.number(10**5000, "x"), "x: expected a number above 0, got one of more than 30 digits"),
-    "a number too large": (lambda: schema.number(3, "x", 2), "x: expected a number above 0 and at most 2, got 3"),
+    "a number too large": (lambda: schema.number(1, "x", below=1), "x: expected a number above 0 and below 1, got 1"),
+    "a negative number": (lambda: schema.number(-1, "x", zero=True), "x: expected a number, 0 or above, got -1"),
     "no text": (lambda: schema.text(3, "t", 5), "t: expected text, got 3"),
     "long text": (lambda: schema.text("x" * 6000, "t", 5), "t: expected at most 5 characters, got 6,000"),
     "no name": (lambda: schema.label("", "t", 5), "t: expected a name, got ''"),
@@ -81,6 +83,49 @@ def test_values_of_other_types_or_ranges_are_refused(case):
     with pytest.raises(ValueError, match=r".") as raised:
         check()
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        *[(MemoryError(), "MemoryError"), (RuntimeError(" \n "), "RuntimeError"), (ValueError("one"), "one")],
+        (RuntimeError("\nfirst\nsecond"), "first"),
+    ],
+)
+def test_the_reason_of_an_error_is_its_first_line_or_its_type(error, said):
+    assert schema.reason(error) == said
+
+
+def test_what_a_file_holds_is_read_and_an_error_names_it(tmp_path):
+    path = tmp_path / "a.json"
+
+    def counted(given):
+        return schema.whole(schema.fields(given, "it", ["n"])["n"], "n")
+
+    path.write_text('{"n": 3}')
+    assert schema.load(path, counted) == schema.load(str(path), counted, "the settings of a test") == 3
+    for content, message in (
+        (b"{", "this is no JSON"),
+        (b"\xff", "'utf-8' codec"),
+        (b'{"n": 0}', "n: expected a whole"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: {message}"):
+            schema.load(path, counted)
+        with pytest.raises(
+            ValueError, match=f"^{re.escape(str(path))}: these are not the settings of a test: {message}"
+        ):
+            schema.load(path, counted, "the settings of a test")
+    for missing in (tmp_path, tmp_path / "none.json"):
+        with pytest.raises(ValueError, match=f"^cannot read {re.escape(str(missing))}: (Is a directory|No such file)"):
+            schema.load(missing, counted)
+
+
+def test_what_has_changed_is_said_of_each_setting():
+    assert schema.changed({"a": 1, "b": [2], "z": 0}, {"a": 1, "b": [3], "c": 4}) == [
+        "b [2] (now [3])",
+        "c None (now 4)",
+    ]
 
 
 def test_what_an_error_shows_is_never_long():

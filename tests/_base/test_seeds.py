@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fragile_utils._base.seeds import normal, random_signs, uniform
+from fragile_utils._base.seeds import normal, random_signs, torch_seeded, uniform
 
 
 def generator():
@@ -27,3 +27,11 @@ def test_numbers_of_a_seed_are_the_same_whatever_the_default_type(default, dtype
     assert torch.equal(normal((3, 5, 4), 3), torch.randn(3, 5, 4, generator=generator(), **single))
     assert torch.equal(uniform(image, 3), expected.to(dtype))
     assert torch.equal(random_signs(image, 3), signs.to(dtype))
+
+
+def test_what_pytorch_draws_by_itself_is_that_of_the_seed_and_changes_nothing():
+    before = torch.get_rng_state()
+    with torch_seeded(3):
+        drawn = torch.rand(4)
+    assert torch.equal(drawn, torch.rand(4, generator=generator()))
+    assert torch.equal(torch.get_rng_state(), before)

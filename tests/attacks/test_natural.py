@@ -66,7 +66,7 @@ def test_a_smooth_image_survives_a_smaller_size_and_noise_does_not():
         (lambda: attacks.Shift(0), "pixels: expected a whole number at least 1"),
         (lambda: attacks.Shift(16).change(images()), "pixels: expected a whole number from 1 to 15"),
         (lambda: attacks.Brightness(-1), "percent: expected a number above 0"),
-        (lambda: attacks.Resize(1.5), "share: expected a number below 1, got 1.5"),
+        (lambda: attacks.Resize(1.5), "share: expected a number above 0 and below 1, got 1.5"),
     ],
 )
 def test_bad_options_are_refused(make, message):

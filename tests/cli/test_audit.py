@@ -310,7 +310,7 @@ BAD = {
     "onnx": (["--model", "net.onnx"], "ONNX holds no network"),
     "no method": (["--method", "tea-leaves"], "--method: expected one of gradient"),
     "an option": (["--method", "gradient:steps=3"], "--method: gradient: unknown option 'steps'"),
-    "no images": (["--images", 0], "--images: expected a whole number at least 1"),
+    "no images": (["--images", 0], "--images: expected a whole number from 1 to"),
     "k": (["--k", 500], "--k: expected at most 255"),
     "all pixels": (["--k", 256], "--k: expected at most 255, less than the pixels of an image, got 256"),
     "a scheduler": (["--scheduler", "local:0"], "--scheduler: local:N: expected a whole number from 1 to 256"),
@@ -372,7 +372,7 @@ def test_a_summary_that_was_changed_is_refused_and_not_compared(here, fragile, t
     ):
         (tmp_path / "summary.json").write_text(json.dumps(summary | change))
         outcome = fragile("audit", "--compare", "report", tmp_path)
-        assert_refused(outcome, f"{tmp_path}/summary.json: these are not the numbers of a report (")
+        assert_refused(outcome, f"{tmp_path}/summary.json: these are not the numbers of a report: ")
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"schema": "fragile-audit/1"}', None])

@@ -81,7 +81,7 @@ def test_flowers_are_taken_from_the_readers_folder(fragile, garden):
 BAD = {
     "eps 0": (["--eps", 0], "--eps: expected a number above 0, got 0.0"),
     "step size 0": (["--step-size", 0], "--step-size: expected a number above 0"),
-    "no images": (["--images", 0], "--images: expected a whole number at least 1, got 0"),
+    "no images": (["--images", 0], "--images: expected a whole number from 1 to 100000000, got 0"),
     "no training images": (["--train", 0], "--train: expected a whole number at least 1, got 0"),
     "all training images": (["--train", 1000], "train: expected a whole number from 1 to 999, got 1000"),
     "top": (["--top", 0], "--top: expected a whole number at least 1"),

@@ -34,7 +34,7 @@ def test_what_was_written_for_programs(fragile, tmp_path):
         (("--size", "16"), "is a Classifier, with its own size; leave them out"),
         (("--points", "-1"), "--points"),
         (("--images", "0"), "--images"),
-        (("--data", "imagenet-samples"), "expected images of the classes of cifar10, got others"),
+        (("--data", "imagenet-samples"), "data: imagenet-samples has other classes than cifar10"),
         (("--data", "nowhere"), "no such file or folder: nowhere"),
         (("--method", "gradient", "gradient"), "methods: expected each once, got gradient-32 twice"),
     ],

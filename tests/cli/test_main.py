@@ -110,16 +110,16 @@ def test_an_option_without_a_value_is_refused(arguments, fragile, tmp_path, monk
 LARGE = {
     "22 digits": (
         ["--steps", "9" * 22],
-        "--steps: expected a whole number, at most 1000000, got 9999999999999999999999",
+        "--steps: expected a whole number from 1 to 1000000, got 9999999999999999999999",
     ),
     "5,000 digits": (
         ["--steps", "9" * 5000],
-        "--steps: expected a whole number, at most 1000000, got one of more than 30 ",
+        "--steps: expected a whole number from 1 to 1000000, got one of more than 30 ",
     ),
-    "a seed": (["--seed", 10**23], f"--seed: expected a whole number, at most {2**53}, got {10**23}"),
+    "a seed": (["--seed", 10**23], f"--seed: expected a whole number from 0 to {2**53}, got {10**23}"),
     "a negative seed": (["--seed", -1], "--seed: expected a whole number, 0 or above, got -1"),
-    "images": (["--images", 10**25], "--images: expected a whole number, at most 100000000, got 1"),
-    "batches": (["--batch-size", 10**25], "--batch-size: expected a whole number, at most 1000000, got 1"),
+    "images": (["--images", 10**25], "--images: expected a whole number from 1 to 100000000, got 1"),
+    "batches": (["--batch-size", 10**25], "--batch-size: expected a whole number from 1 to 1000000, got 1"),
     "an infinite budget": (["--eps", "inf"], "--eps: expected a number above 0, got inf"),
     "a device without values": (["--device", "meta"], "--device: 'meta' is not available here: "),
 }

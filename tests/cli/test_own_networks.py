@@ -36,6 +36,15 @@ def network():
 """
 
 
+POOL = """
+from torch import nn
+
+
+def network():
+    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 5)).eval()
+"""
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -46,6 +55,18 @@ def place(tmp_path, monkeypatch):
     for i in range(3):
         Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(tmp_path / "images" / f"{i}.png")
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("attack", *SMALL), ("audit", "--plan"), ("laboratory", "--out", "report")],
+    ids=["attack", "audit", "laboratory"],
+)
+def test_images_of_another_number_of_classes_are_refused_in_the_same_words(command, place, fragile):
+    """The network has five classes, without names; the images have ten."""
+    (place / "pool.py").write_text(POOL)
+    own = ("--model", "pool.py:network", "--data", "cifar10-samples", "--size", 32, "--mean", "0,0,0", "--std", "1,1,1")
+    assert_refused(fragile(*command, *own), "data: cifar10-samples has other classes than pool.py:network")
 
 
 def test_batches_share_one_sharpness(place, fragile):

@@ -72,7 +72,7 @@ def test_options_of_zero_are_recorded_and_another_file_is_no_finished_training(r
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--epochs", "0"), "epochs: expected a whole number at least 1, got 0"),
+        (("--epochs", "0"), "epochs: expected a whole number from 1 to 100000, got 0"),
         (("--root", "nowhere"), "no such folder: nowhere"),
         (("--out", "{root}/data/cifar10/test/cat/0.png"), "--out: expected a folder, got the file"),
         (("--device", "abacus"), "--device: 'abacus' is not available here"),

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from answered import computed, investigated, judged
 
 from fragile_utils import claims
 from fragile_utils.course import asking, execution, load, parse
@@ -32,13 +33,13 @@ def example():
 @each
 def test_the_reference_passes(exercise):
     for seed in SEEDS:
-        report = execution.judge_code(exercise, [exercise.answer], seed)
+        report = judged(exercise, exercise.answer, seed=seed)
         assert report.passed, report
 
 
 @each
 def test_the_stub_is_told_that_nothing_is_written(exercise):
-    report = execution.judge_code(exercise, [exercise.stub])
+    report = judged(exercise, exercise.stub)
     assert not report.passed
     assert report.note == "not written yet"
 
@@ -46,7 +47,7 @@ def test_the_stub_is_told_that_nothing_is_written(exercise):
 @pytest.mark.parametrize(("exercise", "wrong"), PAIRS, ids=[f"{e.label}: {w.name}" for e, w in PAIRS])
 def test_a_wrong_answer_is_told_what_is_wrong(exercise, wrong):
     for seed in SEEDS:
-        report = execution.judge_code(exercise, [exercise.answer, wrong.code], seed)
+        report = judged(exercise, exercise.answer, wrong.code, seed=seed)
         problems = [outcome.problem for outcome in report.outcomes if outcome.problem]
         assert problems, "no test finds fault with it"
         assert wrong.says in problems[0], problems
@@ -56,9 +57,7 @@ def test_a_wrong_answer_is_told_what_is_wrong(exercise, wrong):
 def test_most_wrong_answers_are_caught_by_the_public_tests(exercise):
     """A student without the hidden tests is not misled: at most one wrong answer in three passes what she can run."""
     passed = [
-        wrong.name
-        for wrong in exercise.wrong
-        if execution.judge_code(exercise, [exercise.answer, wrong.code], hidden=False).passed
+        wrong.name for wrong in exercise.wrong if judged(exercise, exercise.answer, wrong.code, hidden=False).passed
     ]
     assert len(passed) <= len(exercise.wrong) / 3, passed
 
@@ -74,7 +73,7 @@ def test_the_public_tests_of_the_package_are_those_of_the_source(exercise):
 
 @pytest.mark.parametrize("exercise", PREDICT, ids=lambda exercise: exercise.label)
 def test_what_a_prediction_calls_right_is_what_is_computed(exercise):
-    answer = execution.compute_answer(exercise)
+    answer = computed(exercise)
     if exercise.estimate is not None:
         apart = abs(float(answer) - exercise.estimate.value)
         assert apart <= exercise.estimate.within / 4, f"computed {float(answer)}"
@@ -85,7 +84,7 @@ def test_what_a_prediction_calls_right_is_what_is_computed(exercise):
 @pytest.mark.parametrize("exercise", INVESTIGATE, ids=lambda exercise: exercise.label)
 def test_an_investigation_finds_what_it_says(exercise):
     before = len(claims.made)
-    execution.investigate(exercise)
+    investigated(exercise)
     assert len(claims.made) > before
 
 
@@ -133,5 +132,5 @@ def test_the_example_of_the_page_on_writing_exercises_is_one():
 def test_all_tests_of_all_references_take_less_than_three_minutes():
     """Hidden ones included, as an instructor runs them; in time of one processor, whatever else it does."""
     start = time.process_time()
-    assert all(execution.judge_code(exercise, [exercise.answer]).passed for exercise in WRITE)
+    assert all(judged(exercise, exercise.answer).passed for exercise in WRITE)
     assert time.process_time() - start < 180

@@ -83,6 +83,14 @@ def test_a_large_batch_in_parts_equals_the_whole(name, images, monkeypatch):
         torch.testing.assert_close(got, value, atol=1e-7, rtol=1e-6)
 
 
+def test_arguments_are_looked_at_once_however_many_parts_there_are(images, monkeypatch):
+    seen = []
+    monkeypatch.setattr(memory, "images_at_once", lambda *_: 1)
+    monkeypatch.setattr("fragile_utils.curvature.hessian.check_arguments", lambda *_: seen.append(1))
+    curvature.product(build("softplus"), images, TARGETS, directions())
+    assert len(seen) == 1 < len(images)
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_nothing_global_changes_and_the_model_gets_no_gradients(name, images):
     model = build("softplus").requires_grad_(True)

@@ -9,6 +9,7 @@ from pictures import RED, save
 
 from fragile_utils import data
 from fragile_utils.data import flower_photos
+from fragile_utils.data._downloads import Download
 
 
 def photos(folder):
@@ -45,11 +46,11 @@ def test_flowers_are_not_downloaded_unless_asked_for(cache, monkeypatch):
 
 
 def test_flowers_are_downloaded_once(cache, tmp_path, monkeypatch):
-    class Fake:
+    class Fake(Download):
         calls = 0
 
         def fetch(self, target, progress):
-            self.calls += 1
+            Fake.calls += 1
             target.parent.mkdir()
             folder = photos(tmp_path / "flower_photos")
             (folder / "LICENSE.txt").write_text("CC BY")
@@ -57,10 +58,10 @@ def test_flowers_are_downloaded_once(cache, tmp_path, monkeypatch):
                 tar.add(folder, "flower_photos")
             return target
 
-    monkeypatch.setattr(flower_photos, "FLOWER_PHOTOS", fake := Fake())
+    monkeypatch.setattr(flower_photos, "FLOWER_PHOTOS", Fake("", "", 0))
     for _ in range(2):
         assert len(data.flowers(size=16, download=True)) == 6
-    assert fake.calls == 1
+    assert Fake.calls == 1
     assert [path.name for path in cache.iterdir()] == ["flower_photos"]
     assert sorted(path.name for path in (cache / "flower_photos").iterdir()) == ["LICENSE.txt", "roses", "sunflowers"]
 

@@ -5,7 +5,7 @@ from importlib import resources
 import pytest
 
 from fragile_utils import data
-from fragile_utils.experiments.audit_summary import HARMFUL
+from fragile_utils.experiments.audit.settings import SEARCHES
 
 RESULTS = resources.files("fragile_utils") / "results"
 
@@ -43,6 +43,6 @@ def test_the_numbers_of_an_audit_are_those_of_its_rows(name):
         for cell in found["cells"]:
             some = rows[(rows.method == method) & (rows.attack == cell["attack"]) & (rows.eps == cell["eps"])]
             assert list(some.name) == about["images"]["names"]
-            counted = some if cell["attack"] in HARMFUL else some[some.success]  # noise has to keep the answer
+            counted = some if cell["attack"] in SEARCHES else some[some.success]  # noise has to keep the answer
             assert counted.topk_intersection.mean() == pytest.approx(cell["topk_intersection"]["mean"], abs=1e-5)
             assert (~some.success).sum() == cell["unchanged"]

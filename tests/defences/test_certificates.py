@@ -176,11 +176,11 @@ def test_no_perturbation_within_the_radius_overturns_a_certified_pixel(perturbed
     [
         (lambda v: defences.certified_overlap(v, 11, 0.1), "k: expected a whole number from 1 to 10"),
         (lambda v: defences.certified_overlap(v, 2, -0.1), "rho: expected a number, 0 or above"),
-        (lambda v: defences.certified_overlap(v, 2, 0.1, 1.0), "confidence: expected a number between 0 and 1"),
+        (lambda v: defences.certified_overlap(v, 2, 0.1, 1.0), "confidence: expected a number above 0 and below 1"),
         (lambda v: defences.certified_overlap(v, 2, 0.1, bound="wald"), "bound: expected 'hoeffding'"),
         (lambda v: defences.certify_pixels(v, 0.4), "tau: expected a number from 0.5 to below 1"),
         (lambda v: defences.pixel_radius(1.0, 1.0), "tau: expected"),
-        (lambda v: defences.share_bounds(v, 1.5), "error: expected a probability"),
+        (lambda v: defences.share_bounds(v, 1.5), "error: expected a number above 0 and below 1"),
         (lambda v: Votes(v.counts + 1, v.samples, 0.5), r"counts: expected .* from 0 to 400, got some from \d+ to 401"),
         (lambda v: Votes(-v.counts, v.samples, 0.5), "counts: .* got some from -400 to 0"),
         (lambda v: Votes(v.counts / 2, v.samples, 0.5), "counts: .* got dtype torch.float32"),

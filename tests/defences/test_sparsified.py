@@ -130,7 +130,7 @@ def test_the_guide_is_the_soft_vote_on_the_guide_of_what_votes():
     ("make", "message"),
     [
         (lambda: TopShare(Gradient), "method: expected a value such as"),
-        (lambda: TopShare(share=1.0), "share: expected a number below 1"),
+        (lambda: TopShare(share=1.0), "share: expected a number above 0 and below 1"),
         (lambda: TopShare(share=0), "share: expected a number above 0"),
         (lambda: TopShare(temperature=-1), "temperature: expected"),
     ],

@@ -94,7 +94,7 @@ def test_the_approximation_is_an_attack(decode):
     ("make", "message"),
     [
         (lambda: ThermometerNetwork(None), "network: expected a value such as"),
-        (lambda: ThermometerNetwork(nn.Identity(), 1), "levels: expected at least 2, got 1"),
+        (lambda: ThermometerNetwork(nn.Identity(), 1), "levels: expected a whole number at least 2, got 1"),
         (lambda: ThermometerNetwork(nn.Identity(), 0), "levels: expected a whole number"),
         (lambda: ThermometerNetwork(nn.Identity(), backward="straight"), "backward: expected 'ramp' or 'none'"),
     ],

@@ -67,9 +67,7 @@ def test_a_worker_calls_only_what_the_sweep_may_from_the_same_file(address):
     with cluster.Cluster(address) as workers:
         with pytest.raises(ValueError, match="models: sweeps:network is code of your own, which is imported only with"):
             workers.choose(experiments.Parts(sweep), *sweep.subjects[0])
-        with pytest.raises(
-            ValueError, match="models: the file of sweeps:network is not the one that the sweep was begun"
-        ):
+        with pytest.raises(ValueError, match="models: the file of sweeps:network is not the one that was allowed"):
             workers.choose(experiments.Parts(sweep, other), *sweep.subjects[0])
         assert len(workers.choose(sweeps.parts(sweep), *sweep.subjects[0])) == 7
 

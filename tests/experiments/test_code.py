@@ -131,7 +131,7 @@ def test_another_file_is_refused_before_it_is_imported(trace, tmp_path):
         file.write("\n\nCHANGED = True\n")
     with pytest.raises(ValueError, match="was begun with other settings: the file of planted:method; choose another"):
         experiments.run(sweep, tmp_path / "folder", allow_code=True)
-    with pytest.raises(ValueError, match="methods: the file of planted:method is not the one that the sweep was begun"):
+    with pytest.raises(ValueError, match="methods: the file of planted:method is not the one that was allowed"):
         allowed.find("planted:method", "methods")  # as a worker does
     assert not trace.exists()
 

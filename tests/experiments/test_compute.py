@@ -56,7 +56,7 @@ def test_the_surrogate_does_not_depend_on_the_batch(tmp_path, monkeypatch):
     def refuse(*_):
         pytest.fail("beta was chosen again")
 
-    monkeypatch.setattr(maps, "choose_beta", refuse)
+    monkeypatch.setattr(maps, "beta_of", refuse)
     files(tmp_path)[0].unlink()
     sweeps.run(sweep, tmp_path)
 

@@ -119,8 +119,8 @@ def test_a_shard_that_may_not_be_read_is_not_damaged(finished, monkeypatch):
 # --- Mangled settings ------------------------------------------------------------------------------------------------
 
 MANGLED = {
-    "a size in words": ({"shard_size": "x"}, "shard_size: expected a whole number at least 1, got 'x'"),
-    "shards of none": ({"shard_size": 0}, "shard_size: expected a whole number at least 1, got 0"),
+    "a size in words": ({"shard_size": "x"}, "shard_size: expected a whole number from 1 to 1000000, got 'x'"),
+    "shards of none": ({"shard_size": 0}, "shard_size: expected a whole number from 1 to 1000000, got 0"),
     "no subjects": ({"subjects": []}, "subjects: expected a list with at least one entry, got []"),
     "subjects by name": ({"subjects": {}}, "subjects: expected a list with at least one entry, got {}"),
     "too many subjects": ({"subjects": [{}, {}]}, "subjects: expected 1 entries, got 2"),
@@ -136,8 +136,8 @@ OF_A_SUBJECT = {
     "data": ("", "expected a name, got ''"),
     "beta": ("8", "expected a number above 0, got '8'"),
     "read": (0, "expected a whole number at least 1, got 0"),
-    "right": (10**30, "expected a whole number, at most 40, got 10"),
-    "rows": ([0, 1, 2, 3, 4, 5, 40], "expected a whole number, at most 39, got 40"),
+    "right": (10**30, "expected a whole number from 1 to 40, got 10"),
+    "rows": ([0, 1, 2, 3, 4, 5, 40], "expected a whole number from 0 to 39, got 40"),
     "labels": ([0], "expected 7 entries, got 1"),
     "names": (["a"] * 6 + [None], "expected text, got None"),
     "pixels": (None, "expected text, got None"),

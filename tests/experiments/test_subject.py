@@ -51,6 +51,12 @@ def test_images_of_other_classes_are_refused(tmp_path):
         sweeps.run(sweeps.small(models="squeezenet", data="cifar10-samples"), tmp_path)
 
 
+def test_images_of_another_number_of_classes_are_refused(tmp_path):
+    """The network has five classes, without names."""
+    with pytest.raises(ValueError, match="data: sweeps:images_of_ten_classes has other classes than sweeps:network"):
+        sweeps.run(sweeps.small(data="sweeps:images_of_ten_classes"), tmp_path)
+
+
 def test_a_network_in_training_mode_is_refused(tmp_path):
     with pytest.raises(ValueError, match="expected evaluation mode"):
         sweeps.run(sweeps.small(models="sweeps:training_network"), tmp_path)

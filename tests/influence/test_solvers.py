@@ -70,7 +70,7 @@ def test_a_singular_hessian_is_refused_and_damping_cures_it(case):
 
 def test_a_tolerance_at_which_zero_is_a_solution_is_refused():
     for tolerance in (1.0, 10.0):
-        with pytest.raises(ValueError, match=f"tolerance: expected a number below 1, got {tolerance}"):
+        with pytest.raises(ValueError, match=f"tolerance: expected a number above 0 and below 1, got {tolerance}"):
             influence.ConjugateGradients(tolerance=tolerance)
 
 

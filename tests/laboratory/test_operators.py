@@ -202,6 +202,20 @@ def test_convolutions(kernel, stride, padding, dilation, groups, bias, transpose
     assert_same(gradient(function), X, rtol=1e-4, atol=1e-4)
 
 
+ONE_FOR_BOTH = {  # axes
+    "stride": lambda x: F.conv2d(x, torch.ones(5, 4, 3, 3), stride=[2]),
+    "padding": lambda x: F.conv2d(x, torch.ones(5, 4, 3, 3), padding=(1,)),
+    "dilation": lambda x: F.conv2d(x, torch.ones(5, 4, 3, 3), dilation=[2]),
+    "transposed": lambda x: F.conv_transpose2d(x, torch.ones(4, 5, 3, 3), None, [2], [1], [1]),
+}
+
+
+@pytest.mark.parametrize("function", ONE_FOR_BOTH.values(), ids=ONE_FOR_BOTH)
+def test_options_of_one_element_are_those_of_both_axes(function):
+    assert_same(function, X, rtol=1e-4, atol=1e-4)
+    assert_same(gradient(function), X, rtol=1e-4, atol=1e-4)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2), st.integers(1, 2), st.booleans(), st.integers(0, 99))
 def test_the_places_of_maxima_are_pytorchs_ties_included(kernel, stride, padding, dilation, up, seed):

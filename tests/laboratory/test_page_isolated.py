@@ -19,7 +19,7 @@ def written(tmp_path_factory):
 @pytest.mark.parametrize(("headers", "threads"), [(browsing.ISOLATED, 2), ({}, 1)], ids=["isolated", "not isolated"])
 def test_each_step_is_that_of_the_package_whatever_the_threads(browser, written, headers, threads):
     network, folder = written
-    with browsing.served(folder, headers) as site, browsing.watched(browser, site) as (tab, problems):
+    with browsing.served(folder, headers=headers) as site, browsing.watched(browser, site) as (tab, problems):
         tab.add_init_script(CORES)
         tab.goto(site + "vendor/ort/LICENSE.txt")
         agree(tab, network, "gradient", "topk", pictures=1)
@@ -30,7 +30,7 @@ def test_each_step_is_that_of_the_package_whatever_the_threads(browser, written,
 
 def test_the_page_works_isolated_and_says_how_many_threads_compute(browser, written):
     _, folder = written
-    with browsing.served(folder, browsing.ISOLATED) as site, browsing.watched(browser, site) as (tab, problems):
+    with browsing.served(folder, headers=browsing.ISOLATED) as site, browsing.watched(browser, site) as (tab, problems):
         tab.goto(site, wait_until="networkidle")
         assert tab.evaluate("crossOriginIsolated")
         tab.locator("#start").click()

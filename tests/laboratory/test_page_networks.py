@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import product
 
 import browsing
 import numpy as np
@@ -58,7 +59,20 @@ def given_by(folder, manifest, model):
     return laboratory.Network(network["name"], network["title"], model, methods, images)
 
 
-@pytest.fixture(scope="module", params=["grey", "score"])
+NETWORKS = ["grey", "score"]
+# Of all combinations of a network, a method and an aim: half of them, in which each two of these three meet.
+OFTEN = {
+    (network, method, aim)
+    for (i, network), (j, method), (k, aim) in product(*map(enumerate, (NETWORKS, METHODS, AIMS)))
+    if (i + j + k) % 2 == 0
+}
+COMBINED = [
+    pytest.param(*combined, marks=() if combined in OFTEN else pytest.mark.slow)
+    for combined in product(NETWORKS, METHODS, AIMS)
+]
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
 def own(request, tmp_path_factory):
     """A reader's network of two classes, on images of 64 pixels: one that takes grey, one that answers one score."""
 
@@ -80,8 +94,7 @@ def own(request, tmp_path_factory):
         yield site, given_by(home / "lab", manifest, model)
 
 
-@pytest.mark.parametrize("aim", AIMS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("own", "method", "aim"), COMBINED, indirect=["own"], scope="module")
 def test_each_step_on_a_readers_network_is_that_of_the_package(browser, own, method, aim):
     site, network = own
     with browsing.watched(browser, site) as (tab, problems):

@@ -12,6 +12,8 @@ from fragile_utils.models.convolution import convolution
     [
         {"stride": 2},
         {"stride": (1, 3), "padding": (2, 0)},
+        {"stride": [2], "padding": (1,), "dilation": [1]},
+        {"padding": [2], "dilation": (2,)},
         {"dilation": 2, "padding": 1},
         {"groups": 2, "stride": 3},
         {"padding": "same"},

@@ -37,16 +37,15 @@ def test_squeezenet_is_frozen_in_evaluation_mode_and_knows_its_classes(squeezene
 def test_torchvision_weights_are_loaded_with_their_own_preprocessing(monkeypatch, samples):
     asked = {}
 
-    def build(weights=None):
-        asked["weights"] = weights
+    def build(name, weights=None):
+        asked.update(name=name, weights=weights)
         torch.manual_seed(0)
-        return original(weights=None)
+        return torchvision.models.squeezenet1_1(weights=None)
 
-    original = torchvision.models.squeezenet1_1
-    monkeypatch.setattr("torchvision.models.squeezenet1_1", build)
+    monkeypatch.setattr("torchvision.models.get_model", build)
     with torch.random.fork_rng():
         model = models.squeezenet("torchvision")
-    assert asked["weights"] == "IMAGENET1K_V1"
+    assert asked == {"name": "squeezenet1_1", "weights": "IMAGENET1K_V1"}
     assert all(m.ceil_mode for m in model.modules() if isinstance(m, torch.nn.MaxPool2d))
     preset = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms()
     expected = torchvision.transforms.functional.normalize(samples.images[:1], preset.mean, preset.std)
@@ -54,10 +53,10 @@ def test_torchvision_weights_are_loaded_with_their_own_preprocessing(monkeypatch
 
 
 def test_weights_that_cannot_be_downloaded_are_one_clear_error(monkeypatch):
-    def offline(weights=None):
+    def offline(name, weights=None):
         raise URLError("no route to host")
 
-    monkeypatch.setattr("torchvision.models.squeezenet1_1", offline)
+    monkeypatch.setattr("torchvision.models.get_model", offline)
     with pytest.raises(ValueError, match=r"cannot be downloaded: .*no route to host"):
         models.squeezenet("torchvision")
 
@@ -84,10 +83,10 @@ def test_inception_of_other_weights_is_refused():
 
 
 def test_weights_of_inception_that_cannot_be_downloaded_are_a_clear_error(monkeypatch):
-    def offline(**_):
+    def offline(name, **_):
         raise OSError("no network")
 
-    monkeypatch.setattr("torchvision.models.inception_v3", offline)
+    monkeypatch.setattr("torchvision.models.get_model", offline)
     with pytest.raises(ValueError, match="cannot be downloaded: no network"):
         models.inception()
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from networks import network
+from references import gradient_and_product
 from torch import nn
 
 from fragile_utils import models, saliency
@@ -136,11 +137,7 @@ def test_gradients_and_products_are_those_of_torch_func_in_any_batch_and_layout(
     images, vectors = (torch.rand(3, 3, 32, 32, generator=generator, dtype=torch.float64) for _ in range(2))
     targets = torch.tensor([1, 4, 9])
 
-    def along(x):
-        gradient = torch.func.grad(lambda y: model(y).gather(1, targets[:, None]).sum())(x)
-        return (gradient * vectors).sum(), gradient
-
-    product, gradient = torch.func.grad(along, has_aux=True)(images)
+    gradient, product = gradient_and_product(model, images, targets, vectors)
     assert product.any()
     for x in (images, images.contiguous(memory_format=torch.channels_last)):
         made = passes.Pass(model, x, targets)

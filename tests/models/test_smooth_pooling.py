@@ -6,14 +6,16 @@ import torch.nn.functional as F
 from networks import Tiny
 from torch import nn
 
+from fragile_utils.models.kinks import kinks_left
 from fragile_utils.models.smooth_pooling import SmoothPooling, smooth_max_pool2d, smooth_surrogate
-from fragile_utils.models.surrogate import SoftplusSurrogate, kinks_left, softplus_surrogate
+from fragile_utils.models.surrogate import SoftplusSurrogate, softplus_surrogate
 
 GEOMETRIES = {
     "plain": {"kernel_size": 2},
     "overlapping": {"kernel_size": 3, "stride": 2},
     "padded": {"kernel_size": 3, "stride": 2, "padding": 1},
     "oblong": {"kernel_size": (2, 3), "stride": (3, 1), "padding": (1, 0)},
+    "one number for both axes": {"kernel_size": [3], "stride": (2,), "padding": [1]},
     "dilated": {"kernel_size": 2, "stride": 2, "dilation": 3},
     "up to the edge": {"kernel_size": 3, "stride": 2, "ceil_mode": True},
     "up to the edge, gaps": {"kernel_size": 2, "stride": 4, "ceil_mode": True},
@@ -28,8 +30,8 @@ def images(*shape):
 def naive(x, beta, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
     """Window by window."""
     shape = F.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode).shape
-    pair = [(v, v) if isinstance(v, int) else v for v in (kernel_size, stride or kernel_size, padding, dilation)]
-    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = pair
+    options = (kernel_size, stride or kernel_size, padding, dilation)
+    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = ((v, v) if isinstance(v, int) else (v[0], v[-1]) for v in options)
     result = torch.empty(shape, dtype=x.dtype)
     for i in range(shape[2]):
         for j in range(shape[3]):

@@ -1,83 +1,21 @@
-"""Softplus against PyTorch's own, and the surrogate against the network written with it."""
+"""The surrogate against the network written with softplus."""
 
 import functools
-import threading
-import time
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import Tiny
+from networks import Called, Tiny
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from fragile_utils import curvature, data
+from fragile_utils import attacks, curvature, data, saliency
 from fragile_utils._base import memory
+from fragile_utils.models.kinks import kinks_left
 from fragile_utils.models.smooth_pooling import smooth_surrogate
-from fragile_utils.models.surrogate import kinks_left, softplus, softplus_surrogate
-
-BETAS = [0.5, 1.0, 7.0]
-
-
-def values(dtype, n=400):
-    return torch.linspace(-60, 60, n, dtype=dtype)
-
-
-@pytest.mark.parametrize("beta", BETAS)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-7), (torch.float64, 1e-14)], ids=["32", "64"])
-def test_softplus_and_its_derivatives_equal_the_closed_form(beta, dtype, tolerance):
-    x = values(dtype).requires_grad_()
-    y = softplus(x, beta)
-    (first,) = torch.autograd.grad(y.sum(), x, create_graph=True)
-    (second,) = torch.autograd.grad(first.sum(), x)
-    z = x.detach().double() * beta
-    expected = (
-        torch.logaddexp(z, torch.zeros_like(z)) / beta,
-        torch.sigmoid(z),
-        beta * torch.sigmoid(z) * torch.sigmoid(-z),
-    )
-    for got, want in zip((y, first, second), expected, strict=True):
-        assert got.dtype == dtype
-        assert (got.detach().double() - want).abs().max() <= tolerance * max(1, 60, beta)
-
-
-@pytest.mark.parametrize("beta", BETAS)
-def test_softplus_passes_the_numerical_checks_of_both_derivatives(beta):
-    x = torch.linspace(-4, 4, 13, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda t: softplus(t, beta), x)
-    assert torch.autograd.gradgradcheck(lambda t: softplus(t, beta), x)
-
-
-def test_softplus_has_no_denormal_numbers():
-    x = values(torch.float32, 5000).requires_grad_()
-    y = softplus(x, 3.0)
-    (first,) = torch.autograd.grad(y.sum(), x)
-    for tensor in (y.detach(), first):
-        assert not ((tensor != 0) & (tensor.abs() < torch.finfo(torch.float32).tiny)).any()
-        assert (tensor == 0).any()
-
-
-def test_a_third_derivative_is_exact_too():
-    x = torch.linspace(-3, 3, 7, dtype=torch.float64, requires_grad=True)
-    (first,) = torch.autograd.grad((softplus(x, 2.0) + x**4).sum(), x, create_graph=True)
-    (second,) = torch.autograd.grad(first.sum(), x, create_graph=True)
-    (third,) = torch.autograd.grad(second.sum(), x)
-    s = torch.sigmoid(2 * x.detach())
-    torch.testing.assert_close(third, 4 * s * (1 - s) * (1 - 2 * s) + 24 * x.detach())
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
-def test_softplus_works_under_vmap():
-    def hessian(f):
-        return torch.func.jacrev(torch.func.jacrev(f))
-
-    x = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    got = torch.func.vmap(hessian(lambda row: softplus(row, 2.0).square().sum()))(x)
-    expected = torch.func.vmap(hessian(lambda row: F.softplus(row, 2.0, threshold=100).square().sum()))(x)
-    torch.testing.assert_close(got, expected)
-
-
-# --- The surrogate ---------------------------------------------------------------------------------------------------
+from fragile_utils.models.surrogate import beta_of, choose_beta, softplus_surrogate
+from fragile_utils.models.wrapping import wrap
 
 
 class Modules(nn.Module):
@@ -199,93 +137,6 @@ def test_every_form_of_the_absolute_value_is_smoothed(form, images):
     torch.testing.assert_close(got, expected)
 
 
-@pytest.mark.parametrize(
-    ("function", "name"),
-    [
-        (lambda x: x.max(3).values, "torch.max"),
-        (lambda x: torch.min(x, dim=3)[0], "torch.min"),
-        (lambda x: x / x.max(), "torch.max"),
-        (lambda x: torch.amax(x, 3), "torch.amax"),
-        (lambda x: x.amin(3), "torch.amin"),
-    ],
-    ids=["max of an axis", "min of an axis", "max of all", "amax", "amin"],
-)
-def test_maxima_over_an_axis_keep_their_kinks_and_are_named(function, name, images):
-    model = build(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), Called(function), nn.Flatten()))
-    surrogate = softplus_surrogate(model, 3.0)
-    torch.testing.assert_close(surrogate(images), model(images))
-    assert not surrogate.replaced
-    assert kinks_left(surrogate, images) == [name]
-
-
-def relu_and_clamp(x):
-    return torch.relu(x) + torch.clamp(x, -0.2, 0.1)
-
-
-LEFT = {
-    "scripted": (lambda x: torch.jit.script(relu_and_clamp)(x), ["torch.relu", "torch.clamp"]),
-    "sort": (lambda x: x.sort(1)[0], ["torch.sort"]),
-    "topk": (lambda x: x.topk(2, 1)[0], ["torch.topk"]),
-    "kthvalue": (lambda x: x.kthvalue(2, 1)[0], ["torch.kthvalue"]),
-    "median": (lambda x: x.median(1)[0], ["torch.median"]),
-    "cummax": (lambda x: x.cummax(1)[0], ["torch.cummax"]),
-    "threshold in place": (lambda x: F.threshold_(x * 1, 0, 0), ["torch.threshold"]),
-    "greater": (lambda x: x * torch.greater(x, 0), ["torch.gt"]),
-    "of what is detached": (lambda x: x * (x.detach() > 0), ["torch.gt"]),
-    "remainder": (lambda x: torch.remainder(x, 0.1), ["torch.remainder"]),
-    "signbit": (lambda x: x.masked_fill(x.signbit(), 0), ["torch.signbit"]),
-    "whole numbers": (lambda x: x * (4 * x).long(), ["torch.to_copy"]),
-    "places": (lambda x: x.take_along_dim(x.argmax(1, keepdim=True), 1), ["torch.argmax"]),
-    "lp_pool2d": (lambda x: F.lp_pool2d(x, 1, 2), ["torch.sign", "torch.abs", "torch.relu"]),
-    "norm": (lambda x: x.norm(p=1, dim=1), ["torch.linalg_vector_norm"]),
-    "max_pool1d": (lambda x: F.max_pool1d(x.flatten(2), 2), ["torch.max_pool2d"]),
-    "max_pool2d": (lambda x: F.max_pool2d(x, 2), ["torch.max_pool2d"]),
-    "max_pool3d": (lambda x: F.max_pool3d(x, 2), ["torch.max_pool3d"]),
-    "adaptive_max_pool1d": (lambda x: F.adaptive_max_pool1d(x.flatten(2), 8), ["torch.adaptive_max_pool2d"]),
-    "fractional_max_pool2d": (
-        lambda x: F.fractional_max_pool2d(x, 2, 5, _random_samples=torch.full((*x.shape[:2], 2), 0.3).to(x)),
-        ["torch.fractional_max_pool2d"],
-    ),
-}
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
-@pytest.mark.parametrize("name", LEFT)
-def test_whatever_keeps_its_kinks_is_named_and_no_hessian_is_zero_without_a_word(name, images):
-    function, names = LEFT[name]
-    model = build(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), Called(function), nn.Flatten()))
-    surrogate = softplus_surrogate(model, 3.0)
-    assert kinks_left(surrogate, images) == names
-    targets = torch.tensor([0, 1, 2])
-    with pytest.raises(ValueError, match=f"its Hessian is zero, since it computes {', '.join(names)}, whose kinks"):
-        curvature.product(surrogate, images, targets, images.flip(0))
-
-
-SMOOTH = {
-    "GELU": F.gelu,
-    "softmax": lambda x: x.softmax(1),
-    "layer norm": lambda x: F.layer_norm(x, x.shape[1:]),
-    "normalize": F.normalize,
-    "standard deviation": lambda x: x / (1 + x.std(1, keepdim=True)),
-    "inverse": lambda x: torch.linalg.inv(x.flatten(2) @ x.flatten(2).mT + torch.eye(4, dtype=x.dtype)),
-    "whole numbers of no values": lambda x: x + torch.zeros_like(x, dtype=torch.long) + x.new_ones(1, dtype=torch.long),
-    "a mask": lambda x: x.masked_fill(torch.ones(x.shape[2:], dtype=torch.bool).tril(), 0),
-    "all that is replaced": lambda x: F.relu(x) + F.relu6(x) + x.abs() + F.hardswish(x) + F.selu(x) + x.clamp(-1, 1),
-}
-
-
-@pytest.mark.parametrize("name", SMOOTH)
-def test_what_is_smooth_is_not_named(name, images):
-    model = build(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), Called(SMOOTH[name]), nn.Flatten(0)))
-    assert kinks_left(softplus_surrogate(model, 3.0), images) == []
-
-
-class Called(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.forward = function
-
-
 def test_whole_numbers_have_no_derivative_and_stay_as_they_are(images):
     """Places in a table, for instance: their distances, clamped and compared."""
     places = torch.arange(4)
@@ -388,49 +239,40 @@ def test_a_bad_beta_is_refused(beta, tiny):
         softplus_surrogate(tiny, beta)
 
 
+OTHERS = {  # of a network's own under the same name, and none of them its sharpness
+    "nothing": None,
+    "one for each channel": nn.Parameter(torch.ones(4)),
+    "one": torch.tensor(3.0),
+    "a switch": True,
+}
+
+
+@pytest.mark.parametrize("beta", OTHERS.values(), ids=OTHERS)
+def test_what_a_network_calls_beta_is_its_sharpness_if_it_is_a_number(beta, tiny, tiny_batch):
+    images, labels = tiny_batch
+    assert beta_of(tiny, images) == choose_beta(tiny, images)
+    tiny.beta = beta
+    chosen = choose_beta(tiny, images)
+    assert beta_of(tiny, images) == chosen
+    assert softplus_surrogate(tiny).beta == 1
+    found = attacks.run(attacks.TopK(k=9), tiny, images, labels, saliency.Gradient(), eps=0.01, steps=1)
+    assert found.settings.beta == chosen
+
+
+@pytest.mark.parametrize("beta", [3, 3.0, np.float64(3)], ids=repr)
+def test_every_number_is_a_sharpness(beta, tiny, tiny_batch):
+    images, labels = tiny_batch
+    tiny.beta = beta
+    assert beta_of(tiny, images) == softplus_surrogate(tiny).beta == 3
+    assert wrap(tiny, size=16).beta == 3
+    found = attacks.run(attacks.TopK(k=9), tiny, images, labels, saliency.Gradient(), eps=0.01, steps=1)
+    assert found.settings.beta == 3
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_torchscript_is_refused(tiny):
     with pytest.raises(ValueError, match="TorchScript"):
         softplus_surrogate(torch.jit.trace(tiny, torch.rand(1, 3, 16, 16)))
-
-
-class Masked(nn.Module):
-    """Linear, but for classes that a constant leaves out."""
-
-    def __init__(self):
-        super().__init__()
-        self.last = nn.Linear(3 * 16 * 16, 5)
-        self.register_buffer("out", torch.tensor([0.0, 0, 0, 0, 1]))
-
-    def forward(self, x):
-        return self.last(x.flatten(1)).masked_fill(self.out != 0, -1e4)
-
-
-def test_a_step_of_constants_is_none_of_the_images():
-    images = torch.rand(2, 3, 16, 16)
-    assert kinks_left(softplus_surrogate(Masked().eval()), images) == []
-
-
-def test_passes_of_several_threads_leave_the_compiler_as_it_was():
-    class Slow(nn.Module):
-        def __init__(self, seconds):
-            super().__init__()
-            self.seconds = seconds
-
-        def forward(self, x):
-            time.sleep(self.seconds)
-            return torch.relu(x)
-
-    threads = [
-        threading.Thread(target=softplus_surrogate(Slow(seconds)), args=(torch.rand(1, 3, 4, 4),))
-        for seconds in (0.1, 0.3)
-    ]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.05)
-    for thread in threads:
-        thread.join()
-    assert torch._dynamo.eval_frame._stance.stance == "default"
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler's own

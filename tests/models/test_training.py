@@ -170,9 +170,9 @@ def test_settings_survive_json(settings):
         ({"optimiser": "rmsprop"}, "optimiser: expected one of sgd, adam, got 'rmsprop'"),
         ({"learning_rate": math.nan}, "learning_rate: expected"),
         ({"weight_decay": -1}, "weight_decay: expected"),
-        ({"label_smoothing": 1}, "label_smoothing: expected a number below 1"),
+        ({"label_smoothing": 1}, "label_smoothing: expected a number, 0 or above and below 1"),
         ({"shift": 32}, "shift: expected a whole number from 0 to 31, got 32"),
-        ({"flip": 1}, "flip: expected True or False, got 1"),
+        ({"flip": 1}, "flip: expected true or false, got 1"),
         ({"precision": "float16"}, "precision: expected one of float32, bfloat16"),
         ({"seed": -1}, "seed: expected a whole number"),
     ],
@@ -238,7 +238,7 @@ def test_a_checkpoint_that_cannot_be_read_is_refused(noise, tmp_path):
 @pytest.mark.parametrize("changes", [{"width": 10**9}, {"hidden": 10**9}, {"epochs": 10**9}, {"batch_size": 10**22}])
 def test_settings_without_an_end_are_refused(changes):
     (name,) = changes
-    with pytest.raises(ValueError, match=f"{name}: expected a whole number, at most "):
+    with pytest.raises(ValueError, match=f"{name}: expected a whole number from 1 to "):
         Training(**changes)
 
 

@@ -130,3 +130,17 @@ def test_bad_arguments_are_refused(tiny, tiny_batch):
         widgets.LiveAttack(batch, {"tiny": tiny.train()})
     with pytest.raises(ValueError, match="k: expected a whole number"):
         widgets.LiveAttack(batch, {"tiny": tiny.eval()}, k=0)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(MemoryError(), "MemoryError"), (RuntimeError("\u202eno <b>\nmore"), "\\u202eno &lt;b&gt;")]
+)
+def test_an_error_ends_the_attack_and_is_shown_though_it_may_say_nothing(live, error, said, monkeypatch):
+    monkeypatch.setattr(live, "network", lambda name: throw(error))
+    live.run(wait=True)
+    assert f"The attack stopped: {said}<" in live.status.value
+    assert not live.start.disabled
+
+
+def throw(error):
+    raise error

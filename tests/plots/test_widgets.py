@@ -4,7 +4,6 @@ import base64
 import html
 import io
 import re
-import shutil
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,7 +14,6 @@ from PIL import Image
 from fragile_utils import attacks, saliency
 from fragile_utils.plots import widgets
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 BUDGETS = [2 / 255, 8 / 255]
 
 
@@ -115,17 +113,6 @@ def test_results_of_other_images_are_refused(tiny, tiny_batch):
         widgets.EpsilonSlider(images, [], k=20)
     with pytest.raises(ValueError, match="index: expected one of 6 images, got 6"):
         widgets.EpsilonSlider(images, [result], 6, k=20)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium found")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def test_the_keyboard_walks_through_all_frames(slider, browser):

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from captum.attr._core import deep_lift
-from references import captum_deep_lift, functional_of, gradient_of, relative_error
+from references import captum_deep_lift, functional_of, gradient_and_product, gradient_of, relative_error
 from torch import nn
 
 from fragile_utils import data, models, saliency
@@ -158,14 +158,7 @@ def test_gradient_and_products_are_those_of_torch_func_in_any_batch_and_layout(c
     surrogate = models.softplus_surrogate(model)
     vectors = torch.randn(images.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
-    def score(x):
-        return surrogate(x).gather(1, targets[:, None]).sum()
-
-    def along(x):
-        gradient = torch.func.grad(score)(x)
-        return (gradient * vectors).sum(), gradient
-
-    product, gradient = torch.func.grad(along, has_aux=True)(images)
+    gradient, product = gradient_and_product(surrogate, images, targets, vectors)
     whole = passes.Pass(surrogate, images, targets)
     last = passes.Pass(surrogate, images.contiguous(memory_format=torch.channels_last), targets)
     for made in (whole, last):

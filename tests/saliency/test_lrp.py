@@ -52,8 +52,9 @@ def test_deep_taylor_relevances_of_a_positive_score_are_not_negative():
         (lambda: LRP("gamma"), "rule: expected 'epsilon', 'zplus' or 'alphabeta', got 'gamma'"),
         (lambda: LRP(epsilon=0), "epsilon: expected a number above 0, got 0"),
         (lambda: LRP("alphabeta", alpha=2, beta=2), "alpha - beta = 1"),
-        (lambda: LRP("alphabeta", alpha=0.5, beta=-0.5), "beta >= 0"),
-        (lambda: LRP("alphabeta", beta="1"), "beta >= 0"),
+        (lambda: LRP("alphabeta", alpha=0.5, beta=-0.5), "beta: expected a number, 0 or above, got -0.5"),
+        (lambda: LRP("alphabeta", beta="1"), "beta: expected a number, 0 or above, got '1'"),
+        (lambda: LRP("alphabeta", beta=10**400), "beta: expected a number, 0 or above, got one of more than 30 digits"),
         (lambda: DeepTaylor(epsilon=-1), "epsilon: expected a number above 0"),
     ],
 )

@@ -24,7 +24,7 @@ def test_smooth_grad_is_the_mean_over_noisy_images():
         (lambda: SmoothGrad(samples=0), "samples: expected a whole number"),
         (lambda: SmoothGrad(sigma=0), "sigma: expected a number above 0"),
         (lambda: SmoothGrad(seed=0.5), "seed: expected a whole number, got 0.5"),
-        (lambda: SmoothGrad(shared=1), "shared: expected True or False, got 1"),
+        (lambda: SmoothGrad(shared=1), "shared: expected true or false, got 1"),
         (lambda: SmoothGrad(seed=(1, 2)), "seed: expected one, of noise that all images share, got several"),
         (lambda: SmoothGrad(seed=(1, 0.5), shared=False), "seed: expected a whole number, got 0.5"),
     ],

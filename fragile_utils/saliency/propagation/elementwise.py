@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fragile_utils.models.surrogate import softplus_and_slope
+from fragile_utils.models.softplus import softplus_and_slope
 from fragile_utils.saliency.propagation.operation import NO_BENDS, Bends, Operation, Setting, within_step
 from fragile_utils.saliency.propagation.steps import Step
 

@@ -9,36 +9,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fragile_utils._base.geometry import pair
 from fragile_utils.saliency.propagation.kinds import ADD, CAT, DIVIDE, FLIP, MULTIPLY, SAME_ORDER, SUBTRACT, Kind
 from fragile_utils.saliency.propagation.operation import Graph, Linear, Setting, named, within_step
 from fragile_utils.saliency.propagation.steps import Node, Step
 
 
-class WithoutConstants(Linear):
-    """A step that is linear in its inputs: its derivative is the step itself."""
-
-    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, None]:
-        return self.step.call(*inputs), None
+class WithoutShift(Linear):
+    """A step that is linear in its inputs, with nothing added: its derivative is the step itself."""
 
     def tangent(self, tangents: list[Tensor], kept: None) -> Tensor:
         return self.step.call(*tangents)
 
 
-class SameOrder(WithoutConstants):
+class SameOrder(WithoutShift):
     """Another shape, with all values in the same order: flatten, view, squeeze."""
 
     def transposed(self, m: Tensor, kept: None) -> list[Tensor | None]:
         return [m.reshape(self.step.inputs[0].shape)]
 
 
-class Flip(WithoutConstants):
+class Flip(WithoutShift):
     """Values in reverse, which reversed again are as before."""
 
     def transposed(self, m: Tensor, kept: None) -> list[Tensor | None]:
         return [self.step.call(m)]
 
 
-class Cat(WithoutConstants):
+class Cat(WithoutShift):
     """Values side by side."""
 
     def transposed(self, m: Tensor, kept: None) -> list[Tensor | None]:
@@ -46,14 +44,14 @@ class Cat(WithoutConstants):
         return list(m.split([node.shape[along] for node in self.step.inputs], along))
 
 
-class Sum(WithoutConstants):
+class Sum(WithoutShift):
     """The sum of two values, or their difference."""
 
     def transposed(self, m: Tensor, kept: None) -> list[Tensor | None]:
         return [m, m.neg() if self.step.function in SUBTRACT else m]
 
 
-class Mean(WithoutConstants):
+class Mean(WithoutShift):
     """The mean over some axes, or the sum."""
 
     def transposed(self, m: Tensor, kept: None) -> list[Tensor | None]:
@@ -65,7 +63,7 @@ class Mean(WithoutConstants):
         return [m.reshape(kept_axes).expand(shape)]
 
 
-class AveragePool(WithoutConstants):
+class AveragePool(WithoutShift):
     """Averages of the windows of a grid."""
 
     def transposed(self, m: Tensor, kept: None) -> list[Tensor | None]:
@@ -75,7 +73,7 @@ class AveragePool(WithoutConstants):
         given = named(self.step, "x", "kernel", "stride", "padding", "ceil_mode", "count_include_pad", "divisor")
         kernel = given["kernel"] if "kernel" in given else given["kernel_size"]
         given = {"stride": None, "padding": 0, "ceil_mode": False, "count_include_pad": True, "divisor": None} | given
-        pairs = [_pair(v) for v in (kernel, given["stride"] or kernel, given["padding"])]
+        pairs = map(pair, (kernel, given["stride"] or kernel, given["padding"]))
         divisor = given.get("divisor_override", given["divisor"])
         flags = given["ceil_mode"], given["count_include_pad"]
         return [torch.ops.aten.avg_pool2d_backward(m, like, *pairs, *flags, divisor)]
@@ -84,9 +82,6 @@ class AveragePool(WithoutConstants):
 class Shifted(Linear):
     """A constant added to each value, or subtracted: nothing changes but the values."""
 
-    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, None]:
-        return self.step.call(*inputs), None
-
     def tangent(self, tangents: list[Tensor], kept: None) -> Tensor:
         return tangents[0]
 
@@ -94,14 +89,8 @@ class Shifted(Linear):
         return [m]
 
 
-class Scaled(Linear):
+class Scaled(WithoutShift):
     """Each value multiplied or divided by a constant: so are tangents and multipliers."""
-
-    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, None]:
-        return self.step.call(*inputs), None
-
-    def tangent(self, tangents: list[Tensor], kept: None) -> Tensor:
-        return self.step.call(*tangents)
 
     def transposed(self, m: Tensor, kept: None) -> list[Tensor | None]:
         return [self.step.call(m)]
@@ -225,7 +214,3 @@ def _axes(step: Step) -> set[int] | None:
     if not axes or not all(isinstance(axis, int) for axis in axes):
         return None
     return {axis % len(step.inputs[0].shape) for axis in axes}
-
-
-def _pair(v: Any) -> list[int]:
-    return [v, v] if isinstance(v, int) else list(v) * (2 if len(v) == 1 else 1)

@@ -81,6 +81,9 @@ class Operation:
 class Linear(Operation):
     """A step that is linear, or linear and a shift: it hands down by its transpose, and nothing bends."""
 
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Any]:
+        return self.step.call(*inputs), None
+
     def tangent(self, tangents: list[Tensor], kept: Any) -> Tensor:
         """Return the derivative, applied to the tangents of the inputs."""
         raise NotImplementedError

@@ -40,6 +40,6 @@ class Rule:
         Raises
         ------
         ValueError
-            `trace.Untraceable`, if the rule has nothing to say of such a step; its layer is named.
+            `steps.Untraceable`, if the rule has nothing to say of such a step; its layer is named.
         """
         return derivative(step, setting)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import resolve_name
 
+from fragile_utils._base import schema
 from fragile_utils._base.memory import out_of_memory
 from fragile_utils.saliency.propagation.kinds import Kind
 
@@ -67,8 +68,8 @@ def as_untraceable(error: Exception) -> Exception:
     """
     if isinstance(error, Untraceable) or out_of_memory(error):
         return error
-    said = (str(error).splitlines() or [""])[0]
-    return Untraceable(f"model: expected a network that can be traced, got {type(error).__name__}: {said}")
+    said = f"{type(error).__name__}: {schema.reason(error)}"
+    return Untraceable(f"model: expected a network that can be traced, got {said}")
 
 
 def name_of(function: Callable) -> str:

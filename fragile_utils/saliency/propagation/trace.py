@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils._base import checks
-from fragile_utils.models.surrogate import Smooth, SoftplusSurrogate, uncompiled
-from fragile_utils.saliency.propagation.recording import Recorder, Traced
+from fragile_utils.models.compiled import uncompiled
+from fragile_utils.models.surrogate import Smooth, SoftplusSurrogate
+from fragile_utils.saliency.propagation.calls import Traced
+from fragile_utils.saliency.propagation.recording import Recorder
 from fragile_utils.saliency.propagation.steps import Node, Step, Trace, Untraceable, as_untraceable
 
 

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fragile_utils._base.geometry import pair
 from fragile_utils._base.once import once
-from fragile_utils.models.convolution import convolution_transposed, pairs
+from fragile_utils.models.convolution import convolution_transposed
 from fragile_utils.saliency.propagation.kinds import Kind
 from fragile_utils.saliency.propagation.operation import Linear, Setting
 from fragile_utils.saliency.propagation.steps import Step
@@ -70,7 +71,7 @@ class Weighted(Linear):
         if self.by_pixel and is_channels_last(m) and m.device.type == "cpu":
             return (m.movedim(1, -1) @ weight.flatten(1)).movedim(-1, 1)
         options = self.step.options
-        stride, padding, dilation = pairs(*(options.get(name, d) for name, d in CONVOLUTION.items()))
+        stride, padding, dilation = (pair(options.get(name, d)) for name, d in CONVOLUTION.items())
         size, groups = self.step.inputs[0].shape[-2:], options.get("groups", 1)
         return convolution_transposed(m, laid_out(weight, like=m), size, stride, padding, dilation, groups)
 
@@ -94,5 +95,5 @@ def sees_each_place_alone(step: Step) -> bool:
     if step.function is F.linear:
         return len(step.output.shape) == 2
     options = step.options
-    alone = all(set(pairs(options.get(name, d))[0]) == {d} for name, d in CONVOLUTION.items())
+    alone = all(pair(options.get(name, d)) == (d, d) for name, d in CONVOLUTION.items())
     return alone and options.get("groups", 1) == 1 and step.weights[0].shape[-2:] == (1, 1)

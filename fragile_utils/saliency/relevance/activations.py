@@ -5,12 +5,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fragile_utils.models.surrogate import softplus_and_slope
+from fragile_utils.models.softplus import softplus_and_slope
 from fragile_utils.saliency.deeplift import close
 from fragile_utils.saliency.propagation.elementwise import Elementwise
 from fragile_utils.saliency.propagation.operation import Bends, Operation, Setting
 from fragile_utils.saliency.propagation.operations import derivative
 from fragile_utils.saliency.propagation.steps import Step
+
+
+class PassedOn(NamedTuple):
+    """An activation that passes on its relevance."""
+
+    of_derivative: Any  # what the derivative keeps
+    factor: Tensor  # f(z) / z, by which multipliers are multiplied
+    z: Tensor
 
 
 class Ratio(Operation):
@@ -20,27 +28,22 @@ class Ratio(Operation):
         super().__init__(step, setting)
         self.activation: Elementwise = derivative(step, setting._replace(over=False, back=False))
 
-    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, tuple[Any, Tensor, Tensor]]:
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Any]:
         (z,) = inputs
         value, kept = self.activation.forward([z])
         z = torch.where(z == 0, 1, z)
-        return value, (kept, value / z, z)
+        return value, PassedOn(kept, value / z, z)
 
-    def transposed(self, m: Tensor, kept: tuple[Any, Tensor, Tensor]) -> list[Tensor | None]:
-        return self.activation.transposed(m, kept[0])
+    def transposed(self, m: Tensor, kept: Any) -> list[Tensor | None]:
+        return self.activation.transposed(m, kept.of_derivative)
 
-    def propagate(
-        self, m: Tensor, kept: tuple[Any, Tensor, Tensor], keep: bool
-    ) -> tuple[list[Tensor | None], Tensor | None]:
-        of_derivative, ratio, z = kept
-        bend = m * (self.activation.slope(of_derivative) - ratio) / z if keep else None
-        return [m * ratio], bend
+    def propagate(self, m: Tensor, kept: Any, keep: bool) -> tuple[list[Tensor | None], Tensor | None]:
+        bend = m * (self.activation.slope(kept.of_derivative) - kept.factor) / kept.z if keep else None
+        return [m * kept.factor], bend
 
-    def differentiate(
-        self, tangents: list[Tensor], kept: tuple[Any, Tensor, Tensor], propagated: Tensor
-    ) -> tuple[Tensor, Bends]:
+    def differentiate(self, tangents: list[Tensor], kept: Any, propagated: Tensor) -> tuple[Tensor, Bends]:
         (t,) = tangents
-        return t * kept[1], Bends([propagated * t])
+        return t * kept.factor, Bends([propagated * t])
 
 
 class BesideReLU(NamedTuple):
@@ -52,7 +55,7 @@ class BesideReLU(NamedTuple):
     z: Tensor
 
     @property
-    def total(self) -> Tensor:
+    def factor(self) -> Tensor:
         """By what multipliers are multiplied."""
         return self.slope + self.ratio
 
@@ -73,9 +76,6 @@ class RatioOfReLU(Ratio):
         ratio = torch.where(close(z), self.activation.slope(kept) - slope, rest / z)
         return value, BesideReLU(kept, slope, ratio, z)
 
-    def transposed(self, m: Tensor, kept: BesideReLU) -> list[Tensor | None]:
-        return self.activation.transposed(m, kept.of_derivative)
-
     def propagate(self, m: Tensor, kept: BesideReLU, keep: bool) -> tuple[list[Tensor | None], Tensor | None]:
         bend = None
         if keep:
@@ -83,11 +83,7 @@ class RatioOfReLU(Ratio):
             of_rest = m * (self.activation.slope(kept.of_derivative) - kept.slope - kept.ratio) / kept.z
             curvature = self.activation.curvature(m, kept.of_derivative)
             bend = of_softplus + torch.where(close(kept.z), curvature - of_softplus, of_rest)
-        return [m * kept.total], bend
-
-    def differentiate(self, tangents: list[Tensor], kept: BesideReLU, propagated: Tensor) -> tuple[Tensor, Bends]:
-        (t,) = tangents
-        return t * kept.total, Bends([propagated * t])
+        return [m * kept.factor], bend
 
 
 def is_relu_near_zero(step: Step, setting: Setting) -> bool:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torchvision
+from references import gradient_and_product
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -59,15 +60,8 @@ def test_gradients_and_products_are_those_of_torch_func(name):
     targets = torch.tensor([1, 4])
     made = passes.Pass(surrogate, images, targets)
 
-    def score(x: torch.Tensor) -> torch.Tensor:
-        return surrogate(x).gather(1, targets[:, None]).sum()
-
-    def along(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        gradient = torch.func.grad(score)(x)
-        return (gradient * vectors).sum(), gradient
-
     with sdpa_kernel(SDPBackend.MATH):
-        product, wanted = torch.func.grad(along, has_aux=True)(images)
+        wanted, product = gradient_and_product(surrogate, images, targets, vectors)
     assert product.any()
     assert (made.multipliers - wanted).norm() <= 1e-6 * wanted.norm()
     assert (made.product(vectors) - product).norm() <= 1e-6 * product.norm()

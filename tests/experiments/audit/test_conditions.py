@@ -2,7 +2,7 @@
 
 import pytest
 
-from fragile_utils.experiments.audit_conditions import Condition, parse
+from fragile_utils.experiments.audit.conditions import Condition, parse
 
 BUDGETS = (0.5, 1.0, 2.0, 8.0)
 EVERYDAY = {"jpeg": 0.6, "shift": 0.1, "brightness": 0.9, "resize": 0.7}

@@ -4,7 +4,7 @@
 noise of the same maximum, at least 0.3 of the top pixels are left on average. Other places after the ``@``:
 
 ============== =======================================================================================================
-``2``          all of `audit.ATTACKS`, at each budget up to 2 levels: who may change more can also change less
+``2``          all of `settings.ATTACKS`, at each budget up to 2 levels: who may change more can also change less
 ``topk:2``     one of them (``noise`` stands for random-sign)
 ``jpeg``       one of the everyday changes, `attacks.CHANGES`
 ``everyday``   all of those after which a map ought to be where it was: all but the shift
@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fragile_utils import attacks
-from fragile_utils.experiments.audit import ATTACKS
-from fragile_utils.experiments.audit_summary import BOUNDED
-from fragile_utils.experiments.audit_words import IN_PLACE
+from fragile_utils.experiments import choice
+from fragile_utils.experiments.audit.settings import ATTACKS
+from fragile_utils.experiments.audit.summary import BOUNDED
+from fragile_utils.experiments.audit.words import IN_PLACE
 
-SHORT = {"noise": "random-sign", "mass-centre": "mass-center"}
+SHORT = choice.SHORT | {"noise": "random-sign"}
 FORM = "MEASURE=NUMBER@PLACE"
 
 
@@ -33,10 +34,10 @@ class Condition:
     Attributes
     ----------
     measure : str
-        One of `audit_summary.BOUNDED`.
+        One of `summary.BOUNDED`.
     bound : float
     changes : tuple of str
-        Of `audit.ATTACKS`, or of `attacks.CHANGES`.
+        Of `settings.ATTACKS`, or of `attacks.CHANGES`.
     eps : float or None
         The largest budget of attacks, in levels of 255; None for everyday changes, which have none.
     """

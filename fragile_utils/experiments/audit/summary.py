@@ -1,25 +1,24 @@
 """The numbers of an audit: what is left of each explanation, beside noise, nature and chance; and its verdict."""
 
-import platform
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fragile_utils._base.devices import versions
 from fragile_utils.attacks.algorithm import NO_LABEL, NO_MAP
-from fragile_utils.experiments import audit_words
-from fragile_utils.experiments.audit import Found, explained
+from fragile_utils.experiments.audit import words
+from fragile_utils.experiments.audit.running import Findings, explained
+from fragile_utils.experiments.audit.settings import ATTACKS, SEARCHES
 from fragile_utils.experiments.bootstrap import mean_interval, median_interval
-from fragile_utils.experiments.failure import budget_to_failure
+from fragile_utils.experiments.failure import UNCHANGED, budget_to_failure
 from fragile_utils.metrics import MEASURES
 
 SCHEMA = "fragile-audit/2"  # the last number changes when a field changes its meaning, or goes
-HARMFUL = ("topk", "mass-center")
-BOUNDED = ("topk_intersection", "rank_correlation")  # measures of which more is steadier
+BOUNDED = tuple(name for name, whole in UNCHANGED.items() if whole)  # measures of which more is steadier
 
 
-def summarise(found: Found) -> dict[str, Any]:
+def summarise(found: Findings) -> dict[str, Any]:
     """Return what an audit found, as JSON can hold it; ``schema`` says which fields there are.
 
     ``methods`` has an entry for each method: ``cells`` (an attack at a budget: mean with its 95 % interval, median and
@@ -50,30 +49,26 @@ def summarise(found: Found) -> dict[str, Any]:
         "left_out": audit.left_out(plan.refused),
         "sha256": {key: found.hashes[key] for key in ("parameters", "pixels")},
         "images_sha256": found.hashes["images"],
-        "versions": {
-            **found.facts["versions"],
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("torchvision", "numpy", "pillow")},
-        },
+        "versions": versions("torchvision", "numpy", "pillow") | found.facts["versions"],
         "hardware": found.facts["hardware"],
         "computed": found.facts["finished"],
         "methods": {name: _method(found, name) for name in names},
     }
-    eps = audit_words.budget_of_words(audit.budgets)
+    eps = words.budget_of_words(audit.budgets)
     summary["order"] = sorted(names, key=lambda name: -_kept(summary["methods"][name], eps))
     for name in names:
-        summary["methods"][name]["paragraph"] = audit_words.paragraph(name, summary)
-    summary["not_said"] = list(audit_words.NOT_SAID)
+        summary["methods"][name]["paragraph"] = words.paragraph(name, summary)
+    summary["not_said"] = list(words.NOT_SAID)
     return summary
 
 
-def _method(found: Found, name: str) -> dict[str, Any]:
+def _method(found: Findings, name: str) -> dict[str, Any]:
     rows, natural, controls = (
         table[table["method"] == name] for table in (explained(found.attacks), explained(found.natural), found.controls)
     )
     controls = controls[controls["index"].isin(rows["index"])]
     cells = [
-        {"attack": attack, "eps": float(eps), **_cell(group if attack in HARMFUL else _kept_answer(group))}
+        {"attack": attack, "eps": float(eps), **_cell(group if attack in SEARCHES else _kept_answer(group))}
         for (attack, eps), group in rows.groupby(["attack", "eps"], sort=False)
     ]
     topk = rows[rows["attack"] == "topk"]
@@ -92,7 +87,7 @@ def _method(found: Found, name: str) -> dict[str, Any]:
             }
             for kind in ("deletion", "insertion")
         },
-        "failure": {attack: _failure(rows[rows["attack"] == attack]) for attack in (*HARMFUL, "random-sign")}
+        "failure": {attack: _failure(rows[rows["attack"] == attack]) for attack in ATTACKS}
         | {"noise_rms": _failure(topk, "noise_")},
     }
 
@@ -158,5 +153,5 @@ def cell(method: dict[str, Any], attack: str, eps: float) -> dict[str, Any]:
 
 
 def _kept(method: dict[str, Any], eps: float) -> float:
-    values = [cell(method, attack, eps)["topk_intersection"]["mean"] for attack in HARMFUL]
+    values = [cell(method, attack, eps)["topk_intersection"]["mean"] for attack in SEARCHES]
     return min(value for value in values if value is not None)

@@ -13,15 +13,14 @@ import pytest
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+BROWSERS = "chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"  # the first is the fastest
 PATIENCE = 120_000  # milliseconds, for machines that are busy
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-
-
 ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def __init__(self, *args, headers, **options):
+    def __init__(self, *args, headers=MappingProxyType({}), **options):
         self.also_sent = headers
         super().__init__(*args, **options)
 
@@ -35,11 +34,11 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def served(folder, headers=MappingProxyType({})) -> Iterator[str]:
-    """The address of a server of `folder` on this machine, which sends these headers with each answer."""
-    handler = functools.partial(QuietHandler, directory=folder, headers=headers)
+def served(folder, handler=QuietHandler, **options) -> Iterator[str]:
+    """The address of a server of `folder` on this machine; with `headers`, it sends them with each answer."""
+    handler = functools.partial(handler, directory=folder, **options)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])  # seconds between looks at shutdown
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_port}/"
@@ -52,11 +51,11 @@ def served(folder, headers=MappingProxyType({})) -> Iterator[str]:
 def chromium(*flags: str):
     """The browser; the test is skipped where there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
-    found = [*filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))]
-    if not found:
-        pytest.skip("no browser to look at the pages in: install chromium")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser to look at the pages in: install {BROWSERS[0]} or {BROWSERS[1]}")
     with playwright.sync_playwright() as session:
-        browser = session.chromium.launch(executable_path=found[0], args=[*FLAGS, *flags])
+        browser = session.chromium.launch(executable_path=found, args=[*FLAGS, *flags])
         try:
             yield browser
         finally:

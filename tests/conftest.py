@@ -1,8 +1,5 @@
 """What the tests share: networks, images, and a way to run the command line."""
 
-import http.server
-import threading
-from functools import partial
 from pathlib import Path
 
 import browsing
@@ -99,11 +96,8 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder quietly; of ``cut.bin`` only the first half arrives."""
-
-    def log_message(self, *_):
-        pass
+class Cutting(browsing.QuietHandler):
+    """Of ``cut.bin`` only the first half arrives."""
 
     def do_GET(self):
         if self.path != "/cut.bin":
@@ -122,10 +116,5 @@ def server(tmp_path):
     """The address of a server of the folder ``served``, which is empty."""
     folder = tmp_path / "served"
     folder.mkdir()
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
-    thread = threading.Thread(target=httpd.serve_forever, args=[0.01])  # seconds between looks at shutdown
-    thread.start()
-    yield f"http://127.0.0.1:{httpd.server_port}"
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+    with browsing.served(folder, Cutting) as address:
+        yield address.rstrip("/")

@@ -1,5 +1,6 @@
 """Small sweeps for tests, and what they name; importable from any process whose path holds this folder."""
 
+import dataclasses
 import functools
 import itertools
 import os
@@ -53,6 +54,11 @@ def images(size: int | None, fit: str, limit: int | None) -> data.Batch:
     labels = data.predict(network(), pixels)
     labels[::2] = (labels[::2] + 1) % 5
     return data.Batch(pixels, labels, names=tuple(f"{i}.png" for i in range(COUNT)))[: limit or COUNT]
+
+
+def images_of_ten_classes(size: int | None, fit: str, limit: int | None) -> data.Batch:
+    """The same images as of a data set with more classes than the network has."""
+    return dataclasses.replace(images(size, fit, limit), classes=tuple("abcdefghij"))
 
 
 def many_images(size: int | None, fit: str, limit: int | None) -> data.Batch:

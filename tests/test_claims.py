@@ -20,11 +20,17 @@ TRUE = {
     "both bounds": (
         (torch.tensor([1.0, 2.0]),),
         {"at_least": 1, "at_most": 2},
-        "(1 to 2; required: at least 1 and at most 2)",
+        "(1, 2; required: at least 1 and at most 2)",
     ),
     "a target": ((np.pi,), {"equal_to": 3.14, "within": 0.01}, "(3.14; required: equal to 3.14 within 0.01)"),
     "every one": ((torch.tensor([True, True]),), {}, "(true; required: true)"),
-    "two tensors": ((torch.arange(3),), {"equal_to": torch.arange(3)}, "(0 to 2; required: equal to 0 to 2)"),
+    "a few": (([3, 2, -0.0],), {"equal_to": [3, 2, 0]}, "(3, 2, 0; required: equal to 3, 2, 0)"),
+    "many": ((torch.arange(5),), {"at_most": 4}, "(0 to 4; required: at most 4)"),
+    "as many": (
+        (torch.arange(5),),
+        {"equal_to": torch.tensor([0, 1, 2, 3, 4.5]), "within": 0.5},
+        "(0 to 4, largest difference 0.5; required: equal to the other within 0.5)",
+    ),
 }
 FALSE = {
     "false": ((False,), {}),

@@ -45,8 +45,7 @@ LAYERS = [  # from the ground up; a module imports from its own room and from la
     {"cli"},
     {"__main__"},
 ]
-# What a room may import besides: of its own layer; and the course, whose solutions say what they have shown.
-BESIDES = {"experiments": {"defences"}, "course": {"claims"}}
+BESIDES = {"experiments": {"defences"}}  # what a room may import of its own layer
 ALONE = {"claims"}  # imports from the ground only
 
 INSTALL_CELL = f'''\
@@ -70,9 +69,9 @@ def text(name, root=ROOT):
 
 
 def carriers(root=ROOT):
-    """The files that name the repository and cannot read pyproject.toml."""
-    named = [root / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff")]
-    return named + sorted(root.glob("book/*.md")) + sorted(root.glob("chapters/*.ipynb"))
+    """The files that name the repository: pyproject.toml, and those that cannot read it."""
+    names = ("pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "CITATION.cff")
+    return [root / name for name in names] + sorted(root.glob("book/*.md")) + sorted(root.glob("chapters/*.ipynb"))
 
 
 def repositories(path):
@@ -103,7 +102,7 @@ def test_a_clone_gets_the_folder_that_the_text_goes_to(path):
 @pytest.fixture
 def copy(tmp_path):
     """A copy of the files that name the repository."""
-    for path in [*carriers(), ROOT / "pyproject.toml"]:
+    for path in carriers():
         target = tmp_path / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
@@ -158,7 +157,8 @@ def test_every_file_states_the_same_version():
 
     citation = re.search(r"^version: (\S+)$", text("CITATION.cff"), flags=re.MULTILINE)[1]
     newest = re.findall(r"^## \[(\d\S*)\]", text("CHANGELOG.md"), flags=re.MULTILINE)[0]
-    assert {fragile_utils.__version__, citation, newest} == {PROJECT["version"]}
+    assert PROJECT["dynamic"] == ["version"], "setuptools reads that of the package"
+    assert {citation, newest} == {fragile_utils.__version__}
 
 
 # --- Notebooks --------------------------------------------------------------------------------------------------------
@@ -231,6 +231,20 @@ def module_of(name):
 
 def test_every_room_has_its_place_in_the_layers():
     assert {room_of(name) for name in NAMES - {""}} <= set().union(ALONE, *LAYERS), "say where the new room stands"
+
+
+def test_every_list_of_rooms_has_all_of_them():
+    import fragile_utils
+
+    rooms = {room_of(name) for name in NAMES} - {"", "__main__"}
+    contributing = text("CONTRIBUTING.md")
+    assert {*re.findall(r"^\| `(\w+)(?:/|\.py)` \|", contributing, flags=re.MULTILINE)} == rooms
+    line = re.search(r"^    (_base < .*?)\n\n", contributing, flags=re.MULTILINE | re.DOTALL)[1]
+    assert [{*re.findall(r"\w+", layer)} for layer in line.split("<")] == LAYERS[:-1]
+    readers = rooms - {"_base"}
+    assert readers <= {*re.findall(r"``(\w+)``", fragile_utils.__doc__)}
+    inside = re.search(r"^    fragile_utils/ .*?^    tests/", text("README.md"), flags=re.MULTILINE | re.DOTALL)[0]
+    assert readers <= {*re.findall(r"\w+", inside)}
 
 
 @each_module

@@ -14,13 +14,9 @@ from importlib import metadata
 from pathlib import Path
 
 from docutils import nodes
-from myst_nb.sphinx_ import NbMetadataCollector
+from late_tables import add_late_table, executions, link, table
 from parallel_execution import cores
-from sphinx.addnodes import pending_xref
-from sphinx.transforms.post_transforms import SphinxPostTransform
-from sphinx.util.docutils import SphinxDirective
 
-HAS_STATUS = "has_build_status"
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "captum", "matplotlib", "jupyter-book")
 NOTES = "environments.json"  # in the folder of the cache
 
@@ -37,49 +33,16 @@ DATA = {
 
 
 def setup(app):
-    app.add_node(Placeholder)
-    app.add_directive("build-status", BuildStatus)
-    app.add_post_transform(FillIn)
+    add_late_table(app, "build-status", tables)
     app.connect("env-updated", note_environments)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
-
-
-class Placeholder(nodes.General, nodes.Element):
-    """Stands for the tables until every page has been executed."""
-
-
-class BuildStatus(SphinxDirective):
-    """Two tables: the pages that were executed, and the environments in which they were."""
-
-    def run(self):
-        NbMetadataCollector.set_doc_data(self.env, self.env.docname, HAS_STATUS, True)
-        return [Placeholder()]
 
 
 # --- What is known of the executions ----------------------------------------------------------------------------------
 
 
-def executions(env):
-    """The record of each executed page, in the order of the book."""
-    records = NbMetadataCollector.get_doc_data(env)
-    return {docname: records[docname]["exec_data"] for docname in reading_order(env) if "exec_data" in records[docname]}
-
-
-def reading_order(env, docname=None):
-    """Every page of the book, in the order of its table of contents."""
-    docname = docname or env.config.root_doc
-    yield docname
-    for part in env.toctree_includes.get(docname, ()):
-        yield from reading_order(env, part)
-
-
-def pages_marked(env, mark):
-    """The pages whose metadata say that they show `mark`: they depend on all others, and are written last."""
-    return [docname for docname, data in NbMetadataCollector.get_doc_data(env).items() if data.get(mark)]
-
-
 def note_environments(app, env):
-    """Note the environment of executions that are new; the pages that show it are written again."""
+    """Note the environment of executions that are new."""
     path = Path(env.mystnb_config.execution_cache_path, NOTES)
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     now = environment()
@@ -93,7 +56,6 @@ def note_environments(app, env):
     if notes and notes != known:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(notes, indent=1), encoding="utf-8")
-    return pages_marked(env, HAS_STATUS)
 
 
 def environment():
@@ -125,15 +87,8 @@ def data_of(source):
 # --- The tables -------------------------------------------------------------------------------------------------------
 
 
-class FillIn(SphinxPostTransform):
-    default_priority = 8  # before links are resolved
-
-    def run(self, **kwargs):
-        for node in list(self.document.findall(Placeholder)):
-            node.replace_self(tables(self.env))
-
-
 def tables(env):
+    """Two tables: the pages that were executed, and the environments in which they were."""
     records = executions(env)
     kinds = []  # the different environments; one letter stands for each
     for found in env.fragile_environments.values():
@@ -160,29 +115,3 @@ def tables(env):
         nodes.paragraph(text="The letters stand for what it was executed on:"),
         table(["environment", *letters], [[fact, *(kind[fact] for kind in kinds)] for fact in facts]),
     ]
-
-
-def link(env, docname):
-    reference = pending_xref(
-        "", refdoc=env.docname, reftarget=f"/{docname}", reftype="doc", refdomain="std", refexplicit=False, refwarn=True
-    )
-    reference += nodes.inline(text=docname)
-    return reference
-
-
-def table(header, rows):
-    """A table of docutils; entries are text or nodes."""
-
-    def row(entries):
-        result = nodes.row()
-        for entry in entries:
-            paragraph = nodes.paragraph()
-            paragraph += entry if isinstance(entry, nodes.Node) else nodes.Text(str(entry))
-            result += nodes.entry("", paragraph)
-        return result
-
-    group = nodes.tgroup(cols=len(header))
-    group += [nodes.colspec(colwidth=1) for _ in header]
-    group += nodes.thead("", row(header))
-    group += nodes.tbody("", *map(row, rows))
-    return nodes.table("", group, classes=["colwidths-auto"])

@@ -16,9 +16,9 @@ import json
 import re
 from pathlib import Path
 
-from build_status import executions, link, pages_marked, reading_order, table
 from docutils import nodes
 from docutils.statemachine import StringList
+from late_tables import add_late_table, executions, link, reading_order, table
 from myst_nb.sphinx_ import NbMetadataCollector
 from reading_time import measure
 from sphinx.errors import ExtensionError
@@ -27,22 +27,14 @@ from sphinx.util.docutils import SphinxDirective
 
 FIELDS = ("question", "able", "needs", "device")
 SOURCE = re.compile(r"^(`{3,})\{chapter-card\}\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
-HAS_LIST = "has_chapter_list"
 
 
 def setup(app):
     app.add_node(Seconds)
-    app.add_node(ListPlaceholder)
     app.add_directive("chapter-card", ChapterCard)
-    app.add_directive("chapter-list", ChapterList)
     app.add_post_transform(FillIn)
-    app.connect("env-updated", pages_to_write)
+    add_late_table(app, "chapter-list", chapter_table)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
-
-
-def pages_to_write(app, env):
-    """The pages that show the table: they depend on all chapters."""
-    return pages_marked(env, HAS_LIST)
 
 
 # --- The source -------------------------------------------------------------------------------------------------------
@@ -79,10 +71,6 @@ class Seconds(nodes.General, nodes.Element):
     """Stands for how long the page ran, which is known when it has been executed."""
 
 
-class ListPlaceholder(nodes.General, nodes.Element):
-    """Stands for the table until every chapter has been read."""
-
-
 class ChapterCard(SphinxDirective):
     has_content = True
 
@@ -114,14 +102,6 @@ class ChapterCard(SphinxDirective):
         return parent.children
 
 
-class ChapterList(SphinxDirective):
-    """A table with a row for each chapter: its question, and how long it takes."""
-
-    def run(self):
-        NbMetadataCollector.set_doc_data(self.env, self.env.docname, HAS_LIST, True)
-        return [ListPlaceholder()]
-
-
 def notebook_of(env, docname):
     path = Path(env.doc2path(docname))
     if path.suffix != ".ipynb":
@@ -136,8 +116,6 @@ class FillIn(SphinxPostTransform):
         for node in list(self.document.findall(Seconds)):
             seconds = executions(self.env).get(self.env.docname, {}).get("runtime")
             node.replace_self(nodes.Text(said(seconds)) if seconds else [])
-        for node in list(self.document.findall(ListPlaceholder)):
-            node.replace_self(chapter_table(self.env))
 
 
 def said(seconds):
@@ -146,6 +124,7 @@ def said(seconds):
 
 
 def chapter_table(env):
+    """A table with a row for each chapter: its question, and how long it takes."""
     records = NbMetadataCollector.get_doc_data(env)
     ran = executions(env)
     rows = []

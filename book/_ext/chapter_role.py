@@ -1,13 +1,7 @@
-"""The role ``{chapter}`10` ``: a link to chapter 10, by the number in its file name, with its title.
+"""The role ``{chapter}`10` ``: a link to chapter 10, by the number in its file name, with its title."""
 
-A chapter that is not written yet is named as such, so that pages about the whole book can speak of it.
-"""
-
-from docutils import nodes
-from sphinx.addnodes import pending_xref
+from late_tables import link
 from sphinx.util.docutils import SphinxRole
-
-LAST = 23
 
 
 def setup(app):
@@ -17,23 +11,11 @@ def setup(app):
 
 class Chapter(SphinxRole):
     def run(self):
-        if not (self.text.isdecimal() and 1 <= int(self.text) <= LAST):
-            message = f"chapter: expected a number from 1 to {LAST}, got {self.text!r}"
-            return [], [self.inliner.reporter.error(message, line=self.lineno)]
-        docname = find(self.env.found_docs, int(self.text))
+        docname = find(self.env.found_docs, int(self.text)) if self.text.isdecimal() else None
         if docname is None:
-            return [nodes.inline(text=f"chapter {int(self.text)} (in preparation)")], []
-        link = pending_xref(
-            self.rawtext,
-            refdoc=self.env.docname,
-            reftarget=f"/{docname}",
-            reftype="doc",
-            refdomain="std",
-            refexplicit=False,
-            refwarn=True,
-        )
-        link += nodes.inline(text=docname)
-        return [link], []
+            message = f"chapter: expected the number of a chapter, got {self.text!r}"
+            return [], [self.inliner.reporter.error(message, line=self.lineno)]
+        return [link(self.env, docname)], []
 
 
 def find(docnames, number):

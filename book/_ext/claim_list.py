@@ -1,5 +1,7 @@
 """The directive ``claim-list``: every claim that the chapters checked in this build, the loosest bounds first.
 
+Those whose bound is close stand folded below the others.
+
 `fragile_utils.claims.check` writes each claim into the page as JSON. The directive reads the pages when all of them
 have been executed.
 """
@@ -10,40 +12,18 @@ import math
 import re
 import statistics
 
-from build_status import link, pages_marked, reading_order, table
 from docutils import nodes
-from myst_nb.sphinx_ import NbMetadataCollector
-from sphinx.transforms.post_transforms import SphinxPostTransform
-from sphinx.util.docutils import SphinxDirective
+from late_tables import add_late_table, link, reading_order, table
 
-HAS_CLAIMS = "has_claim_list"
 CLOSE = 2  # bounds are within twice what was measured, unless the cell says why
+MOST = 100  # a larger slack is not written out
+HEADER = ["page", "claim", "measured", "required", "slack", "why no closer"]
 RECORD = re.compile(r'<details class="fragile-check" data-claim="([^"]*)">')
 
 
 def setup(app):
-    app.add_node(ClaimsPlaceholder)
-    app.add_directive("claim-list", ClaimList)
-    app.add_post_transform(FillIn)
-    app.connect("env-updated", pages_to_write)
+    add_late_table(app, "claim-list", claim_list)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
-
-
-class ClaimsPlaceholder(nodes.General, nodes.Element):
-    """Stands for the tables until every page has been executed."""
-
-
-class ClaimList(SphinxDirective):
-    """A summary in words, and a table with a row for each claim."""
-
-    def run(self):
-        NbMetadataCollector.set_doc_data(self.env, self.env.docname, HAS_CLAIMS, True)
-        return [ClaimsPlaceholder()]
-
-
-def pages_to_write(app, env):
-    """The pages that show the list."""
-    return pages_marked(env, HAS_CLAIMS)
 
 
 def claims_of(document):
@@ -54,14 +34,10 @@ def claims_of(document):
             yield claim | {"slack": math.inf if claim["slack"] == "inf" else claim["slack"]}
 
 
-class FillIn(SphinxPostTransform):
-    default_priority = 8  # before links are resolved
-
-    def run(self, **_):
-        for placeholder in list(self.document.findall(ClaimsPlaceholder)):
-            pages = [name for name in reading_order(self.env) if name in self.env.found_docs]
-            found = [(name, claim) for name in pages for claim in claims_of(self.env.get_doctree(name))]
-            placeholder.replace_self(tables(self.env, found))
+def claim_list(env):
+    """A summary in words, and two tables with a row for each claim; that of close bounds is folded."""
+    pages = [name for name in reading_order(env) if name in env.found_docs]
+    return tables(env, [(name, claim) for name in pages for claim in claims_of(env.get_doctree(name))])
 
 
 def tables(env, found):
@@ -69,19 +45,31 @@ def tables(env, found):
     bounds = sorted(
         (pair for pair in found if pair[1]["slack"] is not None), key=lambda pair: pair[1]["slack"], reverse=True
     )
-    rows = [
-        [link(env, page), claim["statement"], claim["measured"], claim["required"], slack(claim), claim["because"]]
-        for page, claim in bounds
-    ]
+    wide = [pair for pair in bounds if pair[1]["slack"] > CLOSE]
+    close = bounds[len(wide) :]
+    shown = [nodes.paragraph(text=summary([claim for _, claim in found]))]
+    if wide:
+        shown.append(table(HEADER, rows(env, wide)))
+    if close:
+        title = f"The {len(close)} claims with a slack of {CLOSE} or less"
+        folded = nodes.title(text=title), table(HEADER, rows(env, close))
+        shown.append(nodes.admonition("", *folded, classes=["dropdown"]))
+    return shown
+
+
+def rows(env, pairs):
+    """The rows of a table of claims."""
     return [
-        nodes.paragraph(text=summary([claim for _, claim in found])),
-        table(["page", "claim", "measured", "required", "slack", "why no closer"], rows),
+        [link(env, page), claim["statement"], claim["measured"], claim["required"], slack(claim), claim["because"]]
+        for page, claim in pairs
     ]
 
 
 def slack(claim):
     """How far the bound is from what was measured, as it is shown."""
-    return "∞" if math.isinf(claim["slack"]) else f"{claim['slack']:.2f}"
+    if math.isinf(claim["slack"]):
+        return "∞"
+    return f"> {MOST}" if claim["slack"] > MOST else f"{claim['slack']:.2f}"
 
 
 def summary(claims):

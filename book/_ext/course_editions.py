@@ -22,7 +22,7 @@ from pathlib import Path
 import predict_blocks
 import repository_url
 from chapter_card import as_markdown as with_card
-from exercise_blocks import ROOT, SOURCES, asked, card, identity, label_of, part_of, read, titled_hints
+from exercise_blocks import ROOT, SOURCES, as_text, asked, card, identity, label_of, part_of, read, titled_hints
 from plain_markdown import caption, plain
 from reading_time import measure
 
@@ -240,10 +240,6 @@ def answers(exercise):
 
 
 # --- Notebooks and archives ------------------------------------------------------------------------------------------
-
-
-def as_text(notebook):
-    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
 def text_cell(source, name):

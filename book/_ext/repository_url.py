@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CARRIERS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "book/*.md", "chapters/*.ipynb", "CITATION.cff")
+CARRIERS = ("pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "book/*.md")
+CARRIERS += ("chapters/*.ipynb", "CITATION.cff")
 
 
 def read(root=ROOT):
@@ -33,7 +34,7 @@ def carry(url=None, root=ROOT):
         count += _rewrite(path, _pattern(old, r"\.github\.io/"), ".github.io/".join(new))
         if count and old != new:
             changed.append(str(path.relative_to(root)))
-    return changed
+    return [*dict.fromkeys(changed)]
 
 
 def _owner_and_name(url):

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 import yaml
 from bs4 import BeautifulSoup
+from repository_url import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "book" / "slides"
 LEFT_OUT = {"Exercises", "Limits"}  # sections that are no slide, by their first word
 NOTES = 300  # words that a speaker can take in with a slide

@@ -11,19 +11,17 @@ With --add the cells go beside those that are stored. A sweep that is added hold
 method as well: where they are far from what is stored, its images are others, and it is refused.
 """
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from _common import arguments, store, whole_cells
 
 from fragile_utils import data, experiments, models
 from fragile_utils._base.contents import digest
 from fragile_utils.experiments import Subject, SweepFolder
 from fragile_utils.experiments.folder import SETTINGS
 
-RESULTS = Path(__file__).resolve().parents[2] / "fragile_utils" / "results"
 SCRIPT = "book/results/architectures.py"
 ROW = ["model", "method", "attack", "index"]
 NOISE = "noise_topk_intersection"  # of random signs with the root mean square of the attack
@@ -35,12 +33,10 @@ def collect(folders: list[Path], names: dict[str, str]) -> tuple[dict[str, Any],
     abouts, tables, known = [], [], {}
     for folder in folders:
         check_networks(folder, names, known)
-        about, table = experiments.results(folder, partial=True)
+        about, table = whole_cells(folder)
         subjects = {subject.model: subject for subject in SweepFolder.load(folder).subjects}
         images = [place(subjects[model], i) for model, i in zip(table["model"], table["index"], strict=True)]
-        sizes = table.groupby(experiments.CELL)["index"].transform("size")
-        whole = sizes == table["model"].map({name: len(subject) for name, subject in subjects.items()})
-        tables.append(table.assign(name=images, model=table["model"].replace(names))[whole])
+        tables.append(table.assign(name=images, model=table["model"].replace(names)))
         abouts.append(without_paths(about))
     return {"sweeps": abouts}, wide(pd.concat(tables, ignore_index=True))
 
@@ -110,8 +106,7 @@ def without_paths(value: Any) -> Any:
 
 def main() -> None:
     """Collect what is there."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("folder", type=Path, metavar="WORK_FOLDER")
+    options = arguments(__doc__)
     options.add_argument("--names", nargs="*", default=[], metavar="NAME=NETWORK")
     options.add_argument("--add", action="store_true", help="to the stored results")
     options = options.parse_args()
@@ -123,8 +118,7 @@ def main() -> None:
         stored, before = data.results("architectures")
         settings["sweeps"] = stored["sweeps"] + settings["sweeps"]
         table = added(before, table)
-    table.to_csv(RESULTS / "architectures.csv", index=False, float_format="%.4g", lineterminator="\n")
-    (RESULTS / "architectures.json").write_text(json.dumps(about | settings, indent=1) + "\n", encoding="utf-8")
+    store("architectures", table, about | settings)
 
 
 if __name__ == "__main__":

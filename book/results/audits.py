@@ -15,28 +15,26 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from _common import PACKAGE, store
 
 from fragile_utils import experiments
 from fragile_utils.experiments import audit
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS, EXAMPLE = ROOT / "fragile_utils" / "results", ROOT / "book" / "_static" / "audit_example.html"
+EXAMPLE = PACKAGE.parent / "book" / "_static" / "audit_example.html"
 CONSTANT = ["model", "data"]  # columns that the summary says once
 
 
-def store(folder: Path) -> None:
+def store_audit(folder: Path) -> None:
     """Store an audit's summary and rows, and how long its attacks took."""
-    name = f"audit_{folder.name}"
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     seconds = sum(experiments.results(folder / audit.WORK / part)[0]["seconds"] for part in audit.PARTS)
     about = {"about": f"fragile audit of {summary['model']}", "script": "book/results/audits.py", "seconds": seconds}
-    (RESULTS / f"{name}.json").write_text(json.dumps(about | summary, indent=1) + "\n", encoding="utf-8")
     table = pd.read_parquet(folder / "results.parquet").drop(columns=CONSTANT)
-    table.to_csv(RESULTS / f"{name}.csv", index=False, float_format="%.6g")
+    store(f"audit_{folder.name}", table, about | summary, digits=6)
 
 
 if __name__ == "__main__":
     folders = [Path(given) for given in sys.argv[1:]]
     for given in folders:
-        store(given)
+        store_audit(given)
     shutil.copyfile(folders[0] / "report.html", EXAMPLE)

@@ -5,17 +5,21 @@
 With each come its settings and its learning curve. CIFAR-10 is read from DATA, by default FRAGILE_DATA. The first takes
 about 20 minutes on one core of a processor that computes in bfloat16, the others hours; a GPU takes minutes. A training
 that was interrupted goes on after its last epoch.
+
+Of the settings and curves of the package, `cifar10_curvature_lagging` and `cifar10_input-gradient_lagging` are no
+network's: trainings at the batch size and learning rate of the others with the penalty of an earlier version, for
+chapter 21.
 """
 
-import argparse
 import shutil
 from pathlib import Path
+
+from _common import PACKAGE, RESULTS, arguments
 
 from fragile_utils.cli import main as fragile
 from fragile_utils.cli.train import LOG, SETTINGS, WEIGHTS
 from fragile_utils.models import CIFAR10_TRAINED
 
-PACKAGE = Path(__file__).resolve().parents[2] / "fragile_utils"
 SAME = "--batch-size 512 --learning-rate 0.2"  # of all networks that are compared as defences
 FEWER = dict.fromkeys(("input-gradient", "curvature"), "--epochs 8")  # trained on one core of a CPU: an hour each
 NETWORKS = {
@@ -29,8 +33,7 @@ NETWORKS = {
 
 def main() -> None:
     """Train what is not trained yet, then copy."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("folder", type=Path, metavar="WORK_FOLDER")
+    options = arguments(__doc__)
     options.add_argument("--only", nargs="*", choices=NETWORKS, default=list(NETWORKS))
     options.add_argument("--root", default=None)
     options = options.parse_args()
@@ -45,8 +48,8 @@ def main() -> None:
 def store(folder: Path, name: str) -> None:
     """Copy what a training wrote to the package, under a name."""
     shutil.copyfile(folder / WEIGHTS, PACKAGE / "resources" / f"{name}.safetensors")
-    shutil.copyfile(folder / SETTINGS, PACKAGE / "results" / f"{name}.json")
-    shutil.copyfile(folder / LOG, PACKAGE / "results" / f"{name}.csv")
+    shutil.copyfile(folder / SETTINGS, RESULTS / f"{name}.json")
+    shutil.copyfile(folder / LOG, RESULTS / f"{name}.csv")
 
 
 if __name__ == "__main__":

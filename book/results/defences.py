@@ -27,15 +27,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from _common import RESULTS, arguments, evenly, store, write
 
 from fragile_utils import attacks, data, defences, models, saliency
-from fragile_utils._base.devices import pick_device
+from fragile_utils._base.devices import environment, pick_device
 from fragile_utils.data import Batch
 from fragile_utils.defences import Aggregate, Defence, SoftplusExplanation, ThermometerNetwork
 from fragile_utils.experiments import Protocol, evaluate_defence
-from fragile_utils.experiments._compute import environment
 
-RESULTS = Path(__file__).resolve().parents[2] / "fragile_utils" / "results"
 NETWORKS = ("cifar10", "squeezenet", "trained")
 NAMES = ("none", "softplus", "thermometer", "smoothgrad", "sparsified", "aggregate")
 LEVELS = 16  # of the thermometer
@@ -55,8 +54,7 @@ def images_of(network: str, networks: Iterable[torch.nn.Module], count: int, dev
     batch = batch.to(device)
     for model in networks:
         batch = batch.correct(model)
-    spread = torch.linspace(0, len(batch) - 1, min(count, len(batch)), dtype=torch.float64).round().int()
-    return batch[spread.tolist()]
+    return batch[evenly(len(batch), count)]
 
 
 def subject(options: argparse.Namespace) -> tuple[dict[str, Defence], Batch]:
@@ -133,10 +131,7 @@ def evaluate(shown: Defence, batch: Batch, start: int, options: argparse.Namespa
         "seconds": time.perf_counter() - begun,
         "hardware": environment(batch.images.device)["hardware"],
     }
-    path.with_suffix(".json").write_text(json.dumps(about), encoding="utf-8")
-    partial = path.with_suffix(".part")
-    table.to_csv(partial, index=False, float_format="%.4g")
-    partial.replace(path)
+    write(path, table, about, digits=4)
     means = table[table.attack == "worst"].groupby("eps").topk_intersection.mean().round(3)
     print(path.name, means.to_dict(), f"{about['seconds']:.0f} s", flush=True)
 
@@ -162,8 +157,7 @@ def collect(folder: Path, add: bool) -> None:
     settings["evaluated"] = evaluated
     settings["seconds"] = sum(entry["seconds"] for entry in evaluated)
     table = table.sort_values(["network", "method", "attack", "eps", "index"])
-    table.to_csv(RESULTS / "defences.csv", index=False)
-    (RESULTS / "defences.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    store("defences", table, settings, digits=None)  # parts are rounded, and other columns are text
 
 
 def summary(network: str, method: str, parts: pd.DataFrame) -> dict:
@@ -189,8 +183,7 @@ def summary(network: str, method: str, parts: pd.DataFrame) -> dict:
 
 def main() -> None:
     """Run what is not done yet, then collect."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("folder", type=Path, metavar="WORK_FOLDER")
+    options = arguments(__doc__)
     options.add_argument("--network", choices=NETWORKS, default="cifar10")
     options.add_argument("--trained", type=Path, help="the folder of the folders of trained networks")
     options.add_argument("--defences", nargs="*", help="by default all")

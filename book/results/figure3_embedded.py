@@ -9,7 +9,6 @@ are attacked at the largest budget alone, take an hour. Of DeepLIFT each 5th ite
 gradients each 25th.
 """
 
-import argparse
 import itertools
 import json
 import time
@@ -18,11 +17,11 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from _common import arguments, store, write
 
 from fragile_utils import attacks, data, metrics, models, saliency
 from fragile_utils._base.devices import processor
 
-RESULTS = Path(__file__).resolve().parents[2] / "fragile_utils" / "results"
 METHODS = {
     "gradient": saliency.Gradient(),
     "deeplift": saliency.DeepLift(),
@@ -57,7 +56,6 @@ def collect(folder: Path) -> None:
     done = sorted(folder.glob("*.csv"))
     table = pd.concat([pd.read_csv(path, keep_default_na=False) for path in done])
     table = table.sort_values(["method", "attack", "eps", "name"])
-    table.to_csv(RESULTS / "figure3_embedded.csv", index=False, float_format="%.6g")
     seconds = sum(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["seconds"] for path in done)
     settings = {
         "about": "the attacks of the paper's Figure 3 on the embedded ImageNet images that SqueezeNet gets right",
@@ -74,13 +72,12 @@ def collect(folder: Path) -> None:
         "hardware": processor(),
         "seconds": round(seconds),
     }
-    (RESULTS / "figure3_embedded.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    store("figure3_embedded", table, settings, digits=6)
 
 
 def main() -> None:
     """Run what is not done yet, then collect."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("folder", type=Path, metavar="WORK_FOLDER")
+    options = arguments(__doc__)
     options.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
     options.add_argument("--collect", action="store_true", help="only write what is done to the package")
     options = options.parse_args()
@@ -94,10 +91,7 @@ def main() -> None:
             continue
         start = time.monotonic()
         table = attack(method, kind, eps)
-        path.with_suffix(".json").write_text(json.dumps({"seconds": time.monotonic() - start}), encoding="utf-8")
-        partial = path.with_suffix(".part")
-        table.to_csv(partial, index=False, float_format="%.6g")
-        partial.replace(path)
+        write(path, table, {"seconds": time.monotonic() - start}, digits=6)
         print(path.name, table[table.success][MEASURES].mean().round(3).to_dict(), flush=True)
     collect(options.folder)
 

@@ -10,20 +10,18 @@ that of a direction of largest curvature over a random one, sqrt(d / r), on the 
 alone. What is done is skipped when the script is started again. On one core of a processor it takes about an hour.
 """
 
-import argparse
 import json
 from pathlib import Path
 
 import pandas as pd
 import torch
+from _common import arguments, store, write
 
 from fragile_utils import attacks, curvature, data, metrics, models, saliency
-from fragile_utils._base.devices import pick_device
+from fragile_utils._base.devices import environment, pick_device
 from fragile_utils.data import Batch
 from fragile_utils.data.folders import spread
-from fragile_utils.experiments._compute import environment
 
-RESULTS = Path(__file__).resolve().parents[2] / "fragile_utils" / "results"
 SUBJECTS = [
     *(("squeezenet", size) for size in (160, 227, 320)),
     *(("efficientnet-lite0", size) for size in (112, 160, 224, 320)),
@@ -97,15 +95,12 @@ def collect(folder: Path) -> None:
         **json.loads((folder / "about.json").read_text(encoding="utf-8")),
     }
     columns = ["network", "pixels", "attack", "eps", "index", "success", "topk_intersection", "stable_rank", "gain"]
-    table = table.sort_values(columns[:5])[columns]
-    table.to_csv(RESULTS / "image_size.csv", index=False, float_format="%.4g", lineterminator="\n")
-    (RESULTS / "image_size.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    store("image_size", table.sort_values(columns[:5])[columns], settings)
 
 
 def main() -> None:
     """Run what is not done yet, then collect."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("folder", type=Path, metavar="WORK_FOLDER")
+    options = arguments(__doc__)
     options.add_argument("--images", type=int, default=12)
     options.add_argument("--spectra", type=int, default=6, help="of the first images")
     options.add_argument("--only", nargs="*", help="NETWORK:PIXELS, by default all")
@@ -126,9 +121,7 @@ def main() -> None:
         for compute, images in ((attacked, batch), (spectra, batch[: options.spectra])):
             path = options.folder / f"{name}_{size}_{compute.__name__}.csv"
             if not path.exists():
-                found = compute(model, images).assign(network=name, pixels=size)
-                found.to_csv(path.with_suffix(".part"), index=False)
-                path.with_suffix(".part").replace(path)
+                write(path, compute(model, images).assign(network=name, pixels=size))
                 print(path.name, flush=True)
     collect(options.folder)
 

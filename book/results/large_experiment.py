@@ -7,17 +7,15 @@ The images are read from FRAGILE_DATA. Without --full: the configurations for a 
 ones. A sweep that was interrupted goes on where it stopped. With --collect, what is done goes to the package as it is.
 """
 
-import argparse
-import json
 from pathlib import Path
 
 import pandas as pd
+from _common import arguments, store, whole_cells
 
 from fragile_utils import experiments
 from fragile_utils.cli import main as fragile
 
 CONFIGURATIONS = Path(__file__).resolve().parent
-RESULTS = CONFIGURATIONS.parents[1] / "fragile_utils" / "results"
 SMALL = {
     "imagenet": ["imagenet_cpu", "imagenet_ig_cpu", "imagenet_deep_taylor_cpu"],
     "cifar10": ["cifar10_cpu", "cifar10_ig_cpu", "cifar10_deep_taylor_cpu"],
@@ -34,27 +32,19 @@ def collect(folder: Path, name: str, sweeps: list[str]) -> None:
     ]
     if not begun:
         raise SystemExit(f"{folder}: nothing of {name} is done yet")
-    found = [experiments.results(sweep, partial=True) for sweep in begun]
-    table = pd.concat([whole(table, about["subjects"][0]["images"])[KEPT] for about, table in found])
-    table = table.replace({"method": SHOWN})
-    table.to_csv(RESULTS / f"{name}.csv", index=False, float_format="%.4g", lineterminator="\n")
+    found = [whole_cells(sweep) for sweep in begun]
+    table = pd.concat([table[KEPT] for _, table in found]).replace({"method": SHOWN})
     settings = {
         "about": "attacks on explanations of many images; one table of several sweeps",
         "script": "book/results/large_experiment.py",
         "sweeps": [settings for settings, _ in found],
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-
-
-def whole(table: pd.DataFrame, images: int) -> pd.DataFrame:
-    """Return the rows of the cells that have all images."""
-    return table.groupby(experiments.CELL).filter(lambda cell: len(cell) == images)
+    store(name, table, settings)
 
 
 def main() -> None:
     """Run what is not done yet, then collect."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("folder", type=Path, metavar="WORK_FOLDER")
+    options = arguments(__doc__)
     options.add_argument("--full", action="store_true", help="at the paper's scale, for a GPU")
     options.add_argument("--only", nargs="*", choices=SMALL, default=list(SMALL))
     options.add_argument("--collect", action="store_true", help="compute nothing")

@@ -10,20 +10,16 @@ copies nobody attacks: it takes long. What is done is skipped when the script is
 twenty minutes of one processor core.
 """
 
-import argparse
-import json
 import time
-from pathlib import Path
 
 import pandas as pd
 import torch
+from _common import arguments, evenly, store, write
 
 from fragile_utils import attacks, data, defences, metrics, models, saliency
-from fragile_utils._base.devices import pick_device
+from fragile_utils._base.devices import environment, pick_device
 from fragile_utils.data import Batch
-from fragile_utils.experiments._compute import environment
 
-RESULTS = Path(__file__).resolve().parents[2] / "fragile_utils" / "results"
 COPIES = (8, 32, 128, 512)
 ATTACKED = 128  # copies, at most
 SIGMA = 0.1
@@ -70,8 +66,7 @@ def rows_of(model: torch.nn.Module, part: Batch, first: int, copies: int) -> pd.
 
 def main() -> None:
     """Run what is not done yet, then write the results."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("folder", type=Path, metavar="WORK_FOLDER")
+    options = arguments(__doc__)
     options.add_argument("--images", type=int, default=32)
     options.add_argument("--copies", type=int, nargs="+", default=list(COPIES))
     options.add_argument("--device", default="auto")
@@ -80,8 +75,7 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     model = models.cifar10_net().to(device)
     right = data.cifar10("test", limit=10 * options.images).to(device).correct(model)
-    spread = torch.linspace(0, len(right) - 1, options.images, dtype=torch.float64).round().int()
-    batch = right[spread.tolist()]
+    batch = right[evenly(len(right), options.images)]
     for copies in options.copies:
         for first in range(0, len(batch), PART):
             path = options.folder / f"{copies:04d}_{first:03d}.csv"
@@ -89,16 +83,11 @@ def main() -> None:
                 continue
             begun = time.perf_counter()
             table = rows_of(model, batch[first : first + PART], first, copies)
-            partial = path.with_suffix(".part")
-            table.to_csv(partial, index=False)
-            partial.replace(path)
+            write(path, table)
             means = table.groupby(["attack", "noise"]).topk.mean().round(3).to_dict()
             print(f"{path.stem}: {time.perf_counter() - begun:.0f} s, {means}", flush=True)
     table = pd.concat([pd.read_csv(path) for path in sorted(options.folder.glob("*.csv"))], ignore_index=True)
     columns = ["copies", "attack", "noise", "index", "kept", "topk"]
-    table.sort_values(columns[:4])[columns].to_csv(
-        RESULTS / "smoothgrad_copies.csv", index=False, float_format="%.4g", lineterminator="\n"
-    )
     settings = {
         "about": "SmoothGrad by the number of its copies: against itself, and attacked by an expectation over noise",
         "script": "book/results/smoothgrad_copies.py",
@@ -113,7 +102,7 @@ def main() -> None:
         "draws": DRAWS,
         **environment(device),
     }
-    (RESULTS / "smoothgrad_copies.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    store("smoothgrad_copies", table.sort_values(columns[:4])[columns], settings)
 
 
 if __name__ == "__main__":

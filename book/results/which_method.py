@@ -8,16 +8,14 @@ cell that is there twice. SqueezeNet gets 310 of the photographs of FRAGILE_DATA
 32 are others: a folder with the photographs that the settings name has the same everywhere.
 """
 
-import argparse
-import json
 from pathlib import Path
 
 import pandas as pd
+from _common import arguments, store, whole_cells
 
 from fragile_utils import data, experiments
 from fragile_utils.experiments.folder import SETTINGS
 
-RESULTS = Path(__file__).resolve().parents[2] / "fragile_utils" / "results"
 MISLED = "integrated-gradients (guided by the probability)"
 EVERY = "(every iterate measured)"
 NOISE = [f"noise_{measure}" for measure in experiments.MEASURES]
@@ -40,14 +38,8 @@ def shown(about: dict) -> dict[str, str]:
 
 def collect(folders: list[Path]) -> tuple[list[dict], list[str], pd.DataFrame]:
     """Return the settings of sweeps, the names of their photographs, and one table of their whole cells."""
-    found = [experiments.results(folder, partial=True) for folder in folders]
-    whole = [
-        table.replace({"method": shown(about)})
-        .groupby(experiments.CELL)
-        .filter(lambda cell, size=about["subjects"][0]["images"]: len(cell) == size)
-        for about, table in found
-    ]
-    table = pd.concat(whole, ignore_index=True)
+    found = [whole_cells(folder) for folder in folders]
+    table = pd.concat([table.replace({"method": shown(about)}) for about, table in found], ignore_index=True)
     photographs = table.groupby("index")["name"].unique()
     if (photographs.str.len() > 1).any():
         raise SystemExit(f"expected sweeps on the same photographs in {folders[0].parent}")
@@ -56,8 +48,7 @@ def collect(folders: list[Path]) -> tuple[list[dict], list[str], pd.DataFrame]:
 
 def main() -> None:
     """Collect what is there."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("folder", type=Path, metavar="WORK_FOLDER")
+    options = arguments(__doc__)
     options.add_argument("--add", action="store_true", help="to the stored results")
     options = options.parse_args()
     sweeps, photographs, table = collect(sorted(path.parent for path in options.folder.rglob(SETTINGS)))
@@ -78,8 +69,7 @@ def main() -> None:
         "sweeps": sweeps,
     }
     table = table.sort_values(["method", "attack", "eps", "index"])
-    table.to_csv(RESULTS / "which_method.csv", index=False, float_format="%.4g", lineterminator="\n")
-    (RESULTS / "which_method.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    store("which_method", table, about)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The script that collects sweeps and transfer tables of several networks, and the results that it has stored."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,9 @@ SCRIPT = ROOT / "book" / "results" / "architectures.py"
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("architectures", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)  # as if it were run: it imports what lies beside it
+        return importlib.import_module(SCRIPT.stem)
 
 
 @pytest.fixture(scope="module")

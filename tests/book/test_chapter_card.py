@@ -1,6 +1,5 @@
 """The card of a chapter: every chapter has one, and its minutes are those that its cells take."""
 
-import importlib
 import json
 import re
 from pathlib import Path
@@ -10,13 +9,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.name)
-
-
-@pytest.fixture
-def extension(monkeypatch):
-    pytest.importorskip("myst_nb", reason="the book's packages are not installed")
-    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
-    return importlib.import_module
 
 
 def read(path):

@@ -1,6 +1,5 @@
 """The book's sources, read without running them: what every chapter has, and what nothing may lack or have twice."""
 
-import importlib
 import math
 import re
 from collections import Counter, defaultdict
@@ -241,14 +240,6 @@ def test_the_reference_shows_the_help_of_every_command():
 # --- What the build adds to Jupyter Book ------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def extension(monkeypatch):
-    """Imports a module of book/_ext."""
-    pytest.importorskip("myst_nb", reason="the book's packages are not installed")
-    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
-    return importlib.import_module
-
-
 def test_formulas_in_docstrings_are_kept_as_they_are(extension):
     from docutils.core import publish_doctree
 
@@ -339,11 +330,14 @@ def test_an_execution_keeps_the_environment_that_it_was_seen_in(extension, monke
         toctree_includes={"a": ["b"]},
         nb_metadata=defaultdict(dict),
     )
+    late = extension("late_tables")
     env.nb_metadata.update(
-        a={"exec_data": {"runtime": 1.25}}, b={"exec_data": {"runtime": 2.5}, status.HAS_STATUS: True}
+        a={"exec_data": {"runtime": 1.25}}, b={"exec_data": {"runtime": 2.5}, late.HAS_LATE_TABLE: True}
     )
+    assert late.pages_to_write(None, env) == ["b"]
     monkeypatch.setattr(status, "environment", lambda: {"torch": "1"})
-    assert status.note_environments(None, env) == ["b"]
+    status.note_environments(None, env)
+    assert env.fragile_environments == {"a": {"torch": "1"}, "b": {"torch": "1"}}
     env.nb_metadata["b"]["exec_data"]["runtime"] = 2.75  # b has been executed again, on something else
     monkeypatch.setattr(status, "environment", lambda: {"torch": "2"})
     status.note_environments(None, env)

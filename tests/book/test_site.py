@@ -203,7 +203,8 @@ def tab(browser, site):
 THEME_VIOLATIONS: dict[str, str] = {}
 
 # Contrast is what takes long, and a page has thousands of elements that look alike. Two of them have the same contrast
-# when they and all that they stand in have the same style, so the first of each look is examined for all.
+# when they and all that they stand in have the same style, in both schemes, so the first of each look is examined for
+# all. What looks like another within code, and the signs of a formula, then say nothing more to any rule.
 MARK_LOOKS = """() => {
     const STYLE = ['color', 'backgroundColor', 'backgroundImage', 'opacity', 'fontSize', 'fontWeight', 'position',
         'display', 'visibility', 'textShadow', 'filter', 'mixBlendMode'];
@@ -217,7 +218,6 @@ MARK_LOOKS = """() => {
         return looks.get(element);
     };
     for (const element of document.querySelectorAll('article *')) {
-        element.removeAttribute('data-first-of-its-look');
         const speaks = element.matches('input, select, textarea')
             || [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
         const shown = element.checkVisibility({ opacityProperty: true, visibilityProperty: true });
@@ -225,8 +225,16 @@ MARK_LOOKS = """() => {
         seen.add(look(element));
         element.setAttribute('data-first-of-its-look', '');
     }
+}"""
+LEAVE_THE_FIRST = """() => {
+    for (const element of document.querySelectorAll('article pre *')) {
+        const of_a_look = '[data-first-of-its-look]';
+        if (!element.matches(of_a_look) && !element.querySelector(of_a_look)) element.replaceWith(element.textContent);
+    }
+    for (const formula of document.querySelectorAll('article mjx-container')) formula.replaceChildren();
     axe.configure({ rules: [{ id: 'color-contrast', selector: '[data-first-of-its-look]' }] });
 }"""
+USE = "scheme => { document.documentElement.dataset.theme = scheme }"
 OF_COLOUR = ["color-contrast", "link-in-text-block"]  # the rules whose answer depends on the scheme
 
 
@@ -238,9 +246,12 @@ def axe():
 def serious(tab):
     """What axe calls serious or critical in the content of a page, by scheme and rule: where each begins."""
     found = {}
-    for scheme, rules in (("light", None), ("dark", OF_COLOUR)):
-        tab.evaluate("scheme => { document.documentElement.dataset.theme = scheme }", scheme)
+    for scheme in ("dark", "light"):
+        tab.evaluate(USE, scheme)
         tab.evaluate(MARK_LOOKS)
+    tab.evaluate(LEAVE_THE_FIRST)
+    for scheme, rules in (("light", None), ("dark", OF_COLOUR)):
+        tab.evaluate(USE, scheme)
         options = {"resultTypes": ["violations"]} | ({"runOnly": rules} if rules else {})
         for violation in tab.evaluate("options => axe.run('article', options)", options)["violations"]:
             if violation["impact"] in ("serious", "critical") and violation["id"] not in THEME_VIOLATIONS:
@@ -259,12 +270,13 @@ def test_a_page_is_whole_readable_and_fits_a_phone(tab, site, axe, page):
         found["not typeset"] = tab.locator(".math:not(:has(mjx-container))").all_text_contents()
         found["wrong mathematics"] = tab.locator("mjx-merror, [data-mjx-error]").all_text_contents()
     found["problems"] = [*problems]  # those of the page: axe looks for style sheets that are not there
-    if ours:
-        tab.evaluate(axe)
-        found |= serious(tab)
     tab.set_viewport_size(PHONE)
     width = tab.evaluate("document.documentElement.scrollWidth")
     found["wider than a phone"] = [] if width <= PHONE["width"] else [width]
+    if ours:
+        tab.set_viewport_size(DESK)
+        tab.evaluate(axe)
+        found |= serious(tab)
     assert {what: where for what, where in found.items() if where} == {}
 
 

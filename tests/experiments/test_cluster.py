@@ -142,9 +142,11 @@ def test_a_worker_that_is_killed_costs_no_row(importable, tmp_path):
         for files in (2, 8, 14):  # of 32
             while len([*tmp_path.glob("killed/shards/[0-9]*")]) < files:
                 time.sleep(0.01)
-            pid = min(executor.client.run(os.getpid).values())
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
+            workers = set()
+            while not workers:  # one that was killed before may not be back yet
+                workers = {*executor.client.run(os.getpid, on_error="ignore").values()} - {*killed}
+            killed.append(min(workers))
+            os.kill(killed[-1], signal.SIGKILL)
 
     murderer = threading.Thread(target=kill_workers)
     murderer.start()

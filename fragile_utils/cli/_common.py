@@ -157,9 +157,15 @@ def network_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def allowed(names: Sequence[str], pickles: bool = False) -> Code:
     """Return the permission to use the reader's own code; modules are looked for in the working folder too."""
-    if names and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    if names:
+        look_here()
     return Code.allow(names, pickles)
+
+
+def look_here() -> None:
+    """Let modules of the reader's own be found in the working folder."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def numbers(text: str) -> tuple[float, ...]:

@@ -140,7 +140,7 @@ def choose_images(
         classes = class_count(model, read.images)
         if not 0 <= options.label < classes:
             raise ValueError(f"--label: expected a class from 0 to {classes - 1}, got {options.label}")
-        batch = read.for_network(model, *names)[: options.images]
+        batch = read.in_classes_of(model, *names)[: options.images]
         batch = replace(batch, labels=torch.full_like(batch.labels, options.label))
         return batch, f"{len(batch)} images of {options.data}, explained as class {options.label}"
     right = read.right_for(model, *names)

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("expected CONFIG and --out FOLDER, or --status FOLDER")
     sweep = experiments.Sweep.load(options.config, options.max_cells)
     if options.allow_code:
-        common.allowed(sweep.functions)
+        common.look_here()
     executor = common.executor(options)
     with common.spoken(logging.INFO if options.verbose else logging.WARNING):
         try:

@@ -101,8 +101,8 @@ class Batch:
         count = class_count(model, self.images)
         return len(self.classes) in (0, count) and bool((self.labels < count).all())
 
-    def for_network(self, model: nn.Module, network: str, source: str, field: str = "data") -> "Batch":
-        """Return the same batch for a `model`: labels where there were none, as it predicts, and the names that it has.
+    def in_classes_of(self, model: nn.Module, network: str, source: str, field: str = "data") -> "Batch":
+        """Return the same batch with the names of the classes of a `model`.
 
         Raises
         ------
@@ -112,7 +112,11 @@ class Batch:
         """
         if not self.has_classes_of(model):
             raise ValueError(f"{field}: {source} has other classes than {network}")
-        return replace(self.labelled_by(model), classes=tuple(getattr(model, "classes", ())) or self.classes)
+        return replace(self, classes=tuple(getattr(model, "classes", ())) or self.classes)
+
+    def for_network(self, model: nn.Module, network: str, source: str, field: str = "data") -> "Batch":
+        """Return what `in_classes_of` does, and as labels, where there were none, what `model` predicts."""
+        return self.in_classes_of(model, network, source, field).labelled_by(model)
 
     def right_for(self, model: nn.Module, network: str, source: str, field: str = "data") -> "Batch":
         """Return those images of `for_network` that `model` gets right, at least one; ValueError if there is none."""

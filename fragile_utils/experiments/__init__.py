@@ -11,9 +11,6 @@ controls, and a summary in words::
     experiments.summary(table)  # means, intervals, medians
 """
 
-from fragile_utils.experiments.audit import conditions as audit_conditions
-from fragile_utils.experiments.audit import summary as audit_summary
-from fragile_utils.experiments.audit import words as audit_words
 from fragile_utils.experiments.bootstrap import mean_interval, median_interval
 from fragile_utils.experiments.choice import Choice
 from fragile_utils.experiments.cluster import Cluster
@@ -50,9 +47,6 @@ __all__ = [
     "Subject",
     "Sweep",
     "SweepFolder",
-    "audit_conditions",
-    "audit_summary",
-    "audit_words",
     "budget_to_failure",
     "compare_defences",
     "evaluate_defence",

@@ -227,12 +227,12 @@ MARK_LOOKS = """() => {
     }
 }"""
 LEAVE_THE_FIRST = """() => {
+    const of_a_look = '[data-first-of-its-look]';
     for (const element of document.querySelectorAll('article pre *')) {
-        const of_a_look = '[data-first-of-its-look]';
         if (!element.matches(of_a_look) && !element.querySelector(of_a_look)) element.replaceWith(element.textContent);
     }
     for (const formula of document.querySelectorAll('article mjx-container')) formula.replaceChildren();
-    axe.configure({ rules: [{ id: 'color-contrast', selector: '[data-first-of-its-look]' }] });
+    axe.configure({ rules: [{ id: 'color-contrast', selector: of_a_look }] });
 }"""
 USE = "scheme => { document.documentElement.dataset.theme = scheme }"
 OF_COLOUR = ["color-contrast", "link-in-text-block"]  # the rules whose answer depends on the scheme

@@ -1,6 +1,6 @@
 """Where the time of an attack's step goes on a GPU: SqueezeNet at 227 x 227, top-k, in float32.
 
-    python benchmarks/gpu_step.py [--sizes 1 8 64 256] [--steps 20]
+    python benchmarks/gpu_step.py [--methods gradient deeplift integrated-gradients] [--sizes 1 8 64 256] [--steps 20]
 
 For each method and batch size: milliseconds a step and an image, of the clock; of these, how long kernels ran; which
 share of that they were convolutions; how many kernels a step launches, and the memory at its highest. Where kernels run
@@ -16,7 +16,11 @@ from torch.profiler import ProfilerActivity, profile
 
 from fragile_utils import attacks, data, models, saliency
 
-METHODS = {"gradient": saliency.Gradient(), "deeplift": saliency.DeepLift()}
+METHODS = {
+    "gradient": saliency.Gradient(),
+    "deeplift": saliency.DeepLift(),
+    "integrated-gradients": saliency.IntegratedGradients(steps=10),
+}
 CONVOLUTIONS = ("conv", "gemm", "grad_engine", "fprop", "cutlass", "winograd", "xmma")  # in the names of kernels
 FEW, PROFILED = 10, 5  # steps
 
@@ -47,6 +51,7 @@ def measured(run, steps: int) -> tuple[float, float, float, int]:
 def main() -> None:
     """Print a table with one row for each method and batch size."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--methods", nargs="*", choices=METHODS, default=["gradient", "deeplift"])
     options.add_argument("--sizes", nargs="*", type=int, default=[1, 8, 64, 256])
     options.add_argument("--steps", type=int, default=20)
     options = options.parse_args()
@@ -56,19 +61,19 @@ def main() -> None:
     right = data.imagenet_samples().to("cuda").correct(model)
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
     numbers = f"{'ms a step':>11}{'an image':>10}{'kernels':>9}{'conv.':>7}{'launches':>10}{'GiB':>6}"
-    print(f"{'method':<10}{'batch':>6}{numbers}")
-    for name, method in METHODS.items():
+    print(f"{'method':<21}{'batch':>6}{numbers}")
+    for name in options.methods:
         for size in options.sizes:
             x, labels = of_size(right, size)
 
-            def run(steps: int, method=method, x=x, labels=labels) -> None:
+            def run(steps: int, method=METHODS[name], x=x, labels=labels) -> None:
                 attacks.run(attacks.TopK(1000), model, x, labels, method, eps=8 / 255, steps=steps)
 
             torch.cuda.reset_peak_memory_stats()
             step, kernels, share, launches = measured(run, options.steps)
             memory = torch.cuda.max_memory_allocated() / 2**30
             row = f"{step:>11.1f}{step / size:>10.3f}{kernels:>9.1f}{share:>7.2f}{launches:>10}{memory:>6.1f}"
-            print(f"{name:<10}{size:>6}{row}")
+            print(f"{name:<21}{size:>6}{row}")
 
 
 if __name__ == "__main__":

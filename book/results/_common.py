@@ -1,6 +1,7 @@
 """What the scripts in this folder share: their arguments, parts that are computed once, and where results go."""
 
 import argparse
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,19 @@ def arguments(doc: str) -> argparse.ArgumentParser:
 def write(path: Path, table: pd.DataFrame, about: dict[str, Any] | None = None, *, digits: int | None = None) -> None:
     """Write a table, whole or not at all, so that a script may skip it; before it NAME.json, what is known about it."""
     if about is not None:
-        write_bytes(path.with_suffix(".json"), (json.dumps(about, indent=1) + "\n").encode())
+        write_bytes(
+            path.with_name(f"{path.name.partition('.')[0]}.json"), (json.dumps(about, indent=1) + "\n").encode()
+        )
     form = None if digits is None else f"%.{digits}g"
-    write_bytes(path, table.to_csv(index=False, float_format=form, lineterminator="\n").encode())
+    contents = table.to_csv(index=False, float_format=form, lineterminator="\n").encode()
+    write_bytes(path, gzip.compress(contents, mtime=0) if path.suffix == ".gz" else contents)
 
 
-def store(name: str, table: pd.DataFrame, about: dict[str, Any], *, digits: int | None = 4) -> None:
+def store(
+    name: str, table: pd.DataFrame, about: dict[str, Any], *, digits: int | None = 4, packed: bool = False
+) -> None:
     """Write results of the package, as `data.results` reads them; numbers with so many digits, or None for all."""
-    write(RESULTS / f"{name}.csv", table, about, digits=digits)
+    write(RESULTS / f"{name}.csv{'.gz' if packed else ''}", table, about, digits=digits)
 
 
 def evenly(of: int, count: int) -> list[int]:

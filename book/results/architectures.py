@@ -1,14 +1,16 @@
 """Collect the stored results `architectures`: the same attacks on networks of several architectures.
 
-    python book/results/architectures.py WORK_FOLDER [--names NAME=NETWORK ...] [--add]
+    python book/results/architectures.py WORK_FOLDER [--result NAME] [--names NAME=NETWORK ...] [--add]
 
 WORK_FOLDER holds folders of `fragile sweep`, one or several for each network, of `architectures_imagenet.json` for
 example, or parts of it. Images are known by their classes and names, so that all networks that saw an image share its
 index. Where a sweep called a network by another name than `models.MODELS` has, --names says which it is. A network that
 is not, weight by weight, the one in this package is refused.
 
-With --add the cells go beside those that are stored. A sweep that is added holds random signs of the same network and
-method as well: where they are far from what is stored, its images are others, and it is refused.
+The sweeps of `architectures_cifar10*.json` without attention are a result of their own, --result architectures_cifar10:
+all their networks saw the same 500 images. With --add the cells go beside those that are stored. A sweep that is added
+holds random signs of the same network and method as well: where they are far from what is stored, its images are
+others, and it is refused.
 """
 
 from pathlib import Path
@@ -107,6 +109,7 @@ def without_paths(value: Any) -> Any:
 def main() -> None:
     """Collect what is there."""
     options = arguments(__doc__)
+    options.add_argument("--result", choices=("architectures", "architectures_cifar10"), default="architectures")
     options.add_argument("--names", nargs="*", default=[], metavar="NAME=NETWORK")
     options.add_argument("--add", action="store_true", help="to the stored results")
     options = options.parse_args()
@@ -115,10 +118,10 @@ def main() -> None:
     settings, table = collect(folders, names)
     about = {"about": "the same attacks on explanations of several networks", "script": SCRIPT}
     if options.add:
-        stored, before = data.results("architectures")
+        stored, before = data.results(options.result)
         settings["sweeps"] = stored["sweeps"] + settings["sweeps"]
         table = added(before, table)
-    store("architectures", table, about | settings)
+    store(options.result, table, about | settings, packed=options.result != "architectures")
 
 
 if __name__ == "__main__":

@@ -151,13 +151,13 @@ def collect(folder: Path, add: bool) -> None:
         new = {(entry["network"], entry["method"]) for entry in evaluated}
         kept = [entry for entry in before["evaluated"] if (entry["network"], entry["method"]) not in new]
         evaluated = sorted(kept + evaluated, key=lambda entry: (entry["network"], entry["method"]))
-        stored = pd.read_csv(RESULTS / "defences.csv", keep_default_na=False)
+        stored = pd.read_csv(RESULTS / "defences.csv.gz", keep_default_na=False)
         others = [pair not in new for pair in zip(stored.network, stored.method, strict=True)]
         table = pd.concat([stored[others], table])
     settings["evaluated"] = evaluated
     settings["seconds"] = sum(entry["seconds"] for entry in evaluated)
     table = table.sort_values(["network", "method", "attack", "eps", "index"])
-    store("defences", table, settings, digits=None)  # parts are rounded, and other columns are text
+    store("defences", table, settings, digits=None, packed=True)  # parts are rounded, and other columns are text
 
 
 def summary(network: str, method: str, parts: pd.DataFrame) -> dict:

@@ -1,45 +1,84 @@
 """Compute the stored results `imagenet` and `cifar10`: the paper's Figure 3 on many images, by sweeps.
 
     python book/results/large_experiment.py WORK_FOLDER [--full] [--only imagenet cifar10] [-- OPTIONS OF fragile sweep]
+    python book/results/large_experiment.py WORK_FOLDER --only NAME --collect [--add]
 
 The images are read from FRAGILE_DATA. Without --full: the configurations for a processor, about four hours on two cores
-(of integrated gradients only a part). With --full: all at the paper's scale, for a GPU; its results replace the smaller
-ones. A sweep that was interrupted goes on where it stopped. With --collect, what is done goes to the package as it is.
+(of integrated gradients only a part), and those `_gpu`, some twenty minutes on a GPU. With --full: all at the paper's
+scale, for a GPU; its results replace the smaller ones. A sweep that was interrupted goes on where it stopped. With
+--collect, what is done goes to the package as it is, with --add beside what is stored.
+
+An image has one index in the table, whichever sweeps saw it: methods can be compared image by image on those that both
+have. Where several sweeps have a cell of the grid, that with the most images is taken.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from _common import arguments, store, whole_cells
 
-from fragile_utils import experiments
+from fragile_utils import data, experiments
 from fragile_utils.cli import main as fragile
 
 CONFIGURATIONS = Path(__file__).resolve().parent
 SMALL = {
-    "imagenet": ["imagenet_cpu", "imagenet_ig_cpu", "imagenet_deep_taylor_cpu"],
+    "imagenet": [
+        "imagenet_cpu",
+        "imagenet_ig_cpu",
+        "imagenet_deep_taylor_cpu",
+        "imagenet_gpu",
+        "imagenet_ig_gpu",
+        "imagenet_deep_taylor_gpu",
+    ],
     "cifar10": ["cifar10_cpu", "cifar10_ig_cpu", "cifar10_deep_taylor_cpu"],
 }
 FULL = {"imagenet": ["imagenet_full"], "cifar10": ["cifar10_full"]}
 SHOWN = {"guided": "integrated-gradients"}  # guided by the same method with fewer points
-KEPT = ["method", "attack", "eps", "index", "success", "iteration", *experiments.MEASURES]
+CELL = ["method", "attack", "eps"]
+KEPT = [*CELL, "index", "success", "iteration", *experiments.MEASURES, "sweep"]
 
 
-def collect(folder: Path, name: str, sweeps: list[str]) -> None:
-    """Write the rows of some sweeps, those of complete cells, to one table in the package, and their settings."""
-    begun = [
-        folder / sweep for sweep in sweeps if (folder / sweep).exists() and experiments.status(folder / sweep).done
-    ]
-    if not begun:
+def collect(folder: Path, name: str, sweeps: list[str], add: bool) -> None:
+    """Write the cells of some sweeps that have all their images to one table in the package, and their settings."""
+    found = stored(name) if add else []
+    for sweep in (folder / sweep for sweep in sweeps):
+        if sweep.exists() and experiments.status(sweep).done:
+            about, table = whole_cells(sweep)
+            found.append((about, table.replace({"method": SHOWN})))
+    if not found:
         raise SystemExit(f"{folder}: nothing of {name} is done yet")
-    found = [whole_cells(sweep) for sweep in begun]
-    table = pd.concat([table[KEPT] for _, table in found]).replace({"method": SHOWN})
+    table, images = one_table([table for _, table in found])
+    used = sorted(set(table["sweep"]))
     settings = {
         "about": "attacks on explanations of many images; one table of several sweeps",
         "script": "book/results/large_experiment.py",
-        "sweeps": [settings for settings, _ in found],
+        "images": images,
+        "sweeps": [found[i][0] for i in used],
     }
-    store(name, table, settings)
+    table["sweep"] = table["sweep"].map(used.index)
+    store(name, table[KEPT], settings)
+
+
+def stored(name: str) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Return the settings of each sweep that is stored, and its rows, with the names of the images."""
+    settings, table = data.results(name)
+    table = table.assign(name=[settings["images"][i] for i in table["index"]])
+    return [(about, table[table["sweep"] == i]) for i, about in enumerate(settings["sweeps"])]
+
+
+def one_table(tables: list[pd.DataFrame]) -> tuple[pd.DataFrame, list[str]]:
+    """Return one table, in which an image has one index, and the names of the images; `sweep` says whose a row is.
+
+    Of a cell that several sweeps have it holds the one with the most images, of equal ones the last.
+    """
+    table = pd.concat([table.assign(sweep=i) for i, table in enumerate(tables)], ignore_index=True)
+    sizes = table.groupby([*CELL, "sweep"]).size()
+    best = {cell: max(sizes[cell].items(), key=lambda pair: (pair[1], pair[0]))[0] for cell in sizes.index.droplevel(3)}
+    table = table[[best[tuple(cell)] == sweep for *cell, sweep in table[[*CELL, "sweep"]].itertuples(index=False)]]
+    images = sorted(set(table["name"]))
+    places = {name: i for i, name in enumerate(images)}
+    return table.assign(index=table["name"].map(places)).sort_values([*CELL, "index"]), images
 
 
 def main() -> None:
@@ -48,6 +87,7 @@ def main() -> None:
     options.add_argument("--full", action="store_true", help="at the paper's scale, for a GPU")
     options.add_argument("--only", nargs="*", choices=SMALL, default=list(SMALL))
     options.add_argument("--collect", action="store_true", help="compute nothing")
+    options.add_argument("--add", action="store_true", help="to the stored results")
     options, of_sweep = options.parse_known_args()
     for name in options.only:
         sweeps = (FULL if options.full else SMALL)[name]
@@ -55,7 +95,7 @@ def main() -> None:
             config = CONFIGURATIONS / f"{sweep}.json"
             if fragile(["sweep", str(config), "--out", str(options.folder / sweep), *of_sweep]):
                 raise SystemExit(2)
-        collect(options.folder, name, sweeps)
+        collect(options.folder, name, sweeps, options.add)
 
 
 if __name__ == "__main__":

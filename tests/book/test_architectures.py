@@ -11,6 +11,8 @@ from fragile_utils import data, experiments, metrics, models
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "book" / "results" / "architectures.py"
+BUDGETS = (1, 2, 4, 8)  # levels
+NOISE = "noise_topk_intersection"  # with the root mean square of the attack
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +144,39 @@ def test_the_stored_transfer_has_all_pairs_on_the_same_images():
     assert (own.gap_high < 0).all()  # on the network that was attacked, an attack takes more than noise
 
 
+@pytest.fixture(scope="module")
+def many():
+    """Three networks for CIFAR-10 on the same 500 images."""
+    about, table = data.results("architectures_cifar10")
+    return about, table.set_index(["model", "method", "attack"]).sort_index()
+
+
+def test_three_networks_have_500_images_of_every_method_attack_and_budget(many):
+    about, table = many
+    networks = ["cifar10", "cifar10-resnet", "cifar10-vit"]
+    explained = [(name, "gradient") for name in networks] + [(name, "deeplift") for name in networks[:2]]
+    expected = {(*pair, attack) for pair in explained for attack in ("random-sign", "topk", "mass-center")}
+    assert set(table.index) == expected
+    for cell in expected:
+        assert sorted(table.loc[cell, "index"]) == [*range(500)]
+    for part in about["sweeps"]:
+        assert part["shards"]["done"] == part["shards"]["of"]
+        assert part["sweep"]["steps"] == 100
+    measures = {f"{name}@{eps}" for name in (*metrics.MEASURES, NOISE) for eps in BUDGETS}
+    assert set(table.columns) == {"index"} | measures
+    for eps in BUDGETS:  # an attack may fail, on few images
+        found = table[f"topk_intersection@{eps}"].notna().groupby(level=[0, 1, 2]).mean()
+        assert (found > 0.9).all()
+
+
+def test_on_each_of_three_networks_the_attack_takes_more_than_noise_of_its_size(many):
+    _, table = many
+    for _, part in table.xs("topk", level="attack").groupby(level=["model", "method"]):
+        for eps in BUDGETS:
+            gap = part[f"topk_intersection@{eps}"] - part[f"{NOISE}@{eps}"]
+            assert experiments.mean_interval(gap.dropna()).high < -0.2
+
+
 def test_the_stored_results_are_small():
-    sizes = [
-        (ROOT / "fragile_utils" / "results" / f"{name}.csv").stat().st_size for name in ("architectures", "transfer")
-    ]
-    assert sum(sizes) < 1.5e6
+    names = ("architectures.csv", "architectures_cifar10.csv.gz", "transfer.csv")
+    assert sum((ROOT / "fragile_utils" / "results" / name).stat().st_size for name in names) < 1.5e6

@@ -41,7 +41,8 @@ def results(
         One row for each image in each cell of the grid. Columns: those of `sweep.Cell`, ``index`` and ``name`` of
         the image, what became of it (``linf`` and ``rms`` in levels of 255), `metrics.MEASURES`, and the same with
         ``noise_`` before them, of noise of the attack's rms (`attacks.matched_noise`; NaN where it changes the label).
-        The measures of an image on which the attack did not succeed are those of the original.
+        The measures of an image on which the attack did not succeed are those of the original. The index counts the
+        images of this sweep: pair the tables of two sweeps by ``name``.
 
     Raises
     ------

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from fragile_utils.metrics import MEASURES
 
+SHORT = {0.25: "¼", 0.5: "½"}  # so that they do not touch
+
 
 def panels_over_budgets(
     measures: Sequence[str], titles: Sequence[str], budgets: Sequence[float], size: tuple[float, float]
@@ -37,7 +39,7 @@ def panels_over_budgets(
     for panel in axes.flat:
         panel.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_xscale("log", base=2)
-    axes[0, 0].set_xticks(budgets, [f"{eps:g}" for eps in budgets])
+    axes[0, 0].set_xticks(budgets, [SHORT.get(eps, f"{eps:g}") for eps in budgets])
     axes[0, 0].minorticks_off()
     figure.supxlabel("budget (levels of 255)", fontsize=10)
     return figure, axes

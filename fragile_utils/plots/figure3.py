@@ -108,8 +108,8 @@ def figure(
         _one_of(measure, MEASURES, "measures")
     _, runs = data.results(results)
     methods = [method for method in METHODS if method in set(runs.method)]
-    size = (WIDTH, 2.3 * len(measures) + 0.5)
-    drawn, axes = panels_over_budgets(measures, [METHODS[method] for method in methods], [1, 2, 4, 8], size)
+    size, budgets = (WIDTH, 2.3 * len(measures) + 0.5), sorted(set(runs.eps))
+    drawn, axes = panels_over_budgets(measures, [METHODS[method] for method in methods], budgets, size)
     for row, measure in zip(axes, measures, strict=True):
         for attack in attacks:
             table, papers = compared(measure, attack, results, paper), _papers(measure, attack, paper)

@@ -13,6 +13,13 @@ FOLDER = Path(__file__).resolve().parents[2] / "book" / "results"
 
 
 @pytest.fixture
+def large_experiment(common):
+    import large_experiment
+
+    return large_experiment
+
+
+@pytest.fixture
 def common(monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
     import _common
@@ -49,3 +56,42 @@ def test_what_is_stored_again_is_the_same_byte_for_byte(name, common, tmp_path, 
 def test_evenly_takes_the_first_and_the_last(common):
     assert common.evenly(10, 4) == [0, 3, 6, 9]
     assert common.evenly(3, 5) == [0, 1, 2]
+
+
+def cell(names, *, method="gradient", attack="topk", eps=1.0):
+    """Rows of a sweep, which numbers its images from 0 on; a row's iteration says which image it is."""
+    columns = {"method": method, "attack": attack, "eps": eps, "index": range(len(names)), "name": names}
+    return pd.DataFrame(columns | {"iteration": [int(name[1:]) for name in names]})
+
+
+def test_an_image_has_one_index_whichever_sweeps_saw_it(large_experiment):
+    few, many = cell(["i3", "i7"], method="deeplift"), cell(["i1", "i3", "i5", "i7"])
+    table, images = large_experiment.one_table([few, many])
+    assert images == ["i1", "i3", "i5", "i7"]
+    assert (table["iteration"] == [int(images[i][1:]) for i in table["index"]]).all()
+    pairs = table.pivot(index="index", columns="method", values="iteration").dropna()
+    assert len(pairs) == 2
+    assert (pairs["gradient"] == pairs["deeplift"]).all()
+
+
+def test_of_a_cell_the_sweep_with_the_most_images_is_taken(large_experiment):
+    first, second = cell(["i1", "i2"]), cell(["i3", "i4", "i5"])
+    other = cell(["i1"], eps=2.0)
+    table, _ = large_experiment.one_table([pd.concat([first, other]), second])
+    taken = table.groupby("eps")["sweep"].agg(["first", "size"])
+    assert taken.to_dict("index") == {1.0: {"first": 1, "size": 3}, 2.0: {"first": 0, "size": 1}}
+    again, _ = large_experiment.one_table([first, cell(["i6", "i7"])])
+    assert set(again["name"]) == {"i6", "i7"}  # of equal ones the last
+
+
+@pytest.mark.parametrize("name", ["imagenet", "cifar10"])
+def test_stored_tables_say_which_image_and_which_sweep_a_row_is_of(name, large_experiment):
+    about, table = data.results(name)
+    assert len(set(about["images"])) == len(about["images"])
+    assert set(table["index"]) == set(range(len(about["images"])))
+    assert set(table["sweep"]) == set(range(len(about["sweeps"])))
+    for i, part in enumerate(about["sweeps"]):
+        sweep, rows = part["sweep"], table[table["sweep"] == i]
+        assert set(rows["attack"]) <= set(sweep["attacks"])
+        assert set(rows["eps"]) <= set(sweep["budgets"])
+        assert rows.groupby(large_experiment.CELL)["index"].nunique().eq(part["subjects"][0]["images"]).all()

@@ -133,6 +133,16 @@ def test_the_stored_measures_are_within_their_bounds(stored):
     assert not table.duplicated(["model", "method", "attack", "index"]).any()
 
 
+def test_the_stored_transfer_of_photographs_has_all_pairs_of_networks_and_methods():
+    about, table = data.results("transfer_imagenet")
+    ends = len(about["networks"]) * len(about["methods"])
+    pairs = table.groupby(["source", "source_method", "target", "target_method", "eps"])["index"].apply(frozenset)
+    assert len(pairs) == ends**2 * len(about["budgets"])
+    assert set(pairs) == {frozenset(range(about["images"]))}
+    own = experiments.transfer_summary(table[table.source == table.target])
+    assert (own.gap_high < 0).all()
+
+
 def test_the_stored_transfer_has_all_pairs_on_the_same_images():
     about, table = data.results("transfer")
     networks = {"cifar10", "cifar10-resnet", "cifar10-vit"}

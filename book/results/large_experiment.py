@@ -1,12 +1,12 @@
 """Compute the stored results `imagenet` and `cifar10`: the paper's Figure 3 on many images, by sweeps.
 
-    python book/results/large_experiment.py WORK_FOLDER [--full] [--only imagenet cifar10] [-- OPTIONS OF fragile sweep]
+    python book/results/large_experiment.py WORK_FOLDER [--gpu | --full] [--only NAME ...] [-- OPTIONS OF fragile sweep]
     python book/results/large_experiment.py WORK_FOLDER --only NAME --collect [--add]
 
-The images are read from FRAGILE_DATA. Without --full: the configurations for a processor, about four hours on two cores
-(of integrated gradients only a part), and those `_gpu`, some twenty minutes on a GPU. With --full: all at the paper's
-scale, for a GPU; its results replace the smaller ones. A sweep that was interrupted goes on where it stopped. With
---collect, what is done goes to the package as it is, with --add beside what is stored.
+The images are read from FRAGILE_DATA. Without --gpu and --full: the configurations for a processor, about four hours on
+two cores (of integrated gradients only a part). With --gpu: more images, some twenty minutes on a GPU. With --full: all
+at the paper's scale, for a GPU; its results replace the smaller ones. A sweep that was interrupted goes on where it
+stopped. With --collect, what is done goes to the package as it is, with --add beside what is stored.
 
 An image has one index in the table, whichever sweeps saw it: methods can be compared image by image on those that both
 have. Where several sweeps have a cell of the grid, that with the most images is taken.
@@ -22,18 +22,18 @@ from fragile_utils import data, experiments
 from fragile_utils.cli import main as fragile
 
 CONFIGURATIONS = Path(__file__).resolve().parent
-SMALL = {
-    "imagenet": [
-        "imagenet_cpu",
-        "imagenet_ig_cpu",
-        "imagenet_deep_taylor_cpu",
-        "imagenet_gpu",
-        "imagenet_ig_gpu",
-        "imagenet_deep_taylor_gpu",
-    ],
-    "cifar10": ["cifar10_cpu", "cifar10_ig_cpu", "cifar10_deep_taylor_cpu"],
+SWEEPS = {
+    "imagenet": {
+        "cpu": ["imagenet_cpu", "imagenet_ig_cpu", "imagenet_deep_taylor_cpu"],
+        "gpu": ["imagenet_gpu", "imagenet_ig_gpu", "imagenet_deep_taylor_gpu"],
+        "full": ["imagenet_full"],
+    },
+    "cifar10": {
+        "cpu": ["cifar10_cpu", "cifar10_ig_cpu", "cifar10_deep_taylor_cpu"],
+        "gpu": [],
+        "full": ["cifar10_full"],
+    },
 }
-FULL = {"imagenet": ["imagenet_full"], "cifar10": ["cifar10_full"]}
 SHOWN = {"guided": "integrated-gradients"}  # guided by the same method with fewer points
 CELL = ["method", "attack", "eps"]
 KEPT = [*CELL, "index", "success", "iteration", *experiments.MEASURES, "sweep"]
@@ -84,18 +84,20 @@ def one_table(tables: list[pd.DataFrame]) -> tuple[pd.DataFrame, list[str]]:
 def main() -> None:
     """Run what is not done yet, then collect."""
     options = arguments(__doc__)
+    options.add_argument("--gpu", action="store_true", help="more images, for a GPU")
     options.add_argument("--full", action="store_true", help="at the paper's scale, for a GPU")
-    options.add_argument("--only", nargs="*", choices=SMALL, default=list(SMALL))
+    options.add_argument("--only", nargs="*", choices=SWEEPS, default=list(SWEEPS))
     options.add_argument("--collect", action="store_true", help="compute nothing")
     options.add_argument("--add", action="store_true", help="to the stored results")
     options, of_sweep = options.parse_known_args()
     for name in options.only:
-        sweeps = (FULL if options.full else SMALL)[name]
-        for sweep in sweeps if not options.collect else ():
+        size = "full" if options.full else "gpu" if options.gpu else "cpu"
+        for sweep in SWEEPS[name][size] if not options.collect else ():
             config = CONFIGURATIONS / f"{sweep}.json"
             if fragile(["sweep", str(config), "--out", str(options.folder / sweep), *of_sweep]):
                 raise SystemExit(2)
-        collect(options.folder, name, sweeps, options.add)
+        wanted = ("full",) if options.full else ("cpu", "gpu")
+        collect(options.folder, name, [sweep for size in wanted for sweep in SWEEPS[name][size]], options.add)
 
 
 if __name__ == "__main__":

@@ -533,9 +533,7 @@ def test_everything_works_by_keyboard_alone(tab):
     tab.keyboard.press("ArrowLeft")
     go_to("start")
     tab.keyboard.press("Enter")
-    tab.wait_for_function(
-        "document.activeElement.id === 'play'", timeout=PATIENCE
-    )  # the focus goes on to the next button
+    tab.locator("#play:focus").wait_for(timeout=PATIENCE)  # the focus goes on to the next button
     tab.keyboard.press("Enter")
     assert "in your region" in says(tab, "^After 20")
     for element in ("noise", "save-now", "copy-link", "shown"):

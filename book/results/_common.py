@@ -26,19 +26,33 @@ def arguments(doc: str) -> argparse.ArgumentParser:
 def write(path: Path, table: pd.DataFrame, about: dict[str, Any] | None = None, *, digits: int | None = None) -> None:
     """Write a table, whole or not at all, so that a script may skip it; before it NAME.json, what is known about it."""
     if about is not None:
-        write_bytes(
-            path.with_name(f"{path.name.partition('.')[0]}.json"), (json.dumps(about, indent=1) + "\n").encode()
-        )
+        write_bytes(path.with_suffix(".json"), (json.dumps(about, indent=1) + "\n").encode())
+    write_bytes(path, in_csv(table, digits))
+
+
+def in_csv(table: pd.DataFrame, digits: int | None) -> bytes:
+    """Return a table as it is written; numbers with so many digits, or None for all."""
     form = None if digits is None else f"%.{digits}g"
-    contents = table.to_csv(index=False, float_format=form, lineterminator="\n").encode()
-    write_bytes(path, gzip.compress(contents, mtime=0) if path.suffix == ".gz" else contents)
+    return table.to_csv(index=False, float_format=form, lineterminator="\n").encode()
 
 
 def store(
     name: str, table: pd.DataFrame, about: dict[str, Any], *, digits: int | None = 4, packed: bool = False
 ) -> None:
-    """Write results of the package, as `data.results` reads them; numbers with so many digits, or None for all."""
-    write(RESULTS / f"{name}.csv{'.gz' if packed else ''}", table, about, digits=digits)
+    """Write results of the package, as `data.results` reads them, in one form: a table that was packed stays so."""
+    path, gz = RESULTS / f"{name}.csv", RESULTS / f"{name}.csv.gz"
+    if not packed and not gz.exists():
+        write(path, table, about, digits=digits)
+        return
+    path.unlink(missing_ok=True)
+    write_bytes(path.with_suffix(".json"), (json.dumps(about, indent=1) + "\n").encode())
+    write_bytes(gz, gzip.compress(in_csv(table, digits), mtime=0))
+
+
+def by_image(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return a table of several sweeps in which an image, known by its name, has one index; and the names in order."""
+    names = sorted(set(table["name"]))
+    return table.assign(index=table["name"].map({name: i for i, name in enumerate(names)})), names
 
 
 def evenly(of: int, count: int) -> list[int]:

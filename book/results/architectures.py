@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from _common import arguments, store, whole_cells
+from _common import arguments, by_image, store, whole_cells
 
 from fragile_utils import data, experiments, models
 from fragile_utils._base.contents import digest
@@ -64,8 +64,7 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
 
     Nothing stands where the attack did not succeed. An image has the same index wherever its name is the same.
     """
-    order = {name: i for i, name in enumerate(sorted(set(table["name"])))}
-    table = table.assign(index=table["name"].map(order))
+    table, _ = by_image(table)
     values = table[VALUES].where(table["success"])
     values.loc[table["attack"] == "random-sign", NOISE] = float("nan")  # noise beside noise
     cells = pd.concat([table[[*ROW, "eps"]], values], axis=1)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from _common import arguments, store, whole_cells
+from _common import arguments, by_image, store, whole_cells
 
 from fragile_utils import data, experiments
 from fragile_utils.cli import main as fragile
@@ -76,9 +76,8 @@ def one_table(tables: list[pd.DataFrame]) -> tuple[pd.DataFrame, list[str]]:
     sizes = table.groupby([*CELL, "sweep"]).size()
     best = {cell: max(sizes[cell].items(), key=lambda pair: (pair[1], pair[0]))[0] for cell in sizes.index.droplevel(3)}
     table = table[[best[tuple(cell)] == sweep for *cell, sweep in table[[*CELL, "sweep"]].itertuples(index=False)]]
-    images = sorted(set(table["name"]))
-    places = {name: i for i, name in enumerate(images)}
-    return table.assign(index=table["name"].map(places)).sort_values([*CELL, "index"]), images
+    table, images = by_image(table)
+    return table.sort_values([*CELL, "index"]), images
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ are.
 """
 
 import json
-from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
@@ -81,9 +80,7 @@ def compute(folder: Path, name: str, device: torch.device) -> None:
             step_size=settings["step_size"] * attacks.LEVEL,
             batch_size=len(batch),
         )
-        about = {"photographs": len(batch), **environment(device)}
-        about["versions"] = {package: metadata.version(package) for package in ("torch", "torchvision")}
-        write(path, table, about, digits=5)
+        write(path, table, {"images": len(batch), **environment(device, "torchvision")}, digits=5)
 
 
 def main() -> None:
@@ -101,7 +98,7 @@ def main() -> None:
         table = pd.concat([pd.read_csv(path) for path in paths])
         known = json.loads(paths[0].with_suffix(".json").read_text(encoding="utf-8"))
         about = {"about": "images attacked on one network, explained by another", "script": "book/results/transfer.py"}
-        about |= SETTINGS[name] | {"images": known.pop("photographs")} | known
+        about |= SETTINGS[name] | known
         store("transfer" if name == "cifar10" else f"transfer_{name}", table, about)
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from _common import RESULTS, arguments, evenly, store, write
+from _common import arguments, evenly, store, write
 
 from fragile_utils import attacks, data, defences, models, saliency
 from fragile_utils._base.devices import environment, pick_device
@@ -147,11 +147,10 @@ def collect(folder: Path, add: bool) -> None:
         "script": "book/results/defences.py",
     }
     if add:
-        before = json.loads((RESULTS / "defences.json").read_text(encoding="utf-8"))
+        before, stored = data.results("defences")
         new = {(entry["network"], entry["method"]) for entry in evaluated}
         kept = [entry for entry in before["evaluated"] if (entry["network"], entry["method"]) not in new]
         evaluated = sorted(kept + evaluated, key=lambda entry: (entry["network"], entry["method"]))
-        stored = pd.read_csv(RESULTS / "defences.csv.gz", keep_default_na=False)
         others = [pair not in new for pair in zip(stored.network, stored.method, strict=True)]
         table = pd.concat([stored[others], table])
     settings["evaluated"] = evaluated

@@ -82,7 +82,7 @@ MUTANTS = [
     Mutant("targeted: away from the region", "attacks/objectives.py",
            "return (maps * reference).sum(dim=(1, 2))", "return -(maps * reference).sum(dim=(1, 2))", 12, "attacks"),
     Mutant("random signs: half as large", "attacks/objectives.py", "return 1, eps", "return 1, eps / 2", 9, "attacks"),
-    Mutant("matched noise: of equal maximum", "attacks/noise.py", "_of_size(result.rms,", "_of_size(result.linf,", 10,
+    Mutant("matched noise: of equal maximum", "attacks/noise.py", "of_size(result.rms,", "of_size(result.linf,", 10,
            "attacks/test_noise.py"),
     # Measures
     Mutant("measures: intersection and correlation exchanged", "metrics.py",

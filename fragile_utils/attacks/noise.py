@@ -40,7 +40,7 @@ def matched_noise(result: MapResult, model: nn.Module) -> Outcome:
     originals, labels, method = result.before.images, result.labels, result.method
     check_network(model, originals)
     signs = for_each(random_signs, originals, result.settings.seeds(len(originals)))
-    images = _of_size(result.rms, signs, originals)
+    images = of_size(result.rms, signs, originals)
     with once.run(), precision.float32():  # by walks, as the attack measured
         _check_same(model, result)
         attributions, logits = method.explain(model, images, labels)
@@ -56,7 +56,7 @@ def _check_same(model: nn.Module, result: MapResult) -> None:
         raise ValueError("model: expected the network that was attacked, got one of other confidence on the originals")
 
 
-def _of_size(size: Tensor, signs: Tensor, originals: Tensor) -> Tensor:
+def of_size(size: Tensor, signs: Tensor, originals: Tensor) -> Tensor:
     """Return images (N, 3, H, W) in [0, 1] whose distance from `originals` along `signs` is `size` (N,), as an rms."""
     amplitude, images = size, originals
     for _ in range(ROUNDS):

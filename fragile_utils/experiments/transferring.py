@@ -2,8 +2,9 @@
 
 An attacker who does not know which network explains, or by which method, attacks one that she has. Each cell of the
 table is a pair: the source, on which images are attacked, and the target, whose maps are measured. On the diagonal
-source and target are the same. Random signs of the same budget stand beside each cell: maps that noise moves as far say
-nothing about transfer.
+source and target are the same. Beside each cell stand random signs, of the same budget and of the same root mean
+square: maps that noise moves as far say nothing about transfer. An attack seldom spends its whole budget on every
+pixel, so noise of the same budget is the stronger one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +17,14 @@ from fragile_utils import attacks, metrics, saliency
 from fragile_utils._base import checks, once, precision
 from fragile_utils._base.seeds import for_each, random_signs
 from fragile_utils.attacks import LEVEL, Attack, Settings
+from fragile_utils.attacks.noise import of_size
 from fragile_utils.data.batch import UNKNOWN, Batch
 from fragile_utils.experiments.bootstrap import mean_interval
 from fragile_utils.metrics import MEASURES
 from fragile_utils.models.surrogate import beta_of
 
 PAIR = ["source", "source_method", "target", "target_method"]
+NOISES = ("noise", "rms_noise")
 
 
 def transfer(
@@ -65,9 +68,10 @@ def transfer(
     DataFrame
         One row for each pair and image. Columns: ``source``, ``source_method``, ``target``, ``target_method``, ``eps``
         (levels of 255), ``index`` (in `batch`), ``label``, ``success`` (the attack succeeded on the source; else the
-        image is the original), ``kept`` and ``noise_kept`` (the target predicts the label on the perturbed image, and
-        on that with noise), those of `metrics.compare` for the maps of the target, and the same with the prefix
-        ``noise_``, for random signs of size `eps`.
+        image is the original), ``kept`` (the target predicts the label on the perturbed image), and those of
+        `metrics.compare` for the maps of the target. ``kept`` and the measures again with the prefix ``noise_``, for
+        random signs of size `eps`, and with ``rms_noise_``, for random signs of the root mean square of what the attack
+        on the source added.
 
     Raises
     ------
@@ -101,7 +105,7 @@ def transfer(
     return whole.assign(place=places).sort_values(["place", "index"], ignore_index=True).drop(columns="place")
 
 
-def transfer_summary(table: pd.DataFrame, measure: str = "topk_intersection") -> pd.DataFrame:
+def transfer_summary(table: pd.DataFrame, measure: str = "topk_intersection", noise: str = "noise") -> pd.DataFrame:
     """Return the means of a measure in each cell of `transfer`, and how far they are from those of noise.
 
     Only images count on which the attack succeeded and the target keeps its label, under attack and noise alike.
@@ -111,6 +115,8 @@ def transfer_summary(table: pd.DataFrame, measure: str = "topk_intersection") ->
     table : DataFrame
     measure : str
         One of `metrics.MEASURES`.
+    noise : {"noise", "rms_noise"}
+        Of the same maximum as the attack, or of the same root mean square.
 
     Returns
     -------
@@ -122,18 +128,20 @@ def transfer_summary(table: pd.DataFrame, measure: str = "topk_intersection") ->
     Raises
     ------
     ValueError
-        If there is no such measure.
+        If there is no such measure or noise.
     """
     if measure not in MEASURES:
         raise ValueError(f"measure: expected one of {', '.join(MEASURES)}, got {measure!r}")
-    counted = table["success"] & table["kept"] & table["noise_kept"]
+    if noise not in NOISES:
+        raise ValueError(f"noise: expected one of {', '.join(NOISES)}, got {noise!r}")
+    counted = table["success"] & table["kept"] & table[f"{noise}_kept"]
     rows = []
     for pair, group in table.assign(counted=counted).groupby([*PAIR, "eps"], sort=False):
         group = group[group["counted"]]
-        values, noise = group[measure].to_numpy(), group[f"noise_{measure}"].to_numpy()
-        gap = mean_interval(values - noise)
+        values, beside = group[measure].to_numpy(), group[f"{noise}_{measure}"].to_numpy()
+        gap = mean_interval(values - beside)
         row = dict(zip([*PAIR, "eps"], pair, strict=True)) | {"images": len(group)} | mean_interval(values)._asdict()
-        row |= {"noise": mean_interval(noise).mean, "gap": gap.mean, "gap_low": gap.low, "gap_high": gap.high}
+        row |= {"noise": mean_interval(beside).mean, "gap": gap.mean, "gap_low": gap.low, "gap_high": gap.high}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -194,8 +202,10 @@ def _compared(
             seed=seed,
             beta=betas[source.names[0]],
         )
+        matched = of_size(result.rms, signs, images)
         with once.run(), precision.float32():
             after = [explainer.explain(result.images, labels) for explainer in explainers]
+            of_rms = [explainer.explain(matched, labels) for explainer in explainers]
         for i, target in enumerate(explainers):
             (maps, predicted), (new_maps, new_predicted) = before[i], after[i]
             rows = pd.DataFrame(
@@ -207,9 +217,11 @@ def _compared(
                     "success": result.success.tolist(),
                     "kept": (new_predicted == labels).tolist(),
                     "noise_kept": (noise[i][1] == labels).tolist(),
+                    "rms_noise_kept": (of_rms[i][1] == labels).tolist(),
                 }
             )
             measured = metrics.compare(maps, new_maps, k).join(of_noise[i].add_prefix("noise_"))
+            measured = measured.join(metrics.compare(maps, of_rms[i][0], k).add_prefix("rms_noise_"))
             both = ((seen == labels) & (predicted == labels)).cpu().numpy()
             yield rows.join(measured)[both]
 

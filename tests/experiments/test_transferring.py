@@ -66,8 +66,9 @@ def test_each_row_is_an_attack_on_its_source_measured_on_its_target(case, table)
         noisy = (image + 8 / 255 * for_each(random_signs, image, (3 + i,))).clamp(0, 1)
         shown = METHODS[row["target_method"]]
         before = shown(target, image, label)
-        for prefix, kept, changed in (("", "kept", result.images), ("noise_", "noise_kept", noisy)):
-            assert row[kept] == (data.predict(target, changed) == label).item()
+        of_rms = attacks.matched_noise(result, source).images
+        for prefix, changed in (("", result.images), ("noise_", noisy), ("rms_noise_", of_rms)):
+            assert row[prefix + "kept"] == (data.predict(target, changed) == label).item()
             measured = metrics.compare(before, shown(target, changed, label), 20).iloc[0]
             for name in metrics.MEASURES:
                 assert row[prefix + name] == pytest.approx(measured[name], abs=1e-3)
@@ -87,14 +88,15 @@ def test_the_diagonal_is_the_attack_itself_and_beats_its_noise(case, table):
     assert (diagonal.topk_intersection - diagonal.noise_topk_intersection).mean() < -0.1
 
 
-def test_the_summary_pairs_attack_and_noise(table):
-    found = transfer_summary(table, "rank_correlation")
+@pytest.mark.parametrize("noise", ["noise", "rms_noise"])
+def test_the_summary_pairs_attack_and_noise(table, noise):
+    found = transfer_summary(table, "rank_correlation", noise)
     assert len(found) == 16
     for row in found.to_dict("records"):
         rows = table[np.logical_and.reduce([table[name] == row[name] for name in PAIR])]
-        rows = rows[rows.success & rows.kept & rows.noise_kept]
+        rows = rows[rows.success & rows.kept & rows[f"{noise}_kept"]]
         assert row["images"] == len(rows)
-        differences = (rows.rank_correlation - rows.noise_rank_correlation).to_numpy()
+        differences = (rows.rank_correlation - rows[f"{noise}_rank_correlation"]).to_numpy()
         assert (row["gap"], row["gap_low"], row["gap_high"]) == pytest.approx(mean_interval(differences), nan_ok=True)
         assert row["mean"] - row["noise"] == pytest.approx(row["gap"], nan_ok=True)
     assert found["images"].max() >= 3
@@ -152,3 +154,5 @@ def test_what_makes_no_sense_is_refused(case):
             transfer(**{"networks": networks, "methods": METHODS, "batch": batch} | OPTIONS | change)
     with pytest.raises(ValueError, match=r"measure: expected one of topk_intersection, .*, got 'x'"):
         transfer_summary(pd.DataFrame(), "x")
+    with pytest.raises(ValueError, match="noise: expected one of noise, rms_noise, got 'rms'"):
+        transfer_summary(pd.DataFrame(), noise="rms")

@@ -55,6 +55,18 @@ def by_image(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return table.assign(index=table["name"].map({name: i for i, name in enumerate(names)})), names
 
 
+def one_table(tables: list[pd.DataFrame], cell: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Return one table, in which an image has one index, and the names of the images; `sweep` says whose a row is.
+
+    Of a cell that several sweeps have it holds the one with the most images, of equal ones the last.
+    """
+    table = pd.concat([table.assign(sweep=i) for i, table in enumerate(tables)], ignore_index=True)
+    sizes = table.groupby([*cell, "sweep"]).size().reset_index(name="size").sort_values(["size", "sweep"])
+    best = sizes.drop_duplicates(cell, keep="last").drop(columns="size")
+    table, images = by_image(table.merge(best, on=[*cell, "sweep"]))
+    return table.sort_values([*cell, "index"]), images
+
+
 def evenly(of: int, count: int) -> list[int]:
     """Return the places of at most `count` of some items, evenly spread, the first and the last among them."""
     return torch.linspace(0, of - 1, min(count, of), dtype=torch.float64).round().int().tolist()

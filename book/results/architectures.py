@@ -8,16 +8,15 @@ index. Where a sweep called a network by another name than `models.MODELS` has, 
 is not, weight by weight, the one in this package is refused.
 
 The sweeps of `architectures_cifar10*.json` without attention are a result of their own, --result architectures_cifar10:
-all their networks saw the same 500 images. With --add the cells go beside those that are stored. A sweep that is added
-holds random signs of the same network and method as well: where they are far from what is stored, its images are
-others, and it is refused.
+all their networks saw the same 500 images. With --add the cells go beside those that are stored. Where a cell of the
+grid is there twice, the one with more images is taken.
 """
 
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from _common import arguments, by_image, store, whole_cells
+from _common import arguments, one_table, store, whole_cells
 
 from fragile_utils import data, experiments, models
 from fragile_utils._base.contents import digest
@@ -26,21 +25,22 @@ from fragile_utils.experiments.folder import SETTINGS
 
 SCRIPT = "book/results/architectures.py"
 ROW = ["model", "method", "attack", "index"]
+CELL = ["model", "method", "attack", "eps"]
 NOISE = "noise_topk_intersection"  # of random signs with the root mean square of the attack
 VALUES = [*experiments.MEASURES, NOISE]
+SHOWN = {"guided": "integrated-gradients"}  # guided by the same method with fewer points
 
 
-def collect(folders: list[Path], names: dict[str, str]) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Return the settings of sweeps, and one table of those of their cells that have all their images."""
-    abouts, tables, known = [], [], {}
+def collect(folders: list[Path], names: dict[str, str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Return the settings of each sweep, and those of its cells that have all their images, which are known by name."""
+    found, known = [], {}
     for folder in folders:
         check_networks(folder, names, known)
         about, table = whole_cells(folder)
         subjects = {subject.model: subject for subject in SweepFolder.load(folder).subjects}
         images = [place(subjects[model], i) for model, i in zip(table["model"], table["index"], strict=True)]
-        tables.append(table.assign(name=images, model=table["model"].replace(names)))
-        abouts.append(without_paths(about))
-    return {"sweeps": abouts}, wide(pd.concat(tables, ignore_index=True))
+        found.append((without_paths(about), table.assign(name=images).replace({"model": names, "method": SHOWN})))
+    return found
 
 
 def check_networks(folder: Path, names: dict[str, str], known: dict[str, str]) -> None:
@@ -62,9 +62,8 @@ def place(subject: Subject, i: int) -> str:
 def wide(table: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each image, network, method and attack, with a column MEASURE@LEVELS for each budget.
 
-    Nothing stands where the attack did not succeed. An image has the same index wherever its name is the same.
+    Nothing stands where the attack did not succeed.
     """
-    table, _ = by_image(table)
     values = table[VALUES].where(table["success"])
     values.loc[table["attack"] == "random-sign", NOISE] = float("nan")  # noise beside noise
     cells = pd.concat([table[[*ROW, "eps"]], values], axis=1)
@@ -73,27 +72,11 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index()
 
 
-def added(before: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the stored table with the cells of another, whose images are put at the places of the stored ones."""
-    parts = [before.set_index(ROW)]
-    for (model, method), part in table.groupby(["model", "method"]):
-        stored = before[(before["model"] == model) & (before["method"] == method)]
-        places = sorted(stored["index"].unique())
-        if len(places) != part["index"].nunique():
-            raise SystemExit(f"{model}, {method}: expected the {len(places)} images that are stored")
-        part = part.assign(index=part["index"].map(dict(zip(sorted(part["index"].unique()), places, strict=True))))
-        stored, part = stored.set_index(ROW), part.set_index(ROW)
-        both = stored.index.intersection(part.index)
-        of_stored, of_part = stored.loc[both, part.columns], part.loc[both]
-        columns = of_part.columns[of_stored.notna().any() & of_part.notna().any()]
-        apart, spread = (of_part - of_stored)[columns].abs().mean(), of_stored[columns].std()
-        if columns.empty or (apart > 0.1 * spread).any():  # of other images it would be as large as the spread
-            raise SystemExit(f"{model}, {method}: expected what is stored of random signs, on the same images")
-        parts.append(part)
-    whole, *others = parts
-    for part in others:
-        whole = whole.combine_first(part)
-    return whole.reset_index()[before.columns].sort_values(ROW)
+def long(table: pd.DataFrame, images: list[str]) -> pd.DataFrame:
+    """Return the cells of a stored table, as `wide` takes them; `images` has the names of the images."""
+    cells = pd.wide_to_long(table, VALUES, i=ROW, j="eps", sep="@", suffix=r"[\d.]+").reset_index()
+    cells = cells.assign(name=[images[i] for i in cells["index"]], success=cells[VALUES[0]].notna())
+    return cells[cells.groupby(CELL)["success"].transform("any")]
 
 
 def without_paths(value: Any) -> Any:
@@ -114,13 +97,14 @@ def main() -> None:
     options = options.parse_args()
     names = dict(pair.split("=", 1) for pair in options.names)
     folders = sorted(path.parent for path in options.folder.rglob(SETTINGS))
-    settings, table = collect(folders, names)
-    about = {"about": "the same attacks on explanations of several networks", "script": SCRIPT}
+    found = collect(folders, names)
     if options.add:
-        stored, before = data.results(options.result)
-        settings["sweeps"] = stored["sweeps"] + settings["sweeps"]
-        table = added(before, table)
-    store(options.result, table, about | settings, packed=options.result != "architectures")
+        settings, table = data.results(options.result)
+        found = [({}, long(table, settings["images"])), *found]
+    table, images = one_table([table for _, table in found], CELL)
+    about = {"about": "the same attacks on explanations of several networks", "script": SCRIPT, "images": images}
+    about["sweeps"] = (settings["sweeps"] if options.add else []) + [of_sweep for of_sweep, _ in found if of_sweep]
+    store(options.result, wide(table), about, packed=options.result != "architectures")
 
 
 if __name__ == "__main__":

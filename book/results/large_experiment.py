@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from _common import arguments, by_image, store, whole_cells
+from _common import arguments, one_table, store, whole_cells
 
 from fragile_utils import data, experiments
 from fragile_utils.cli import main as fragile
@@ -48,7 +48,7 @@ def collect(folder: Path, name: str, sweeps: list[str], add: bool) -> None:
             found.append((about, table.replace({"method": SHOWN})))
     if not found:
         raise SystemExit(f"{folder}: nothing of {name} is done yet")
-    table, images = one_table([table for _, table in found])
+    table, images = one_table([table for _, table in found], CELL)
     used = sorted(set(table["sweep"]))
     settings = {
         "about": "attacks on explanations of many images; one table of several sweeps",
@@ -65,19 +65,6 @@ def stored(name: str) -> list[tuple[dict[str, Any], pd.DataFrame]]:
     settings, table = data.results(name)
     table = table.assign(name=[settings["images"][i] for i in table["index"]])
     return [(about, table[table["sweep"] == i]) for i, about in enumerate(settings["sweeps"])]
-
-
-def one_table(tables: list[pd.DataFrame]) -> tuple[pd.DataFrame, list[str]]:
-    """Return one table, in which an image has one index, and the names of the images; `sweep` says whose a row is.
-
-    Of a cell that several sweeps have it holds the one with the most images, of equal ones the last.
-    """
-    table = pd.concat([table.assign(sweep=i) for i, table in enumerate(tables)], ignore_index=True)
-    sizes = table.groupby([*CELL, "sweep"]).size()
-    best = {cell: max(sizes[cell].items(), key=lambda pair: (pair[1], pair[0]))[0] for cell in sizes.index.droplevel(3)}
-    table = table[[best[tuple(cell)] == sweep for *cell, sweep in table[[*CELL, "sweep"]].itertuples(index=False)]]
-    table, images = by_image(table)
-    return table.sort_values([*CELL, "index"]), images
 
 
 def main() -> None:

@@ -45,11 +45,14 @@ def folder(tmp_path_factory):
 
 
 def test_each_number_of_a_sweep_is_found_again(script, folder):
-    settings, found = script.collect([folder], {})
-    _, table = experiments.results(folder)
+    ((about, cells),) = script.collect([folder], {})
+    table, images = script.one_table([cells], script.CELL)
+    found = script.wide(table)
+    _, measured = experiments.results(folder)
     (subject,) = experiments.SweepFolder.load(folder).subjects
+    assert images == sorted(f"{label:04}/{name}" for label, name in zip(subject.labels, subject.names, strict=True))
     order = sorted(range(3), key=lambda i: (subject.labels[i], subject.names[i]))
-    for row in table.rename(columns={"index": "image"}).itertuples():
+    for row in measured.rename(columns={"index": "image"}).itertuples():
         (place,) = found.index[
             (found.model == row.model) & (found.attack == row.attack) & (found["index"] == order.index(row.image))
         ]
@@ -57,14 +60,14 @@ def test_each_number_of_a_sweep_is_found_again(script, folder):
             expected = getattr(row, measure) if row.success else np.nan
             np.testing.assert_equal(found.loc[place, f"{measure}@{row.eps:g}"], expected)
     assert len(found) == 2 * 3
-    assert settings["sweeps"][0]["sweep"]["steps"] == 2
+    assert about["sweep"]["steps"] == 2
 
 
 def test_where_an_attack_failed_nothing_stands(script):
-    rows = {"model": "m", "method": "g", "attack": "topk", "eps": 1.0, "name": ["b.png", "a.png"]}
+    rows = {"model": "m", "method": "g", "attack": "topk", "eps": 1.0}
     values = {key: [0.25, 0.5] for key in script.VALUES}
-    found = script.wide(pd.DataFrame(rows | values | {"success": [True, False], "index": [0, 1]}))
-    assert list(found["index"]) == [0, 1]  # in the order of the names
+    found = script.wide(pd.DataFrame(rows | values | {"success": [True, False], "index": [1, 0]}))
+    assert list(found["index"]) == [0, 1]
     assert list(found["topk_intersection@1"].isna()) == [True, False]
     assert found["topk_intersection@1"][1] == 0.25
 
@@ -79,29 +82,17 @@ def test_settings_do_not_say_where_a_folder_was(script):
     assert script.without_paths(about) == {"sweep": {"data": ["photographs", "cifar10-test"]}, "seconds": 3}
 
 
-def test_cells_are_added_at_the_places_of_their_images(script, folder):
-    """A table of which a half is stored, its images counted otherwise, becomes whole by the other half."""
-    _, whole = script.collect([folder], {})
-    places = {0: 1, 1: 5, 2: 6}
-    expected = whole.assign(index=whole["index"].map(places)).sort_values(script.ROW, ignore_index=True)
-    stored = expected.copy()
-    columns = [column for column in stored if column.endswith("@8")]
-    attacked = stored.attack == "topk"
-    stored.loc[attacked, columns] = np.nan
-    pd.testing.assert_frame_equal(script.added(stored, whole).reset_index(drop=True), expected)
-    pd.testing.assert_frame_equal(script.added(stored[~attacked], whole).reset_index(drop=True), expected)
-
-
-def test_cells_of_other_images_are_not_added(script, folder):
-    _, whole = script.collect([folder], {})
-    other = whole.assign(index=whole["index"].map({0: 2, 1: 0, 2: 1}))
-    with pytest.raises(SystemExit, match="expected what is stored of random signs, on the same images"):
-        script.added(other, whole)
-    with pytest.raises(SystemExit, match="expected the 2 images that are stored"):
-        script.added(whole[whole["index"] < 2], whole)
-    alone = whole[whole.attack == "topk"]
-    with pytest.raises(SystemExit, match="expected what is stored of random signs"):
-        script.added(whole[whole.attack != "topk"], alone)
+def test_what_is_stored_is_read_as_it_was_collected(script, folder):
+    ((_, cells),) = script.collect([folder], {})
+    table, images = script.one_table([cells], script.CELL)
+    again = script.long(script.wide(table), images)
+    found, names = script.one_table([again], script.CELL)
+    assert names == images
+    pd.testing.assert_frame_equal(script.wide(found), script.wide(table))
+    half = script.wide(table[(table.attack != "topk") | (table.eps == 2)])
+    left = script.long(half, images).groupby(script.CELL).size()
+    assert len(left) == 3
+    assert set(left) == {3}  # a cell of which nothing is there is none
 
 
 # --- What is stored --------------------------------------------------------------------------------------------------
@@ -110,6 +101,15 @@ def test_cells_of_other_images_are_not_added(script, folder):
 @pytest.fixture(scope="module")
 def stored():
     return data.results("architectures")
+
+
+def test_each_stored_image_has_its_name(stored):
+    about, table = stored
+    assert {*table["index"]} == {*range(len(about["images"]))}
+    photographs = {i for i, name in enumerate(about["images"]) if name.endswith(".JPEG")}
+    of_cifar10 = table.model.str.startswith("cifar10")
+    assert {*table["index"][~of_cifar10]} == photographs
+    assert not {*table["index"][of_cifar10]} & photographs
 
 
 def test_the_stored_networks_are_those_of_the_package(stored):

@@ -66,7 +66,7 @@ def cell(names, *, method="gradient", attack="topk", eps=1.0):
 
 def test_an_image_has_one_index_whichever_sweeps_saw_it(large_experiment):
     few, many = cell(["i3", "i7"], method="deeplift"), cell(["i1", "i3", "i5", "i7"])
-    table, images = large_experiment.one_table([few, many])
+    table, images = large_experiment.one_table([few, many], large_experiment.CELL)
     assert images == ["i1", "i3", "i5", "i7"]
     assert (table["iteration"] == [int(images[i][1:]) for i in table["index"]]).all()
     pairs = table.pivot(index="index", columns="method", values="iteration").dropna()
@@ -77,10 +77,10 @@ def test_an_image_has_one_index_whichever_sweeps_saw_it(large_experiment):
 def test_of_a_cell_the_sweep_with_the_most_images_is_taken(large_experiment):
     first, second = cell(["i1", "i2"]), cell(["i3", "i4", "i5"])
     other = cell(["i1"], eps=2.0)
-    table, _ = large_experiment.one_table([pd.concat([first, other]), second])
+    table, _ = large_experiment.one_table([pd.concat([first, other]), second], large_experiment.CELL)
     taken = table.groupby("eps")["sweep"].agg(["first", "size"])
     assert taken.to_dict("index") == {1.0: {"first": 1, "size": 3}, 2.0: {"first": 0, "size": 1}}
-    again, _ = large_experiment.one_table([first, cell(["i6", "i7"])])
+    again, _ = large_experiment.one_table([first, cell(["i6", "i7"])], large_experiment.CELL)
     assert set(again["name"]) == {"i6", "i7"}  # of equal ones the last
 
 

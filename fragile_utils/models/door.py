@@ -94,6 +94,11 @@ def _identity(value: Any) -> Any:
 
 @torch.no_grad()
 def _walk(model: nn.Module, images: Tensor) -> Found:
+    if any(isinstance(module, nn.DataParallel) and len(module.device_ids) > 1 for module in model.modules()):
+        raise ValueError(
+            "model: expected a network on one device, got nn.DataParallel on several: its threads know nothing of what "
+            "takes the place of ReLU; give the network in it, its `module`"
+        )
     images = images.detach()
     pair = torch.cat([images[:1], images[-1:].flip(3) / 2]).contiguous()  # unlike each other, whatever the images
     shown = pair.clone()

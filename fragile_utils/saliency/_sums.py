@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fragile_utils._base import checks, memory
 from fragile_utils._base.once import once
-from fragile_utils.saliency.propagation.weighted import is_channels_last
+from fragile_utils.saliency.propagation.weighted import layout
 
 # What a block computes: part(images of its rows, rows, points, create_graph) -> attributions summed over the points
 # (n, 3, H, W), and, from the block of the last point, the logits of the images (n, classes).
@@ -83,8 +83,7 @@ class _Recomputed(torch.autograd.Function):
 
 def as_batch(points: Tensor, like: Tensor) -> Tensor:
     """Return points (P, N, 3, H, W) as a batch (P N, 3, H, W), in the memory layout of `like`."""
-    layout = torch.channels_last if is_channels_last(like) else torch.contiguous_format
-    return points.flatten(0, 1).contiguous(memory_format=layout)
+    return points.flatten(0, 1).contiguous(memory_format=layout(like))
 
 
 def check_chunk(chunk: int | None) -> None:

@@ -307,3 +307,10 @@ def test_a_network_far_from_zero_that_mixes_images_is_refused(images):
     far = Calls(lambda net, x: net(x) - net(x).mean(0) + 100).eval()
     with pytest.raises(ValueError, match="it mixes the images"):
         check_network(far, images)
+
+
+def test_a_network_on_several_devices_is_refused(images):
+    model = nn.DataParallel(Tiny())
+    model.device_ids = [0, 1]
+    with pytest.raises(ValueError, match=r"model: expected a network on one device, got nn.DataParallel on several"):
+        check_network(Calls(lambda inner, x: inner(x), model).eval(), images)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fragile_utils.models.softplus import softplus_and_slope
-from fragile_utils.saliency.propagation.operation import NO_BENDS, Bends, Operation, Setting, within_step
+from fragile_utils.saliency.propagation.operation import NO_BENDS, Bends, Operation, Setting, named, within_step
 from fragile_utils.saliency.propagation.steps import Step
 
 
@@ -160,6 +160,50 @@ def has_closed_form(step: Step) -> bool:
     return len(arguments) == 1 and options in ({}, {"approximate": "none"})
 
 
+class Clip(NamedTuple):
+    """The derivative of a clipped value, and that of the ReLU that is taken off at the upper bound."""
+
+    slope: Tensor
+    beyond: Tensor
+
+
+class Clipped(Elementwise):
+    """A value clipped to an interval, smoothed by the surrogate: one softplus less another."""
+
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Clip]:
+        (z,), (low, high), beta = inputs, clip_bounds(self.step), self.setting.beta
+        above, beyond = softplus_and_slope(z - high, beta, in_place=True)
+        if low:
+            z = z - low
+        value, slope = softplus_and_slope(z, beta, in_place=self.setting.over or bool(low))
+        value = value.sub_(above)
+        return value.add_(low) if low else value, Clip(slope.sub_(beyond), beyond)
+
+    def slope(self, kept: Clip) -> Tensor:
+        return kept.slope
+
+    def curvature(self, m: Tensor, kept: Clip) -> Tensor:
+        # With slopes s and t, s (1 - s) - t (1 - t) = (s - t) (1 - (s - t) - 2 t).
+        rest = (1 - kept.slope).sub_(kept.beyond, alpha=2)
+        return rest.mul_(kept.slope).mul_(m).mul_(self.setting.beta)
+
+
+def clip_bounds(step: Step) -> tuple[float, float] | None:
+    """Return between which numbers a step clips; None if it does something else."""
+    if step.function is F.relu6:
+        return 0.0, 6.0
+    if step.function not in CLIP or step.given is None:
+        return None
+    given = {"min_val": -1.0, "max_val": 1.0} if step.function is F.hardtanh else {}
+    given |= named(step, "x", *(("min_val", "max_val") if step.function is F.hardtanh else ("min", "max")))
+    low, high = given.get("min_val", given.get("min")), given.get("max_val", given.get("max"))
+    known = all(isinstance(bound, int | float) for bound in (low, high))
+    return (low, high) if known else None
+
+
+CLIP = {F.hardtanh, torch.clamp, Tensor.clamp, torch.clip, Tensor.clip}
+
+
 class SlopeGraph(NamedTuple):
     """The derivative of an activation, with the graph that leads to it."""
 
@@ -175,7 +219,8 @@ class ElementwiseByAutograd(Elementwise):
     def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, SlopeGraph]:
         value, (z,) = within_step(self.step, self.setting._replace(over=False), inputs)
         with torch.enable_grad():
-            (slope,) = torch.autograd.grad(value.sum(), z, create_graph=True)
+            ones = torch.ones_like(value)  # not the sum's, which would give the slope another layout in memory
+            (slope,) = torch.autograd.grad(value, z, ones, create_graph=True)
         return value.detach(), SlopeGraph(slope, z)
 
     def slope(self, kept: SlopeGraph) -> Tensor:

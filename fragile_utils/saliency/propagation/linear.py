@@ -13,6 +13,7 @@ from fragile_utils._base.geometry import pair
 from fragile_utils.saliency.propagation.kinds import ADD, CAT, DIVIDE, FLIP, MULTIPLY, SAME_ORDER, SUBTRACT, Kind
 from fragile_utils.saliency.propagation.operation import Graph, Linear, Setting, named, within_step
 from fragile_utils.saliency.propagation.steps import Node, Step
+from fragile_utils.saliency.propagation.weighted import layout
 
 
 class WithoutShift(Linear):
@@ -52,22 +53,29 @@ class Sum(WithoutShift):
 
 
 class Mean(WithoutShift):
-    """The mean over some axes, or the sum."""
+    """The mean over some axes, or the sum; multipliers have the layout in memory that the values had."""
 
-    def transposed(self, m: Tensor, kept: None) -> list[Tensor | None]:
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, torch.memory_format]:
+        return self.step.call(*inputs), layout(inputs[0])
+
+    def transposed(self, m: Tensor, kept: torch.memory_format) -> list[Tensor | None]:
         shape = self.step.inputs[0].shape
         axes = _axes(self.step)
         kept_axes = [1 if i in axes else n for i, n in enumerate(shape)]
         if self.step.function in (torch.mean, Tensor.mean):
             m = m / (shape.numel() // torch.Size(kept_axes).numel())
-        return [m.reshape(kept_axes).expand(shape)]
+        m = m.reshape(kept_axes).expand(shape)
+        return [m.contiguous(memory_format=kept) if kept is torch.channels_last else m]
 
 
 class AveragePool(WithoutShift):
-    """Averages of the windows of a grid."""
+    """Averages of the windows of a grid; multipliers have the layout in memory that the values had."""
 
-    def transposed(self, m: Tensor, kept: None) -> list[Tensor | None]:
-        like = m.new_empty(self.step.inputs[0].shape)
+    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, torch.memory_format]:
+        return self.step.call(*inputs), layout(inputs[0])
+
+    def transposed(self, m: Tensor, kept: torch.memory_format) -> list[Tensor | None]:
+        like = torch.empty(self.step.inputs[0].shape, dtype=m.dtype, device=m.device, memory_format=kept)
         if self.step.function is F.adaptive_avg_pool2d:
             return [torch.ops.aten._adaptive_avg_pool2d_backward(m, like)]
         given = named(self.step, "x", "kernel", "stride", "padding", "ceil_mode", "count_include_pad", "divisor")

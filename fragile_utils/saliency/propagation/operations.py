@@ -1,6 +1,15 @@
 """Which operation each step has, where what it hands down is its derivative."""
 
-from fragile_utils.saliency.propagation.elementwise import ClosedForm, ElementwiseByAutograd, has_closed_form, relu
+import math
+
+from fragile_utils.saliency.propagation.elementwise import (
+    Clipped,
+    ClosedForm,
+    ElementwiseByAutograd,
+    clip_bounds,
+    has_closed_form,
+    relu,
+)
 from fragile_utils.saliency.propagation.general import Detached, General
 from fragile_utils.saliency.propagation.kinds import RELU, Kind
 from fragile_utils.saliency.propagation.linear import linear
@@ -27,6 +36,8 @@ def derivative(step: Step, setting: Setting) -> Operation:
 def _activation(step: Step, setting: Setting) -> Operation:
     if step.function in RELU:
         return relu(step, setting)
+    if math.isfinite(setting.beta) and clip_bounds(step) is not None:
+        return Clipped(step, setting)
     return (ClosedForm if has_closed_form(step) else ElementwiseByAutograd)(step, setting)
 
 

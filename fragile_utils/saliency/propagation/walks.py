@@ -28,6 +28,7 @@ from torch import Tensor
 
 from fragile_utils.saliency.propagation.operation import NO_BENDS, Bends, Operation
 from fragile_utils.saliency.propagation.program import IMAGE, TARGETS, Program
+from fragile_utils.saliency.propagation.weighted import layout
 
 
 class Walks:
@@ -64,7 +65,7 @@ class Walks:
         products: bool = True,
         at_reference: list[Any] | None = None,
     ) -> None:
-        self._program = program
+        self._program, self._layout = program, layout(images)
         given = {IMAGE: images} if targets is None else {IMAGE: images, TARGETS: targets}
         self.value, self._kept = program.run(given, at_reference)
         self._propagated: dict[int, Any] = {}  # what the operations that were handed multipliers need for a product
@@ -73,7 +74,8 @@ class Walks:
     @torch.no_grad()
     def product(self, vectors: Tensor) -> Tensor:
         """Return the gradient (N, 3, H, W) of <v, M(x)> for `vectors` v (N, 3, H, W): H v where M is the gradient."""
-        program, tangents, bends = self._program, {IMAGE: vectors}, {}
+        program, bends = self._program, {}
+        tangents = {IMAGE: vectors.contiguous(memory_format=self._layout)}
         for number, propagated in sorted(self._propagated.items()):
             arriving = program.arriving(number, tangents)
             operation, kept = program.operations[number - 1], self._kept[number - 1]

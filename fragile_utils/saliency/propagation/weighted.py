@@ -88,6 +88,11 @@ def is_channels_last(x: Tensor) -> bool:
     return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
+def layout(x: Tensor) -> torch.memory_format:
+    """Return the layout in memory that goes with that of `x`: of what is computed beside it, elementwise."""
+    return torch.channels_last if is_channels_last(x) else torch.contiguous_format
+
+
 def sees_each_place_alone(step: Step) -> bool:
     """Return whether a step is a linear layer, or a convolution of one pixel: it can be restricted to a class."""
     if step.kind is not Kind.WEIGHTED:

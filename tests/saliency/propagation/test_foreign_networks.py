@@ -194,6 +194,12 @@ LAYERS = {
     ),
     "leaky by the mean of its slopes": built(lambda self, x: self.act(x - 0.3).sin(), act=nn.RReLU()),
     "dropout of nothing": built(lambda self, x: F.dropout2d(F.dropout(x, 0.0), p=0.0).tanh()),
+    "clipped at six": built(lambda self, x: F.relu6(12 * x - 3).sin()),
+    "clipped by name": built(lambda self, x: F.hardtanh(3 * x - 1, max_val=0.5, min_val=-0.25).sin()),
+    "clipped between numbers": built(lambda self, x: (3 * x).clamp(0.5, max=2).sin()),
+    "clipped between tensors": built(
+        lambda self, x: (3 * x).clamp(self.value, self.value + 1.5).sin(), value=torch.rand(4, 1, 1).double()
+    ),
     "pool of a 3-d value": built(lambda self, x: F.max_pool2d(x.flatten(0, 1), 2).view(-1, 4, 4, 4).tanh()),
 }
 COMPLEX = built(lambda self, x: torch.fft.rfft(x).abs().square())
@@ -224,12 +230,15 @@ WRITTEN_DOWN = {
     "product of tokens": "Product",
     "GELU": "ClosedForm",
     "SiLU": "ClosedForm",
+    "clipped at six": "Clipped",
+    "clipped by name": "Clipped",
+    "clipped between numbers": "Clipped",
 }
 
 
 LOOK_ALIKES = [
     *("layer norm by the image", "softmax of another type", "product with itself", "product of other shapes"),
-    *("product in the other order", "GELU by tanh"),
+    *("product in the other order", "GELU by tanh", "clipped between tensors"),
 ]
 
 

@@ -17,9 +17,11 @@ from fragile_utils.models import softplus_surrogate
 from fragile_utils.saliency.deeplift import Rescale
 from fragile_utils.saliency.lrp import AlphaBetaRule, DeepTaylorRule, EpsilonRule
 from fragile_utils.saliency.propagation import passes, programs
+from fragile_utils.saliency.propagation.elementwise import Elementwise
 from fragile_utils.saliency.propagation.propagate import propagate
 from fragile_utils.saliency.propagation.rule import Rule
 from fragile_utils.saliency.propagation.steps import Untraceable
+from fragile_utils.saliency.propagation.weighted import is_channels_last
 
 
 class Residual(nn.Module):
@@ -111,6 +113,44 @@ def test_gradient_and_products_equal_the_full_hessian(case):
     torch.testing.assert_close(made.logits, model(images))
     for _ in range(2):  # the second product must not meet what the first has left
         torch.testing.assert_close(made.product(vectors), wanted, rtol=1e-9, atol=1e-13)
+
+
+class Mobile(nn.Module):
+    """What networks for small devices are made of."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4)
+        self.depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = F.relu6(self.norm(self.first(x)))
+        y = F.leaky_relu(self.depthwise(x)) + x
+        return self.last(F.avg_pool2d(F.silu(y), 2).mean((2, 3)) + F.adaptive_avg_pool2d(F.hardswish(y), 1).flatten(1))
+
+
+def test_all_values_of_a_walk_have_the_layout_of_the_images(monkeypatch):
+    """Elementwise products of two layouts take several times as long."""
+    with torch.random.fork_rng():
+        model = softplus_surrogate(Mobile().double().eval().requires_grad_(False), 2.0)
+    seen = []
+
+    def watched(name):
+        original = getattr(Elementwise, name)
+
+        def method(self, values, kept, *rest):
+            seen.extend(values if isinstance(values, list) else [values])
+            return original(self, values, kept, *rest)
+
+        monkeypatch.setattr(Elementwise, name, method)
+
+    for name in ("propagate", "differentiate", "transposed_and_bent"):
+        watched(name)
+    images, vectors = torch.rand(2, 2, 3, 17, 17, dtype=torch.float64)
+    passes.Pass(model, images.contiguous(memory_format=torch.channels_last), torch.arange(2)).product(vectors)
+    assert len(seen) >= 3 * 4
+    assert all(is_channels_last(value) for value in seen)
 
 
 def test_channels_last_makes_no_difference(case):

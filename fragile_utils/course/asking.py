@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any
 
+from fragile_utils._base import schema
 from fragile_utils.course import _public
 from fragile_utils.course.exercise import GENERATOR
 from fragile_utils.course.grading import Report, judge, tests_in
@@ -29,8 +30,9 @@ def grade(label: str, *answers: Any, **named: Any) -> Report:
         Which tests passed, and what the first problem is. As the last value of a cell it shows itself.
     """
     if label not in labels():
-        near = difflib.get_close_matches(str(label), labels(), n=1, cutoff=0)
-        return Report(str(label), note=f"there is no exercise of this name; did you mean {near[0]!r}?")
+        asked = schema.printable(str(label))
+        near = difflib.get_close_matches(asked, labels(), n=1, cutoff=0)
+        return Report(asked, note=f"there is no exercise of this name; did you mean {near[0]!r}?")
     tests = public_tests(label)
     frame = inspect.currentframe()
     caller = frame.f_back if frame is not None else None

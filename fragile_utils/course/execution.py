@@ -45,12 +45,16 @@ def run_definitions(cells: Iterable[str]) -> dict[str, Any]:
 
 def definitions_in(cell: str) -> list[ast.stmt]:
     """Return the statements of a cell that import or define something."""
-    try:
-        body = ast.parse(cell).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
     kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-    return [statement for statement in body if isinstance(statement, kinds)]
+    return [statement for statement in parsed(cell).body if isinstance(statement, kinds)]
+
+
+def parsed(cell: str) -> ast.Module:
+    """Return the tree of a cell, an empty one if it is no Python or nested too deep."""
+    try:
+        return ast.parse(cell)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ast.Module([], type_ignores=[])
 
 
 def _compiled(code: str, name: str, tree: ast.Module | None = None) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from fragile_utils._base import schema
 from fragile_utils.course.exercise import GENERATOR
 
 LONGEST = 600  # characters of a message
@@ -141,9 +142,9 @@ def _problem(test: Callable, answers: Mapping[str, Any], seed: int) -> str:
     except NotImplementedError as error:
         if not str(error):
             raise
-        return _shortened(_explain(error, answers))
+        return _shown(_explain(error, answers))
     except Exception as error:
-        return _shortened(_explain(error, answers))
+        return _shown(_explain(error, answers))
     return ""
 
 
@@ -182,5 +183,7 @@ def _code(answer: Any) -> Any:
     return getattr(inspect.unwrap(answer) if callable(answer) else answer, "__code__", None)
 
 
-def _shortened(text: str) -> str:
+def _shown(text: str) -> str:
+    """Return text as a line shows it: not too long, and what cannot be seen as its code."""
+    text = schema.printable(text[: LONGEST + 1])
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."

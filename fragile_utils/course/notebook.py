@@ -2,11 +2,14 @@
 
 import ast
 import json
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 
+from fragile_utils._base import schema
 from fragile_utils.course import asking, execution
 from fragile_utils.course.exercise import Exercise
 from fragile_utils.course.grading import Report, judge
@@ -32,7 +35,7 @@ def grade_notebook(
     """Yield what the tests say of each exercise of a notebook.
 
     What the notebook imports and defines is run, and nothing else: an answer may use helpers of other cells, but no
-    variables of theirs. It is code of somebody else's: grade what you would run.
+    variables of theirs. It is code of somebody else's: grade what you would run. What it prints is not shown.
 
     Parameters
     ----------
@@ -66,13 +69,13 @@ def grade_notebook(
 
 
 def _labels(cell: str) -> Iterator[str]:
-    with suppress(SyntaxError, ValueError):
-        for node in ast.walk(ast.parse(cell)):
-            match node:
-                case ast.Call(
-                    func=ast.Name("grade") | ast.Attribute(attr="grade"), args=[ast.Constant(str(label)), *_]
-                ):
-                    yield label
+    for node in ast.walk(execution.parsed(cell)):
+        match node:
+            case ast.Call(func=ast.Name("grade") | ast.Attribute(attr="grade"), args=args, keywords=keywords):
+                given = [*args[:1], *(keyword.value for keyword in keywords if keyword.arg == "label")]
+                for value in given:
+                    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                        yield schema.printable(value.value)
 
 
 class _Worker:
@@ -105,11 +108,23 @@ class _Worker:
 
 
 def _serve(connection, cells: list[str], sources: dict[str, Exercise] | None, seed: int) -> None:
-    with suppress(EOFError):
+    _silence(keep=connection.fileno())
+    with suppress(EOFError, OSError):  # whoever asks is gone
         while True:
             label = connection.recv()
             connection.send(None)
             connection.send(judge_cells(label, cells, sources, seed))
+
+
+def _silence(keep: int) -> None:
+    """Let this process, and what it starts, read nothing and print to nowhere, but for the descriptor `keep`.
+
+    A command that is called with its input closed may have the connection there.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in {0, 1, 2} - {keep}:
+        os.dup2(nowhere, descriptor)
+    sys.stdout = sys.stderr = os.fdopen(nowhere, "w", encoding="utf-8", errors="replace")
 
 
 def judge_cells(label: str, cells: list[str], sources: dict[str, Exercise] | None = None, seed: int = 0) -> Report:

@@ -35,3 +35,7 @@ def test_a_label_that_is_not_quite_right():
     report = grade("ex-mass-center")
     assert not report.passed
     assert report.note == "there is no exercise of this name; did you mean 'ex-mass-centre'?"
+
+
+def test_a_label_that_cannot_be_printed():
+    assert repr(grade("\ud800\x1b[31m")).startswith(r"○ \ud800\x1b[31m: there is no exercise of this name")

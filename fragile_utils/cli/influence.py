@@ -11,6 +11,13 @@ from fragile_utils.cli import _common as common
 
 SOLVERS = {"exact": influence.Exact, "cg": influence.ConjugateGradients}
 MEASURES = ("rank_correlation", "top_overlap")
+ONLY = {  # options that do something only where another has some value
+    "steps": ("attack", ("iterated",)),
+    "step_size": ("attack", ("iterated",)),
+    "scale_free": ("attack", ("gradient-sign", "iterated")),
+    "backbone": ("data", ("flowers",)),
+    "download": ("data", ("flowers",)),
+}
 SETTINGS = ("data", "l2", "solver", "damping", "overlap", "eps", "steps", "step_size", "seed")
 
 
@@ -22,7 +29,7 @@ def add_parser(commands) -> None:
         description="Attack the influence of training images on test images. Budgets and steps are in levels of 255.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.set_defaults(command=run)
+    parser.set_defaults(command=run, default_of=parser.get_default)
     add = parser.add_argument
     photos = "flowers: photos in FRAGILE_DATA, or --download"
     add("--data", choices=("digits", "flowers"), default="digits", help=photos)
@@ -54,6 +61,10 @@ def run(options: argparse.Namespace) -> int:
     common.check_options(options, counts=counts, positive=("eps", "step_size"))
     for name in ("l2", "damping"):
         checks.non_negative(getattr(options, name), f"--{name}")
+    for mode in ("attack", "data"):
+        value = getattr(options, mode)
+        idle = {name for name, (other, values) in ONLY.items() if other == mode and value not in values}
+        common.check_apply(options, f"{mode} {value}", vars(options).keys() - idle)
     attack = influence.ATTACKS[options.attack](options.top, options.side, options.scale_free)
     trained = choose_task(options).learn(options.l2, SOLVERS[options.solver](options.damping))
     checks.count(max(options.top, options.overlap), "--top, --overlap", at_most=len(trained.task.train))

@@ -1,6 +1,7 @@
 """``fragile train``: train a network for CIFAR-10, and write its weights, its settings and its learning curve."""
 
 import argparse
+import contextlib
 import hashlib
 import json
 import sys
@@ -80,6 +81,9 @@ def run(options: argparse.Namespace) -> int:
         where = {"limit": options.limit, "download": options.download, "progress": sys.stderr.isatty()}
         learnt, held_out = (data.cifar10(split, options.root, **where) for split in ("train", "test"))
         summary = train(settings, loss, learnt, held_out, options, device)
+    else:
+        with contextlib.suppress(OSError):  # it is of a process that was killed when all was written
+            (options.out / CHECKPOINT).unlink()
     if options.json:
         found = {name: summary[name] for name in ("test_accuracy", "parameters", "seconds")}
         common.print_json({"summary": True} | found)
@@ -89,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def find_finished(folder: Path, settings: training.Training, loss: Loss, limit: int | None) -> dict | None:
-    """Return the summary of the same training if `folder` holds it complete; refuse another one's folder."""
+    """Return the summary of the same training if `folder` holds it whole; refuse another one's, and a damaged one."""
     common.check_folder(folder)
     path = folder / SETTINGS
     if not path.exists():
@@ -101,11 +105,23 @@ def find_finished(folder: Path, settings: training.Training, loss: Loss, limit: 
         for name in ("test_accuracy", "parameters", "seconds"):
             checks.non_negative(summary[name], name)
         schema.whole(summary["test_images"], "test_images")
+        sha256 = schema.label(summary["sha256"], "sha256", 64)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"--out: {path} is not what `fragile train` writes; choose another folder") from error
     if found != (settings, repr(loss), limit):
         raise ValueError(f"--out: {path} is of a training with other settings; choose another folder")
+    check_written(folder, sha256)
     return summary
+
+
+def check_written(folder: Path, sha256: str) -> None:
+    """Refuse a finished training without its log, or without its weights as they were written."""
+    again = f"; remove {SETTINGS} from that folder to train again"
+    for path in (folder / WEIGHTS, folder / LOG):
+        if not path.is_file():
+            raise ValueError(f"--out: expected the file {path} of a finished training, got none{again}")
+    if hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest() != sha256:
+        raise ValueError(f"--out: expected {folder / WEIGHTS} with the SHA-256 in {SETTINGS}, got another{again}")
 
 
 def train(
@@ -116,7 +132,8 @@ def train(
     options: argparse.Namespace,
     device: torch.device,
 ) -> dict:
-    """Train, write the files, the settings last, and return what was written of them."""
+    """Train, write the files, and return the summary that was written; what cannot be written is not lost."""
+    summary = {}
 
     def report(row: dict[str, float]) -> None:
         if options.json:
@@ -128,20 +145,30 @@ def train(
                 file=sys.stderr,
             )
 
+    def save(trained: training.Trained) -> None:
+        summary.update(write(trained, len(learnt), len(held_out), options, device))
+
+    make_folder(options.out)
+    sweep_up(options.out)
+    how = {"loss": loss, "device": device, "checkpoint": options.out / CHECKPOINT, "report": report, "save": save}
+    training.train(settings, learnt, held_out, **how)
+    return summary
+
+
+def write(
+    trained: training.Trained, learnt: int, held_out: int, options: argparse.Namespace, device: torch.device
+) -> dict:
+    """Write the files, the settings last, and return what was written of them; so many images were used."""
     folder = options.out
-    make_folder(folder)
-    sweep_up(folder)
-    how = {"loss": loss, "device": device, "checkpoint": folder / CHECKPOINT, "report": report}
-    trained = training.train(settings, learnt, held_out, **how)
     trained.stored.save(folder / WEIGHTS)
     summary = {
         "about": "a network for CIFAR-10: how it was trained, and what it reaches",
         "command": " ".join(["fragile train cifar10", *describe(options)]),
-        "settings": asdict(settings),
-        "loss": repr(loss),
+        "settings": asdict(trained.settings),
+        "loss": repr(trained.loss),
         "limit": options.limit,
-        "train_images": len(learnt),
-        "test_images": len(held_out),
+        "train_images": learnt,
+        "test_images": held_out,
         "test_accuracy": trained.log["test_accuracy"].iloc[-1],
         "parameters": sum(p.numel() for p in trained.stored.network.parameters()),
         "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),

@@ -15,7 +15,7 @@ import re
 import signal
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -121,6 +121,18 @@ class Cluster:
         """Return `Subject.choose`, as a worker finds it."""
         return self.client.submit(_choose, parts, model, source, self.device, pure=False).result()
 
+    def check(self, parts: Parts, subjects: Iterable[Subject]) -> None:
+        """Refuse networks and images that are not those of the subjects, as a worker finds them.
+
+        Processes of this machine would find what this one finds, and are not started for it.
+        """
+        if self.processes:
+            for subject in subjects:
+                _check(parts, subject)
+            return
+        for checked in [self.client.submit(_check, parts, subject, pure=False) for subject in subjects]:
+            checked.result()
+
     def compute(
         self, parts: Parts, plan: SweepFolder, to_do: list[Shard]
     ) -> Iterator[tuple[Shard, pd.DataFrame, dict[str, Any]]]:
@@ -185,6 +197,12 @@ def _choose(parts: Parts, model: str, source: str, device: str) -> Subject:
     with _turn:
         _without_semaphore()
         return Subject.choose(parts, model, source, device)
+
+
+def _check(parts: Parts, subject: Subject) -> None:
+    with _turn:
+        _without_semaphore()
+        subject.load(parts, "cpu")
 
 
 def _without_semaphore() -> None:

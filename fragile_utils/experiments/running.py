@@ -4,7 +4,7 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,11 @@ class InProcess:
         """Return `Subject.choose`."""
         return Subject.choose(parts, model, source, self.device)
 
+    def check(self, parts: Parts, subjects: Iterable[Subject]) -> None:
+        """Refuse networks and images that are not those of the subjects, as `Subject.load` does."""
+        for subject in subjects:
+            subject.load(parts, "cpu")
+
     def compute(
         self, parts: Parts, plan: SweepFolder, to_do: list[Shard]
     ) -> Iterator[tuple[Shard, pd.DataFrame, dict[str, Any]]]:
@@ -82,7 +87,8 @@ def run(
     sweep : Sweep
     folder : path
         New, or begun with the same sweep: what is finished there is kept, what is damaged is computed again (and said
-        through ``logging``). Two processes on one folder compute the same twice; the result is right all the same.
+        through ``logging``). Its networks and images are compared, even where nothing is missing. Two processes on one
+        folder compute the same twice; the result is right all the same.
     shard_size : int, optional
         How many images a shard has: 32 for a new folder. What takes minutes is a good size.
     executor : InProcess or cluster.Cluster, optional
@@ -106,8 +112,9 @@ def run(
     Raises
     ------
     ValueError
-        If the folder holds other settings, or cannot be written to, or a shard cannot be computed; if the sweep names
-        functions of your own, which are not allowed; if the grid is too large.
+        If the folder holds other settings, or cannot be written to, or a shard cannot be computed; if a network or its
+        images are others than when the folder was begun, or not there; if the sweep names functions of your own, which
+        are not allowed; if the grid is too large.
     KeyboardInterrupt
         On Ctrl-C, or when the process is told to end (SIGTERM). Finished shards stay.
     """
@@ -125,14 +132,16 @@ def run(
         for shard, reason in state.damaged.items():
             again = "left out" if shard in state.blocked else "damaged and computed again"
             log.warning("%s is %s: %s", plan.folder / SHARDS / shard.name, again, reason)
-        _follow(parts, state, executor, progress)
+        to_do = [shard for shard in state.to_do if shard not in state.blocked]
+        computed = {shard.subject for shard in to_do}  # which compares what it loads
+        executor.check(parts, [subject for i, subject in enumerate(plan.subjects) if i not in computed])
+        _follow(parts, state, to_do, executor, progress)
         return plan.look()[0]
 
 
-def _follow(parts: Parts, state: Status, executor: InProcess, progress: bool) -> None:
+def _follow(parts: Parts, state: Status, to_do: list[Shard], executor: InProcess, progress: bool) -> None:
     """Write each shard as it comes, and show how far the sweep is."""
     plan, total = state.plan, len(state.plan.shards)
-    to_do = [shard for shard in state.to_do if shard not in state.blocked]
     bar = tqdm(
         total=total,
         initial=len(state.done),

@@ -193,6 +193,7 @@ def train(
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], Any] = lambda row: None,
+    save: Callable[[Trained], Any] = lambda trained: None,
 ) -> Trained:
     """Train a network on images 32 x 32 of ten classes. No choice depends on the test images.
 
@@ -207,9 +208,11 @@ def train(
     checkpoint : path, optional
         A file to which the state is written after each epoch. A training with the same values, on the same images and
         labels in the same order, that finds it goes on from there, to the same end; it is removed when the training is
-        complete.
+        complete, and saved.
     report : callable
         Called with each row of the log.
+    save : callable
+        Called with what is returned. Where it raises an error the checkpoint stays, so that nothing is learnt again.
 
     Raises
     ------
@@ -235,6 +238,7 @@ def train(
             run.write(checkpoint, log)
         report(log[-1])
     trained = Trained(settings, loss, run.stored(), pd.DataFrame(log))
+    save(trained)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return trained

@@ -90,6 +90,12 @@ BAD = {
     "separable without l2": (["--train", 30, "--l2", 0], "the classes are separable"),
     "negative damping": (["--damping", -1], "--damping: expected a number, 0 or above"),
     "no flowers": (["--data", "flowers"], "no flower photos in"),
+    "steps of one": (["--steps", 3], "--steps: this does not apply where --attack gradient-sign is given; leave it"),
+    "a size of one": (["--step-size", 2], "--step-size: this does not apply where --attack gradient-sign is given"),
+    "steps of noise": (["--attack", "random-sign", "--steps", 3], "--steps: this does not apply where --attack random"),
+    "a scale of noise": (["--attack", "random-sign", "--scale-free"], "--scale-free: this does not apply where --at"),
+    "features of digits": (["--backbone", "inception"], "--backbone: this does not apply where --data digits is given"),
+    "digits from afar": (["--download"], "--download: this does not apply where --data digits is given"),
     "out is a file": (["--out", "a file"], "--out: expected a folder, got the file"),
     "no such device": (["--device", "abacus"], "--device: 'abacus' is not available here"),
 }

@@ -136,6 +136,16 @@ def test_other_settings_are_refused_by_name(fragile, folder, tmp_path):
     )
 
 
+def test_a_complete_folder_of_other_images_is_refused_and_read_all_the_same(fragile, folder, tmp_path, monkeypatch):
+    config = tmp_path / "sweep.json"
+    config.write_text(json.dumps(sweeps.small().to_dict()))
+    monkeypatch.setattr(sweeps, "many_images", sweeps.images)
+    outcome = fragile("sweep", config, "--allow-code", "--out", folder)
+    assert_refused(outcome, "data: sweeps:many_images has other images than when the sweep began")
+    assert fragile("sweep", "--status", folder)[0] == 0
+    assert fragile("report", folder, "--out", tmp_path / "report")[0] == 0
+
+
 @pytest.mark.slow
 def test_ctrl_c_ends_a_sweep_on_local_processes_quietly(tmp_path, config):
     """As a terminal sends it: to every process of the group."""

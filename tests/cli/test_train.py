@@ -1,11 +1,14 @@
 """`fragile train` as a user meets it: output, exit status, files."""
 
+import errno
 import hashlib
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import assert_refused
 from PIL import Image
 
 from fragile_utils import data, models
@@ -27,6 +30,7 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
+FILES = ["log.csv", "training.json", "weights.safetensors"]
 SHORT = ("train", "cifar10", "--width", "4", "--epochs", "2", "--batch-size", "10", "--precision", "float32")
 
 
@@ -35,7 +39,7 @@ def test_the_command_writes_weights_settings_and_curve(root, capsys):
     assert main([*SHORT, "--weight-decay", "0.01", "--out", str(out), "--json"]) == 0
     *epochs, summary = map(json.loads, capsys.readouterr().out.splitlines())
     assert [row["epoch"] for row in epochs] == [1, 2]
-    assert sorted(path.name for path in out.iterdir()) == ["log.csv", "training.json", "weights.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == FILES
     about = json.loads((out / "training.json").read_text())
     expected = Training(width=4, epochs=2, batch_size=10, precision="float32", weight_decay=0.01)
     assert Training(**about["settings"]) == expected
@@ -53,6 +57,58 @@ def test_the_command_writes_weights_settings_and_curve(root, capsys):
     for other in (["--weight-decay", "0.02"], ["--weight-decay", "0.01", "--limit", "5"]):
         assert main([*SHORT, *other, "--out", str(out)]) == 2
         assert "is of a training with other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "log.csv", "training.json"])
+def test_a_training_whose_files_cannot_be_written_is_finished_later(name, root, capsys, monkeypatch):
+    assert main([*SHORT, "--out", str(root / "whole")]) == 0
+    write = Path.replace
+
+    def full(path, target):
+        if target.name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        assert main([*SHORT, "--out", str(root / "net")]) == 2
+    said = capsys.readouterr()
+    assert f"cannot write {root}/net/{name}: No space left on device" in said.err
+    assert main([*SHORT, "--out", str(root / "net"), "--json"]) == 0
+    (summary,) = map(json.loads, capsys.readouterr().out.splitlines())  # no epoch is learnt again
+    assert summary["test_accuracy"] == json.loads((root / "whole" / "training.json").read_text())["test_accuracy"]
+    assert sorted(path.name for path in (root / "net").iterdir()) == FILES
+    weights = [(root / folder / "weights.safetensors").read_bytes() for folder in ("net", "whole")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("damage", ["no weights", "no log", "one byte"])
+def test_a_finished_training_without_what_it_wrote_is_refused(damage, fragile, root):
+    out = root / "net"
+    weights, log = out / "weights.safetensors", out / "log.csv"
+    assert fragile(*SHORT, "--out", out)[0] == 0
+    content = weights.read_bytes()
+    if damage == "one byte":
+        weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        message = f"--out: expected {weights} with the SHA-256 in training.json, got another"
+    else:
+        gone = weights if damage == "no weights" else log
+        gone.unlink()
+        message = f"--out: expected the file {gone} of a finished training, got none"
+    left = {path: path.read_bytes() for path in out.iterdir()}
+    assert_refused(fragile(*SHORT, "--out", out), f"{message}; remove training.json from that folder to train again")
+    assert {path: path.read_bytes() for path in out.iterdir()} == left
+    (out / "training.json").unlink()
+    assert fragile(*SHORT, "--out", out)[0] == 0
+    assert weights.read_bytes() == content
+
+
+def test_a_checkpoint_beside_a_finished_training_is_removed(fragile, root):
+    """As of a process that was killed when all was written."""
+    assert fragile(*SHORT, "--out", root / "net")[0] == 0
+    (root / "net" / "checkpoint.pt").touch()
+    assert fragile(*SHORT, "--out", root / "net")[0] == 0
+    assert sorted(path.name for path in (root / "net").iterdir()) == FILES
 
 
 def test_options_of_zero_are_recorded_and_another_file_is_no_finished_training(root, capsys, monkeypatch):

@@ -77,6 +77,14 @@ def test_nothing_is_started_where_nothing_is_to_do(alone, monkeypatch):
     assert sweeps.run(sweeps.small(), alone, executor=cluster.Cluster("local:4")).to_do == []
 
 
+def test_what_is_finished_is_compared(address, alone, monkeypatch):
+    assert sweeps.run(sweeps.small(), alone, executor=cluster.Cluster(address)).to_do == []
+    monkeypatch.setattr(sweeps, "many_images", sweeps.images)
+    for workers in (address, "local:4"):
+        with pytest.raises(ValueError, match="data: sweeps:many_images has other images than when the sweep began"):
+            sweeps.run(sweeps.small(), alone, executor=cluster.Cluster(workers))
+
+
 @pytest.mark.parametrize("scheduler", ["", "host", "local", "local:", "local:x", "8786"])
 def test_what_is_no_address_is_refused(scheduler):
     with pytest.raises(ValueError, match=r"scheduler: expected an address such as tcp://HOST:8786, or local:N, got"):

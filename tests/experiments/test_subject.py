@@ -5,6 +5,7 @@ import json
 import pytest
 import sweeps
 import torch
+from PIL import Image
 from sweeps import files
 from torch import nn
 
@@ -62,20 +63,30 @@ def test_a_network_in_training_mode_is_refused(tmp_path):
         sweeps.run(sweeps.small(models="sweeps:training_network"), tmp_path)
 
 
-def test_another_network_under_the_same_name_is_refused(forget, tmp_path, monkeypatch):
+left = pytest.mark.parametrize("left", [0, 1], ids=["complete", "one shard missing"])
+
+
+def remove(folder, shards):
+    for path in files(folder)[:shards]:
+        path.unlink()
+
+
+@left
+def test_another_network_under_the_same_name_is_refused(left, forget, tmp_path, monkeypatch):
     network = sweeps.plain_network()
     network.last.bias.data += 1e-6
     sweep = sweeps.small(models="sweeps:plain_network", methods="gradient")
     sweeps.run(sweep, tmp_path)
-    files(tmp_path)[0].unlink()
+    remove(tmp_path, left)
     monkeypatch.setattr(sweeps, "plain_network", lambda: network)
     forget()
     with pytest.raises(ValueError, match="plain_network has other parameters than when the sweep began"):
         sweeps.run(sweep, tmp_path)
 
 
+@left
 @pytest.mark.parametrize("change", ["pixels", "names", "fewer"])
-def test_other_images_under_the_same_name_are_refused(change, forget, tmp_path, monkeypatch):
+def test_other_images_under_the_same_name_are_refused(change, left, forget, tmp_path, monkeypatch):
     right = sweeps.images(None, "crop", None)
     pixels, names = right.images.clone(), right.names
     if change == "pixels":
@@ -85,11 +96,26 @@ def test_other_images_under_the_same_name_are_refused(change, forget, tmp_path, 
     other = data.Batch(pixels, right.labels, right.classes, names)[: 11 if change == "fewer" else None]
     sweep = sweeps.small(data="sweeps:images", images=3)
     sweeps.run(sweep, tmp_path)
-    files(tmp_path)[0].unlink()
+    remove(tmp_path, left)
     monkeypatch.setattr(sweeps, "images", lambda **_: other)
     forget()
     with pytest.raises(ValueError, match="sweeps:images has other images than when the sweep began"):
         sweeps.run(sweep, tmp_path)
+
+
+def test_what_is_finished_is_compared_where_another_network_goes_on(forget, tmp_path, monkeypatch):
+    network = sweeps.plain_network()
+    network.last.bias.data += 1e-6
+    both = ["sweeps:network", "sweeps:plain_network"]
+    sweep = sweeps.small(models=both, methods="gradient", attacks="random-sign", budgets=4)
+    sweeps.run(sweep, tmp_path)
+    files(tmp_path)[0].unlink()  # of the first
+    monkeypatch.setattr(sweeps, "plain_network", lambda: network)
+    forget()
+    with pytest.raises(ValueError, match="plain_network has other parameters than when the sweep began"):
+        sweeps.run(sweep, tmp_path)
+    monkeypatch.undo()
+    assert sweeps.run(sweep, tmp_path).to_do == []
 
 
 def test_a_network_of_a_sweep_may_have_options(tmp_path, monkeypatch):
@@ -116,6 +142,28 @@ def bent(activation):
     return nn.Sequential(*layers).eval()
 
 
+@left
+@pytest.mark.parametrize("kind", ["images", "weights"])
+def test_what_is_not_there_any_more_is_an_error(kind, left, forget, tmp_path):
+    images, weights = tmp_path / "images", tmp_path / "net.pt"
+    images.mkdir()
+    for i, image in enumerate(sweeps.many_images(None, "crop", None).images[:3]):
+        pixels = image.mul(255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(images / f"{i}.png")
+    torch.save(bent(nn.ReLU()), weights)
+    network = {"name": str(weights), "mean": [0.5] * 3, "std": [0.25] * 3, "size": 16}
+    changes = {"images": 3, "methods": "gradient", "attacks": "random-sign"}
+    sweep = sweeps.small(models=network, data=str(images), **changes)
+    sweeps.run(sweep, tmp_path / "out", trust=True)
+    remove(tmp_path / "out", left)
+    gone = images if kind == "images" else weights
+    gone.rename(tmp_path / "elsewhere")
+    forget()
+    with pytest.raises(ValueError, match=gone.name):
+        sweeps.run(sweep, tmp_path / "out", trust=True)
+    assert len(experiments.status(tmp_path / "out").missing) == left  # reading needs neither
+
+
 @pytest.fixture(params=["a pickle", "a folder"])
 def written(request, tmp_path, monkeypatch):
     """A sweep whose network is in a file or a folder, and a function that writes it bent by something."""
@@ -136,12 +184,13 @@ def written(request, tmp_path, monkeypatch):
     return sweep, write
 
 
-def test_a_network_of_the_same_weights_in_another_file_is_refused(written, forget, tmp_path):
+@left
+def test_a_network_of_the_same_weights_in_another_file_is_refused(left, written, forget, tmp_path):
     sweep, write = written
     write(nn.ReLU)
     sweeps.run(sweep, tmp_path / "out", trust=True)
     before = sweeps.rows(tmp_path / "out")
-    files(tmp_path / "out")[0].unlink()
+    remove(tmp_path / "out", left)
     forget()
     write(nn.Tanh)
     with pytest.raises(ValueError, match=r"models: .*(net\.pt|saved) has other files than when the sweep began"):

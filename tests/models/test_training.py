@@ -145,6 +145,20 @@ def test_an_interrupted_training_goes_on_to_the_same_end(noise, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_training_that_cannot_be_saved_is_not_lost(noise, tmp_path):
+    def full(trained):
+        raise OSError("no room")
+
+    checkpoint, rows, saved = tmp_path / "checkpoint.pt", [], []
+    with pytest.raises(OSError, match="no room"):
+        training.train(TINY, noise, noise, checkpoint=checkpoint, save=full)
+    trained = training.train(TINY, noise, noise, checkpoint=checkpoint, report=rows.append, save=saved.append)
+    assert rows == []  # nothing was left to learn
+    assert saved == [trained]
+    assert same_weights(trained.stored.network, training.train(TINY, noise, noise).stored.network)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_loss_that_is_not_finite_is_an_error(noise):
     with pytest.raises(ValueError, match="the loss of epoch 1 is nan: try a smaller learning rate"):
         training.train(replace(TINY, learning_rate=1e20, batch_norm=False), noise, noise)

@@ -13,7 +13,11 @@ from fragile_utils.data.reading import HEIC, Fit, read_files
 from fragile_utils.data.samples import CIFAR10_CLASSES, IMAGENET_SIZE, imagenet_classes, imagenet_wnids
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-UNREADABLE = {".heic", ".heif"}  # photographs all the same, which nobody may leave out in silence
+SUFFIXES |= {".avif", ".j2k", ".jfif", ".jp2", ".jpe"}  # .avif: where Pillow is built with it, and refused by name else
+_HEIF = {".heic", ".heif", ".hif"}
+_RAW = {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mrw", ".nef", ".nrw", ".orf", ".pef"}
+_RAW |= {".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}  # what the sensors of cameras have seen
+UNREADABLE = _HEIF | _RAW | {".jxl"}  # photographs all the same, which nobody may leave out in silence
 _WNID = re.compile(r"n\d{8}")
 
 
@@ -118,6 +122,8 @@ def cache_folder() -> Path:
 def image_files(folder: Path) -> list[Path]:
     """Return the image files in a folder and those below it, sorted; files whose name begins with a dot are none.
 
+    A linked folder is one of them; each folder is read once, whatever leads to it.
+
     Raises
     ------
     ValueError
@@ -127,8 +133,9 @@ def image_files(folder: Path) -> list[Path]:
     found = (path for path in named if path.suffix.lower() in SUFFIXES | UNREADABLE and path.name[0] != ".")
     files = sorted((path for path in found if path.is_file()), key=lambda path: path.parts)  # alike on each system
     for path in files:
-        if path.suffix.lower() in UNREADABLE:
-            raise ValueError(f"cannot read {schema.shown(str(path))[1:-1]} as an image: {HEIC}, or leave it out")
+        if (ending := path.suffix.lower()) in UNREADABLE:
+            why = HEIC if ending in _HEIF else f"files ending in {ending} are not read here; save it as JPEG or PNG"
+            raise ValueError(f"cannot read {schema.shown(str(path))[1:-1]} as an image: {why}, or leave it out")
     if not files:
         raise ValueError(f"no images in {folder}: expected files ending in {', '.join(sorted(SUFFIXES))}")
     return files
@@ -176,12 +183,25 @@ def find_wnid(path: Path) -> str | None:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield what `os.walk` does; a folder that cannot be read is an error, and not an empty one."""
+    """Yield what `os.walk` does, each folder once, after all others those to which links lead.
+
+    A folder that cannot be read is an error, and not an empty one.
+    """
 
     def refuse(error: OSError) -> None:
         raise ValueError(f"cannot read {error.filename}: {error.strerror}") from error
 
-    return os.walk(folder, onerror=refuse)
+    seen, starts = set(), [str(folder)]
+    for start in starts:  # which grow on the way
+        for place, folders, names in os.walk(start, onerror=refuse):
+            real = os.path.realpath(place)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders.sort()
+            starts += [path for name in folders if os.path.islink(path := os.path.join(place, name))]
+            yield place, folders, names
 
 
 def _imagenet_label(path: Path) -> int:

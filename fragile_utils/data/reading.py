@@ -19,7 +19,10 @@ Fit = Literal["crop", "stretch"]
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # ISO/IEC 23008-12
 LARGEST_SIDE = 4096  # pixels, of an image that is asked for
 HEIC = "it is HEIC, which is not read here; save it as JPEG or PNG (an iPhone: Settings, Camera, Most Compatible)"
+FULL_RANGE = "expected whole numbers of 16 bits in it, of which 65535 is white"
+SCALE = "scale them, or save it with 8 bits"
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and a value of it
+DARK = 4096  # of 65536 values: where the largest is less, they are those of 8 or 12 bits, and all but black
 LARGEST_FILE = 89_478_485  # pixels, of an image in a file: where Pillow begins to warn
 
 
@@ -34,7 +37,8 @@ def read_image(path: str | Path | BinaryIO, size: int | None = None, fit: Fit = 
     ------
     ValueError
         If the file is missing, is not an image, is cut short, has more than 89 million pixels, or holds numbers of
-        which nobody can know what is white, or, of more than 8 bits, in which 0 is white.
+        which nobody can know what is white, or, of more than 8 bits, in which 0 is white, or of 16 bits with the values
+        of 8 or 12.
     """
     if not isinstance(path, (str, Path)) and not hasattr(path, "read"):
         raise ValueError(f"path: expected a path or an open file, got {schema.shown(path)}")
@@ -58,9 +62,12 @@ def _decoded(path: str | Path | BinaryIO) -> Image.Image:
             with Image.open(path) as image:
                 if image.width * image.height > LARGEST_FILE:
                     raise Image.DecompressionBombError
+                deep = ";16" in str(image.tile[:1])
                 image.load()
+                if deep:
+                    _check_colours(image)
                 negative = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
-                return _to_rgb(_as_bytes(ImageOps.exif_transpose(image), image.format, negative))
+                return _to_rgb(_as_bytes(ImageOps.exif_transpose(image), negative))
     except FileNotFoundError as error:
         raise ValueError(f"no such file: {name}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -83,7 +90,7 @@ def _is_heic(path: str | Path | BinaryIO) -> bool:
     return box[4:8] == b"ftyp" and box[8:12] in HEIC_BRANDS
 
 
-def _as_bytes(image: Image.Image, kind: str | None, negative: bool) -> Image.Image:
+def _as_bytes(image: Image.Image, negative: bool) -> Image.Image:
     """Return an image of whole numbers of 16 bits or of numbers in [0, 1] as one of bytes, and any other as it is.
 
     Raises
@@ -108,12 +115,25 @@ def _as_bytes(image: Image.Image, kind: str | None, negative: bool) -> Image.Ima
     else:
         if low < 0 or high > 65535:
             raise ValueError(f"expected whole numbers from 0 to 65535 in it, {got}; save it with 8 or 16 bits")
-        if image.mode == "I" and kind == "TIFF" and 0 < high < 256:  # 32 bits, with the values of 8
-            raise ValueError(f"expected whole numbers of 16 bits in it, {got} in 32 bits; save it with 8 bits")
+        if 0 < high < DARK:
+            raise ValueError(f"{FULL_RANGE}, {got}; {SCALE}")
         top = 65535
     if isinstance(transparent := image.info.get("transparency"), int):  # a value of grey
         values = np.where(values == transparent, top, values)
     return Image.fromarray(np.uint8(np.clip(values / top, 0, 1) * 255 + 0.5))
+
+
+def _check_colours(image: Image.Image) -> None:
+    """Refuse colours of 16 bits, of which Pillow keeps the upper 8, if next to nothing is in these.
+
+    What was below 256 is lost in them: it cannot be told from black. Black on a transparent ground is a drawing.
+    """
+    if image.mode not in ("RGB", "RGBA", "LA"):
+        return
+    high = max(end for _, end in image.convert("RGB").getextrema())
+    drawn = image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255
+    if 256 * high < DARK and not drawn:
+        raise ValueError(f"{FULL_RANGE}, got none above {256 * high + 255}; {SCALE}")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fragile_utils.experiments.audit.words import SHOWS, WORDS, budget_of_words, in_place
+from fragile_utils.experiments.audit.words import FEW, SHOWS, WORDS, budget_of_words, caution, in_place
 from fragile_utils.plots.curves import Curve, chart
 from fragile_utils.plots.escaping import escaped
 
@@ -18,7 +18,6 @@ ATTACKS = {
 }
 MORE = ("rank correlation", "centre shift (pixels)")
 NOISE = "noise of the same energy"
-FEW = 16  # images
 SEARCH = {"steps": "the number of steps", "step_size": "the size of a step", "patience": "patience"}
 LEFT_OVER = "share of the top pixels that is left"
 
@@ -278,11 +277,23 @@ def remarks(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     said = ["One is called steadier where the intervals do not overlap."]
     same = first["sha256"]["pixels"] == second["sha256"]["pixels"]
     said.append("Both are on the same images." if same else "They are on different images: differences may be theirs.")
-    if (few := min(report["settings"]["images"] for report in (first, second))) < FEW:
-        said.append(f"One is on {few} image{'s' * (few > 1)}: intervals from so few tend to be too narrow.")
+    said += _few(first, second)
     if other := [words for name, words in SEARCH.items() if first["settings"][name] != second["settings"][name]]:
         said.append(f"They differ in {' and '.join(other)}: a shorter search finds less, and looks steadier.")
     return " ".join(said)
+
+
+def _few(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Return a caution for each number of images that is too small, with the methods whose rows rest on no more."""
+    resting: dict[int, list[str]] = {}
+    for name in (name for name in first["order"] if name in second["methods"]):
+        cells = [cell for report in (first, second) for cell in report["methods"][name]["cells"]]
+        resting.setdefault(min(cell["images"] for cell in cells), []).append(name)
+    said = []
+    for few in sorted(count for count in resting if count < FEW):
+        of = f" for {', '.join(resting[few])}" * (len(resting) > 1)
+        said.append(f"One is on {few} image{'s' * (few != 1)}{of}: {caution(few)}.")
+    return said
 
 
 def _steadier(one: Mapping[str, Any], two: Mapping[str, Any], names: tuple[str, str]) -> str:

@@ -30,6 +30,8 @@ MODES = {
     "16-bit grey": (np.full((40, 60), 32768, np.uint16), "png", (0.5,) * 3),
     "16-bit TIFF": (np.full((40, 60), 16384, np.uint16), "tiff", (0.25,) * 3),
     "32-bit TIFF": (np.full((40, 60), 32768, np.int32), "tiff", (0.5,) * 3),
+    "black 16-bit grey": (np.zeros((40, 60), np.uint16), "png", (0,) * 3),
+    "dark 16-bit grey": (np.full((40, 60), 4112, np.uint16), "png", (16 / 255,) * 3),
     "black 32-bit TIFF": (np.zeros((40, 60), np.int32), "tiff", (0,) * 3),
     "float": (np.full((40, 60), 0.25, np.float32), "tiff", (0.25,) * 3),
     "float, rounded": (np.full((40, 60), 1.00005, np.float32), "tiff", (1,) * 3),
@@ -66,10 +68,8 @@ def test_a_transparent_grey_of_16_bits_is_white(tmp_path, upside_down):
     exif[0x0112] = 3 if upside_down else 1
     path = save(tmp_path / "x.png", np.array([[257, 258, 65535, 0]], np.uint16), exif=exif)
     content = path.read_bytes()
-    chunk = b"tRNS" + struct.pack(">H", 257)
     at = content.index(b"IDAT") - 4
-    chunk = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    path.write_bytes(content[:at] + chunk + content[at:])
+    path.write_bytes(content[:at] + chunk(b"tRNS", struct.pack(">H", 257)) + content[at:])
     found = (data.read_image(path)[0, 0] * 255).tolist()
     assert (found[::-1] if upside_down else found) == [255, 1, 255, 0]
 
@@ -125,11 +125,35 @@ def tiff(folder, array):
     return folder / "depth.tiff"
 
 
+def big_endian(folder, values):
+    """A TIFF of whole numbers of 16 bits, the upper byte first."""
+    Image.frombytes("I;16B", (len(values), 1), np.array(values, ">u2").tobytes()).save(folder / "dark.tiff")
+    return folder / "dark.tiff"
+
+
+def chunk(name, content):
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def colours(folder, value, alpha=None):
+    """A PNG of one pixel with 16 bits of each of its colours, all of this value."""
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2 if alpha is None else 6, 0, 0, 0)
+    pixel = struct.pack(">3H", *[value] * 3) + (b"" if alpha is None else struct.pack(">H", alpha))
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" + pixel)) + chunk(b"IEND", b"")
+    (folder / "dark.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    return folder / "dark.png"
+
+
+def test_colours_of_16_bits_are_read(tmp_path):
+    assert (data.read_image(colours(tmp_path, 4096)) * 255).unique().tolist() == [16]
+    assert (data.read_image(colours(tmp_path, 65535)) * 255).unique().tolist() == [255]
+    assert (data.read_image(colours(tmp_path, 0, alpha=0)) * 255).unique().tolist() == [255]
+
+
 def large(folder, size):
     """A file that says that it has many pixels, and ends."""
-    header = struct.pack(">IIBBBBB", *size, 1, 0, 0, 0, 0)
-    chunk = struct.pack(">I", len(header)) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    (folder / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + bytes(4) + b"IDAT" + bytes(4))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 1, 0, 0, 0, 0))
+    (folder / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + bytes(4) + b"IDAT" + bytes(4))
     return folder / "large.png"
 
 
@@ -153,7 +177,27 @@ BAD = {
     ),
     "8 bits in 32": (
         lambda folder: data.read_image(tiff(folder, np.array([[0, 255]], np.int32))),
-        "expected whole numbers of 16 bits in it, got 0 to 255 in 32 bits; save it with 8 bits",
+        "expected whole numbers of 16 bits in it, of which 65535 is white, got 0 to 255; scale them, or save it with 8",
+    ),
+    "8 bits in 16": (
+        lambda folder: data.read_image(save(folder / "dark.png", np.array([[0, 255]], np.uint16))),
+        "dark.png as an image: expected whole numbers of 16 bits in it, of which 65535 is white, got 0 to 255; scale",
+    ),
+    "8 bits in a TIFF of 16, of either order": (
+        lambda folder: data.read_image(big_endian(folder, [0, 200])),
+        "dark.tiff as an image: expected whole numbers of 16 bits in it, of which 65535 is white, got 0 to 200; scale",
+    ),
+    "12 bits in 16": (
+        lambda folder: data.read_image(save(folder / "dark.png", np.array([[7, 4095]], np.uint16))),
+        "expected whole numbers of 16 bits in it, of which 65535 is white, got 7 to 4095; scale them, or save it",
+    ),
+    "8 bits in 16 of each colour": (
+        lambda folder: data.read_image(colours(folder, 255)),
+        "dark.png as an image: expected whole numbers of 16 bits in it, of which 65535 is white, got none above 255;",
+    ),
+    "12 bits in 16 of each colour": (
+        lambda folder: data.read_image(colours(folder, 4095)),
+        "expected whole numbers of 16 bits in it, of which 65535 is white, got none above 4095; scale them, or save it",
     ),
     "negative numbers": (
         lambda folder: data.read_image(tiff(folder, np.array([[-0.5, 1]], np.float32))),

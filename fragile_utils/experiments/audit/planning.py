@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from fragile_utils import attacks, data, metrics, saliency
+from fragile_utils._base import schema
 from fragile_utils._base.code import Code
+from fragile_utils._base.contents import digest
 from fragile_utils._base.devices import pick_device
+from fragile_utils._base.pixels import in_bytes
 from fragile_utils.experiments.audit.settings import ATTACKS, SEARCHES, Audit
 from fragile_utils.experiments.folder import duration
 from fragile_utils.experiments.parts import Parts
@@ -71,7 +74,7 @@ def plan(audit: Audit, code: Code = Code(), device: str = "auto") -> Plan:  # no
     Raises
     ------
     ValueError
-        If the network or the images cannot be used, or no method applies.
+        If the network or the images cannot be used, an image is there twice, or no method applies.
     """
     parts, where = Parts(audit.sweep("attacks", k=1), code), pick_device(device)
     (name,) = parts.sweep.labels("models")
@@ -84,6 +87,7 @@ def plan(audit: Audit, code: Code = Code(), device: str = "auto") -> Plan:  # no
     if k >= height * width:  # all pixels are the same pixels, whatever the map
         raise ValueError(f"k: expected at most {height * width - 1}, less than the pixels of an image, got {k}")
     images = min(audit.images, len(right))
+    _check_differ(right[data.spread(list(range(len(right))), images)])
     methods, refused, seconds = [], {}, {}
     for label, choice in parts.sweep.labels("methods").items():
         try:
@@ -102,6 +106,20 @@ def plan(audit: Audit, code: Code = Code(), device: str = "auto") -> Plan:  # no
     resolved = dataclasses.replace(audit, methods=tuple(methods), images=images, k=k)
     words = repr(network) if hasattr(network, "adapted") else name
     return Plan(resolved, refused, seconds, words, len(batch), int((batch.labels != data.UNKNOWN).sum()))
+
+
+def _check_differ(batch: data.Batch) -> None:
+    """Refuse an image with the pixels of an earlier one: it would count twice, and be chance for itself."""
+    first: dict[str, int] = {}
+    places = [first.setdefault(digest([in_bytes(image)]), place) for place, image in enumerate(batch.images)]
+    copies = [(place, earlier) for place, earlier in enumerate(places) if earlier != place]
+    if copies:
+        name, earlier = (schema.printable(batch.names[place]) for place in copies[0])
+        more = len(copies) - 1
+        others = f", and {more} more cop{'ies' if more > 1 else 'y'}" * (more > 0)
+        raise ValueError(
+            f"data: expected images that differ, got {name} with the pixels of {earlier}{others}; leave copies out"
+        )
 
 
 def _times(

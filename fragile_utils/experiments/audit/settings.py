@@ -7,6 +7,7 @@ from typing import Any
 
 from fragile_utils import attacks, data
 from fragile_utils._base import schema
+from fragile_utils.experiments.audit import words
 from fragile_utils.experiments.choice import Choice
 from fragile_utils.experiments.sweep import Sweep
 
@@ -90,9 +91,7 @@ class Audit:
                 f"{whole['step_size']:g}; a longer search may leave less."
             )
         if self.images < whole["images"]:
-            said.append(
-                f"Images: {self.images}, in place of {whole['images']}; intervals from so few tend to be too narrow."
-            )
+            said.append(f"Images: {self.images}, in place of {whole['images']}; {words.caution(self.images)}.")
         return said
 
     def to_dict(self) -> dict[str, Any]:

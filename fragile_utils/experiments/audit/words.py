@@ -6,6 +6,7 @@ from typing import Any
 from fragile_utils._base import schema
 
 STEADY, LOST = 0.7, 0.3  # of the most salient pixels that are left
+FEW = 16  # images
 UNSEEN = 4  # levels: on smooth parts of an image, larger changes of all pixels can be seen
 IN_PLACE = ("jpeg", "brightness", "resize")  # everyday changes after which a map ought to be where it was
 NOT_SAID = (
@@ -48,6 +49,11 @@ def paragraph(name: str, summary: dict[str, Any]) -> str:
         _content(method),
     ]
     return " ".join(said)
+
+
+def caution(images: int) -> str:
+    """Return what has to be known of intervals from fewer than `FEW` images."""
+    return "a single image has no interval" if images == 1 else "intervals from so few tend to be too narrow"
 
 
 def budget_of_words(budgets: Sequence[float]) -> float:
@@ -104,10 +110,11 @@ def _untouched(cell: dict[str, Any]) -> list[str]:
 
 
 def _empty(count: int, others: int) -> list[str]:
-    """Return what is to be said of images without an explanation."""
+    """Return what is to be said of images without an explanation, and of how few are left."""
     if not count:
         return []
-    return [f"On {count} of {count + others} images the map is zero everywhere or not finite; they are left out."]
+    said = [f"On {count} of {count + others} images the map is zero everywhere or not finite; they are left out."]
+    return said + [f"There are {others} left: {caution(others)}."] * (1 < others < FEW)
 
 
 def _left_out(cell: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ def test_what_a_whole_audit_does_besides_is_said(summary):
     assert said[0] == "Not audited: input-x-gradient, integrated-gradients, deep-taylor, smoothgrad."
     assert "at most 6 of 2, in place of 100 of 0.5" in said[1]
     assert said[2] == "Images: 8, in place of 16; intervals from so few tend to be too narrow."
+    assert small(images=1).left_out({})[-1] == "Images: 1, in place of 16; a single image has no interval."
     assert small().left_out({})[1] == "Budgets: 1, 2, 8, in place of 0.5, 1, 2, 4, 8."
     assert len(said) == 3
     assert summary["left_out"] == small(methods=["gradient", "grad-cam", "integrated-gradients"]).left_out({})

@@ -117,6 +117,27 @@ def test_noise_that_was_never_measured_is_not_called_survived(found, images):
         assert re.search(r"<td>0 of 0</td><td>–</td><td>–</td>", pages.page(report))
 
 
+def test_reports_side_by_side_are_as_good_as_the_images_that_count(summary):
+    def with_counts(**counts):
+        report = copy.deepcopy(summary)
+        for name, method in report["methods"].items():
+            for cell in method["cells"]:
+                cell["images"] = counts.get(name, 16)
+        return report
+
+    many, narrow = with_counts(), "intervals from so few tend to be too narrow."
+    assert "One is on" not in pages.remarks(many, many)
+    fewer = with_counts(gradient=1, **{"grad-cam": 5})
+    said = pages.remarks(many, fewer)
+    assert (
+        f"One is on 1 image for gradient: a single image has no interval. One is on 5 images for grad-cam: {narrow}"
+        in said
+    )
+    one = with_counts(**dict.fromkeys(summary["methods"], 1))
+    assert "One is on 1 image: a single image has no interval." in pages.remarks(one, many)
+    assert narrow not in pages.remarks(one, many)
+
+
 def test_budgets_to_failure_have_their_interval_in_the_page(summary):
     report = copy.deepcopy(summary)
     report["methods"]["gradient"]["failure"]["topk"] |= {"lost": 2, "median": 1.5, "low": 0.7, "high": None}

@@ -35,6 +35,18 @@ def test_images_on_which_an_attack_did_not_succeed_are_counted_in_words(summary)
     assert "On 2 of 3 it found no way that kept the answer; there 100 % is counted." in said
 
 
+def test_how_few_images_are_left_is_said_by_those_that_count(summary):
+    report = changed(summary, 0.5)
+    method = report["methods"]["gradient"]
+    for counted, empty, few in ((3, 0, False), (3, 13, True), (1, 15, False), (16, 4, False)):
+        method["empty"] = empty
+        for cell in method["cells"]:
+            cell["images"] = counted
+        said = paragraph("gradient", report)
+        assert (f"There are {counted} left: intervals from so few tend to be too narrow." in said) == few
+        assert ("they are left out." in said) == (empty > 0)
+
+
 def test_steady_is_called_only_what_is_steady_to_the_end_of_its_interval(summary):
     unsure = changed(summary, 0.75)
     for cell in unsure["methods"]["gradient"]["cells"]:

@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from fragile_utils._base import checks, precision
 from fragile_utils.models.door import check_network
+from fragile_utils.models.planes import check_plane, plane_is_last
 
 
 class Features(nn.Module):
@@ -48,8 +49,7 @@ class Features(nn.Module):
         except Exception as error:  # torch.fx raises what the network's own code raises
             raise ValueError(f"layer: the network cannot be cut at {layer!r}: {error}") from error
         self.layer = layer
-        kind = type(model.get_submodule(layer))
-        self.channels_first = kind.__module__.startswith("torch.nn.") and kind.__name__.endswith("2d")  # by definition
+        self.channels_first = plane_is_last(model.get_submodule(layer))
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -61,27 +61,10 @@ class Features(nn.Module):
         if out.ndim == 2:
             return out
         if not self.channels_first:
-            self._check_plane(images, out)
+            expected = f"layer: expected an output (N, D, h, w) of {self.layer}"
+            check_plane(lambda larger: self.network(larger).shape, images, out.shape, expected)
             self.channels_first = True
         return out.mean(dim=(2, 3))
-
-    @torch.no_grad()
-    def _check_plane(self, images: Tensor, out: Tensor) -> None:
-        """Refuse an output (N, a, b, c) unless, with images twice as large, b and c grow, or are 1, and a does not."""
-        expected = f"layer: expected an output (N, D, h, w) of {self.layer}, got {tuple(out.shape)}"
-        try:
-            larger = self.network(images[:1].repeat(1, 1, 2, 2)).shape
-        except Exception as error:  # whatever the network's own code raises
-            raise ValueError(
-                f"{expected}, of which the plane is not known, since larger images are not taken; name a Conv2d or "
-                "another of PyTorch's own layers for images"
-            ) from error
-        grows = (b > a or a == b == 1 for a, b in zip(out.shape[2:], larger[2:], strict=True))
-        if larger[1] != out.shape[1] or not all(grows):
-            raise ValueError(
-                f"{expected}, and {tuple(larger)} from an image twice as large: the channels are not the second axis; "
-                "name another layer"
-            )
 
     @precision.float32()
     @torch.no_grad()

@@ -29,7 +29,7 @@ _KINKED_IF: dict[str, Callable[..., bool]] = {  # of all arguments but the first
 
 
 def _is_kink(bound: Any) -> bool:
-    """Return whether a bound is 0 or one of many; another one keeps numbers in range, as in `_clamp`."""
+    """Return whether a bound is 0 or one of many; another one keeps numbers in range, unless it stops some."""
     return isinstance(bound, Tensor) or bound == 0
 
 
@@ -37,9 +37,9 @@ _replacing: ContextVar[bool] = ContextVar("replacing", default=False)
 
 
 @contextmanager
-def replacing() -> Iterator[None]:
-    """Say that what is computed in the block takes the place of a kink, and has none, whatever it is made of."""
-    before = _replacing.set(True)
+def replacing(whether: bool = True) -> Iterator[None]:
+    """Say whether what is computed in the block takes the place of a kink, and has none, whatever it is made of."""
+    before = _replacing.set(whether)
     try:
         yield
     finally:
@@ -65,7 +65,11 @@ class _Noting(TorchDispatchMode):
         if not _replacing.get():
             operation = func.overloadpacket.__name__.removesuffix("_")  # the same in place
             name = f"torch.{operation.removesuffix('_with_indices').lstrip('_')}"
-            if name not in self.noted and (_is_step(operation, result) or _has_kinks(operation, args[1:], kwargs)):
+            if name not in self.noted and (
+                _is_step(operation, result)
+                or _has_kinks(operation, args[1:], kwargs)
+                or _is_at_bound(operation, result, (*args[1:], *kwargs.values()))
+            ):
                 self.noted.append(name)
         return result
 
@@ -91,6 +95,13 @@ def _has_kinks(operation: str, args: tuple, kwargs: dict[str, Any]) -> bool:
     if operation in _KINKED_IF:
         return _KINKED_IF[operation](*args, **kwargs)
     return _KINKED.fullmatch(operation) is not None
+
+
+def _is_at_bound(operation: str, result: Any, bounds: tuple) -> bool:
+    """Return whether a clamp stops any value."""
+    return operation.startswith("clamp") and any(
+        bool((result == bound).any()) for bound in bounds if isinstance(bound, int | float)
+    )
 
 
 @torch.enable_grad()  # without, some maxima are computed in other ways

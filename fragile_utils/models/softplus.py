@@ -17,6 +17,11 @@ def softplus(x: Tensor, beta: float = 1.0) -> Tensor:
     return value
 
 
+def tail(dtype: torch.dtype) -> float:
+    """Return from which beta |x| on softplus is ReLU exactly: e^-20 is lost in float32, e^-40 in float64."""
+    return 40.0 if dtype == torch.float64 else 20.0
+
+
 def softplus_and_slope(x: Tensor, beta: float, in_place: bool = False) -> tuple[Tensor, Tensor]:
     """Return softplus and its derivative s, the sigmoid of beta x; neither can be differentiated.
 
@@ -26,12 +31,11 @@ def softplus_and_slope(x: Tensor, beta: float, in_place: bool = False) -> tuple[
     if math.isinf(beta):
         value = x.clamp_(min=0) if in_place else x.clamp(min=0)
         return value, (value > 0).to(x.dtype)
-    # e^-20 is below the resolution of float32, e^-40 below that of float64: from there on value and slope are 0.
-    tail = 40.0 if x.dtype == torch.float64 else 20.0
-    value = x.clamp_(min=-tail / beta) if in_place else x.clamp(min=-tail / beta)
+    end = tail(x.dtype)  # from there on value and slope are 0
+    value = x.clamp_(min=-end / beta) if in_place else x.clamp(min=-end / beta)
     slope = torch.sigmoid(value if beta == 1 else value * beta)
     value = F.threshold_(value.sub_(slope.log(), alpha=1 / beta), 0, 0)
-    return value, F.threshold_(slope, math.exp(-tail) * 1.01, 0)
+    return value, F.threshold_(slope, math.exp(-end) * 1.01, 0)
 
 
 class _Softplus(torch.autograd.Function):

@@ -5,6 +5,8 @@ everywhere. With softplus in place of ReLU it is not. The replacement happens wh
 function, so that it holds for modules, functional calls and reused activations alike, and nothing is copied.
 """
 
+import functools
+import math
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,13 +16,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, wrap_torch_function
 
 from fragile_utils._base import checks, precision
 from fragile_utils.models.compiled import is_compiled, uncompiled
 from fragile_utils.models.convolution import convolution
 from fragile_utils.models.kinks import replacing
-from fragile_utils.models.softplus import softplus
+from fragile_utils.models.softplus import softplus, tail
 
 
 class SoftplusSurrogate(nn.Module):
@@ -67,10 +69,10 @@ def softplus_surrogate(model: nn.Module, beta: float | None = None, constant: bo
 
     Modules, ``F.relu``, ``torch.relu`` and in-place forms are replaced alike, and so are the functions that are made of
     ReLUs: leaky and parametric ReLU, ReLU6, hard tanh, hard sigmoid, hard swish, soft shrinkage, SELU, absolute values,
-    clamps at 0 or on both sides, maxima and minima of two values. Whole numbers stay as they are. `kinks_left` names
-    what keeps its kinks, ``torch.where``, maxima over an axis and functions of TorchScript for example. What
-    ``torch.compile`` has compiled runs as it is written. Second derivatives are about 1.4 times faster to compute when
-    the parameters are frozen (``model.requires_grad_(False)``).
+    clamps at 0, on both sides or at tensors, maxima and minima of two values. Whole numbers stay as they are.
+    `kinks_left` names what keeps its kinks, ``torch.where``, maxima over an axis and functions of TorchScript for
+    example. What ``torch.compile`` has compiled runs as it is written. Second derivatives are about 1.4 times faster to
+    compute when the parameters are frozen (``model.requires_grad_(False)``).
 
     Parameters
     ----------
@@ -179,7 +181,7 @@ class Smooth(TorchFunctionMode):
         if func in _CONVOLUTIONS:
             return convolution(*args, **kwargs)
         func = of_two(func, args, kwargs)
-        if func in _SMOOTH and any(isinstance(x, Tensor) and x.is_floating_point() for x in (*args, *kwargs.values())):
+        if func in SMOOTH and any(isinstance(x, Tensor) and x.is_floating_point() for x in (*args, *kwargs.values())):
             self.replaced = True
             with replacing():
                 return self._smooth(func, *args, **kwargs)
@@ -189,13 +191,14 @@ class Smooth(TorchFunctionMode):
         if args and isinstance(args[-1], bool):  # F.relu(x, True)
             *args, inplace = args
         if inplace or func in _IN_PLACE:
-            return input.copy_(_SMOOTH[func](input.clone(), self.beta, *args, **kwargs))
-        return _SMOOTH[func](input, self.beta, *args, **kwargs)
+            return input.copy_(SMOOTH[func](input.clone(), self.beta, *args, **kwargs))
+        return SMOOTH[func](input, self.beta, *args, **kwargs)
 
 
 # --- Kinks, and what takes their place -------------------------------------------------------------------------------
 
-# Each is a sum of ReLUs, or made of one; with softplus in their place it has no kink left.
+# Each is a sum of ReLUs, or made of one; with softplus in their place it has no kink left. To a mode that looks on,
+# each is one function, whatever it is made of.
 
 
 def _leaky_relu(x: Tensor, beta: float, negative_slope: float = 0.01) -> Tensor:
@@ -213,7 +216,7 @@ def _rrelu(x: Tensor, beta: float, lower: float = 1 / 8, upper: float = 1 / 3, t
 
 
 def _hardtanh(x: Tensor, beta: float, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    return min_val + softplus(x - min_val, beta) - softplus(x - max_val, beta)
+    return _clamp(x, beta, min_val, max_val)
 
 
 def _relu6(x: Tensor, beta: float) -> Tensor:
@@ -237,27 +240,63 @@ def _abs(x: Tensor, beta: float) -> Tensor:
 
 
 def _clamp(x: Tensor, beta: float, min: Any = None, max: Any = None) -> Tensor:
-    if min is not None and max is not None:
-        return min + softplus(x - min, beta) - softplus(x - max, beta)
-    if max is None:  # one bound away from 0 keeps numbers in range and is no activation
-        return softplus(x, beta) if _is_zero(min) else x.clamp(min=min)
-    return -softplus(-x, beta) if _is_zero(max) else x.clamp(max=max)
+    low, high = (None if _is_number(bound) and math.isinf(bound) else bound for bound in (min, max))
+    if low is not None and high is not None:
+        return _between(x, beta, low, high)
+    if isinstance(low, Tensor) or isinstance(high, Tensor):
+        return _minimum(x, beta, high) if low is None else _maximum(x, beta, low)
+    if low == 0:
+        return softplus(x, beta)
+    if high == 0:
+        return -softplus(-x, beta)
+    with replacing(False):  # one bound away from 0 keeps numbers in range and is no activation
+        return x.clone() if low is high else x.clamp(min=low, max=high)
 
 
 def _clamp_max(x: Tensor, beta: float, max: Any) -> Tensor:
     return _clamp(x, beta, None, max)
 
 
-def _is_zero(bound: Any) -> bool:
-    return not isinstance(bound, Tensor) and bound == 0
+def _is_number(bound: Any) -> bool:
+    return isinstance(bound, Real)
+
+
+def _between(x: Tensor, beta: float, low: Any, high: Any) -> Tensor:
+    """Return x above a lower bound, less what is above an upper one: numbers, or tensors."""
+    if _is_number(low) and not low < high:
+        return x.clamp(low, high)  # a constant
+    if isinstance(low, Tensor):
+        low = torch.minimum(low, high)
+    x = x.clamp(*clip_range(low, high, beta, x.dtype))
+    if isinstance(low, Tensor):
+        above = _maximum(x, beta, low)
+    else:
+        above = softplus(x - low, beta) + low if is_near(low, beta, x.dtype) else x + softplus(low - x, beta)
+    return above - softplus(x - high, beta)
+
+
+def clip_range(low: Any, high: Any, beta: float, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Return between which values a smoothed clip is no constant: beyond them, it is to be computed at them."""
+    margin = tail(dtype) / beta
+    if isinstance(low, Tensor):
+        return low - margin, high + margin
+    finite = torch.finfo(dtype)
+    return max(low - margin, finite.min), min(high + margin, finite.max)
+
+
+def is_near(low: float, beta: float, dtype: torch.dtype) -> bool:
+    """Return whether low + softplus(x - low) is accurate; elsewhere x + softplus(low - x) is, which is the same."""
+    return abs(low) <= tail(dtype) / beta
 
 
 def _maximum(x: Tensor, beta: float, other: Tensor) -> Tensor:
-    return other + softplus(x - other, beta)
+    """Return the larger one and what is above it, which are the same two ways round: nothing is lost to rounding."""
+    over = x - other
+    return torch.where(over > 0, x + softplus(-over, beta), other + softplus(over, beta))
 
 
 def _minimum(x: Tensor, beta: float, other: Tensor) -> Tensor:
-    return x - softplus(x - other, beta)
+    return -_maximum(-x, beta, -other)
 
 
 def _elu(x: Tensor, beta: float, alpha: float = 1.0) -> Tensor:
@@ -276,7 +315,7 @@ _IN_PLACE = {
     *(torch.relu_, _T.relu_, F.relu_, F.leaky_relu_, F.hardtanh_, torch.clamp_, _T.clamp_, _T.clamp_min_),
     *(_T.clamp_max_, _T.clip_, torch.abs_, _T.abs_, _T.absolute_, torch.rrelu_, torch.selu_, F.elu_),
 }
-_SMOOTH: dict[Callable, Callable] = {
+_MADE_OF_SOFTPLUS: dict[Callable, Callable] = {
     **dict.fromkeys((F.relu, torch.relu, _T.relu, torch.relu_, _T.relu_, F.relu_), softplus),
     **dict.fromkeys((torch.ops.aten.relu, torch.ops.aten.relu.default), softplus),
     **dict.fromkeys((F.leaky_relu, F.leaky_relu_), _leaky_relu),
@@ -294,6 +333,8 @@ _SMOOTH: dict[Callable, Callable] = {
     **dict.fromkeys((F.elu, F.elu_), _elu),
     **dict.fromkeys((F.selu, torch.selu, torch.selu_), _selu),
 }
+_as_one = functools.cache(wrap_torch_function(lambda x, *args, **kwargs: (x,)))
+SMOOTH = {kinked: _as_one(smooth) for kinked, smooth in _MADE_OF_SOFTPLUS.items()}  # called with (x, beta, ...)
 MAX_OR_MIN = {torch.max: torch.maximum, _T.max: torch.maximum, torch.min: torch.minimum, _T.min: torch.minimum}
 
 

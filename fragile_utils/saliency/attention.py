@@ -5,6 +5,7 @@ function would do it in one piece: these can be differentiated only once, and sh
 multiplies values with after a softmax over the last axis. No name of a layer matters.
 """
 
+import itertools
 import math
 import types
 from collections.abc import Callable, Sequence
@@ -39,8 +40,10 @@ class Attended:
     matrices : sequence of Tensor
         One for each layer, in the order of the network, as the network has it: (N, heads, T, T), (N, T, T) or
         (N heads, T, T); rows sum to 1. `by_head` brings it to the first of these.
-    entering : Tensor (N, T, C) or None
-        The normalised tokens that enter the last of them, if the network normalises any.
+    values : Tensor
+        What the last of them is multiplied with.
+    normalised : sequence of Tensor
+        The outputs (N, T, C) of normalisations before it, in the order of the network.
     grid : tuple of 2 ints
         Rows and columns of the tokens that stand for patches of the image: the last of the T tokens, row by row.
         `read` refuses what speaks against their being the last.
@@ -51,7 +54,8 @@ class Attended:
     images: Tensor
     logits: Tensor
     matrices: Sequence[Tensor]
-    entering: Tensor | None
+    values: Tensor
+    normalised: Sequence[Tensor]
     grid: tuple[int, int]
     passed_over: Sequence[tuple[int, ...]] = ()
 
@@ -59,6 +63,15 @@ class Attended:
     def tokens(self) -> int:
         """T, the number of tokens."""
         return self.matrices[0].shape[-1]
+
+    @property
+    def entering(self) -> Tensor | None:
+        """The normalised tokens (N, T, C) that enter the last attention, if the network normalises any.
+
+        Both its matrix and its values are computed from them: not so from queries or keys that are normalised alone.
+        """
+        made = (self.matrices[-1], self.values)
+        return next((x for x in reversed(self.normalised) if all(_comes_from(made_of, x) for made_of in made)), None)
 
     def by_head(self, values: Tensor) -> Tensor:
         """Return a matrix of the network, or a gradient of one, as (N, heads, T, T)."""
@@ -98,6 +111,39 @@ class Attended:
             return rows.to(self.logits.dtype) / rows.sum()
 
         return once("tokens read", (model,), found)
+
+    def row(self, model: nn.Module, targets: Tensor) -> Tensor:
+        """Return what `read` does as rows (N, 1, T), to be multiplied with the matrix of each layer, from the last.
+
+        Raises
+        ------
+        ValueError
+            If `read` does, if the first axis of a matrix is not that of the images, or if a matrix does not depend on
+            the one before it, so that they are not of layers in turn: found out once for a network in a run.
+        """
+
+        def check() -> None:
+            self._expect_images_first(class_scores(self.logits, targets)[0])
+            self._expect_layers_in_turn()
+
+        row = self.read(model, targets).expand(len(self.images), 1, -1)
+        once("layers in turn", (model,), check)
+        return row
+
+    def _expect_images_first(self, score: Tensor) -> None:
+        """Refuse a matrix of which the score () of the first image depends on more than the first of N parts."""
+        found = torch.autograd.grad(score, self.matrices, retain_graph=True, materialize_grads=True)
+        for matrix, gradient in zip(self.matrices, found, strict=True):
+            if (self.by_head(gradient)[1:].abs() > 0).any():
+                expected = "matrices of attention (N, heads, T, T), the axis of the images before that of the heads"
+                raise ValueError(f"model: expected {expected}, got another order of {tuple(matrix.shape)}")
+
+    def _expect_layers_in_turn(self) -> None:
+        """Refuse two matrices of which the second was not computed from what the first was multiplied with."""
+        for i, (first, second) in enumerate(itertools.pairwise(self.matrices), 1):
+            if not _comes_from(second, first):
+                expected = "layers of attention one after the other"
+                raise ValueError(f"model: expected {expected}, got number {i + 1} beside number {i}, independent of it")
 
     def _expect_patches_last(self, rows: Tensor) -> None:
         """Refuse tokens of which those that are read, True in `rows` (T,), show that patches do not come last.
@@ -155,7 +201,8 @@ def attend(model: nn.Module, images: Tensor, create_graph: bool, mode: "WrittenO
         expected = f"attention of all tokens of an image on each other, (N, heads, T, T) with N = {len(images)}"
         raise ValueError(f"model: expected {expected}, got matrices of shape {got}")
     passed_over = [shape for shape in mode.passed_over if shape[-2:] == (tokens, tokens)]
-    return Attended(images, logits, mode.matrices, mode.entering, grid_of(tokens, *images.shape[-2:]), passed_over)
+    grid = grid_of(tokens, *images.shape[-2:])
+    return Attended(images, logits, mode.matrices, mode.values, mode.normalised, grid, passed_over)
 
 
 def grid_of(tokens: int, height: int, width: int) -> tuple[int, int]:
@@ -188,8 +235,10 @@ class WrittenOut(TorchFunctionMode):
         Each softmax over the last axis that was multiplied with something.
     counts : list of int
         Of how many images each is.
-    entering : Tensor or None
-        The last normalised tokens (N, T, C) before the last matrix.
+    values : Tensor or None
+        What the last matrix is multiplied with.
+    normalised : list of Tensor
+        The outputs (N, T, C) of normalisations before the last matrix.
     passed_over : list of tuples of ints
         The shape of every other softmax over the last axis: what it was multiplied with was another object, made of it,
         or came after another product of this kind.
@@ -199,10 +248,11 @@ class WrittenOut(TorchFunctionMode):
         super().__init__()
         self.matrices: list[Tensor] = []
         self.counts: list[int] = []
-        self.entering: Tensor | None = None
+        self.values: Tensor | None = None
+        self.normalised: list[Tensor] = []
         self._noted: list[Tensor] = []  # of softmax, in case it turns out to be one of these
         self._passed_over: list[tuple[int, ...]] = []
-        self._normalised: Tensor | None = None
+        self._since: list[Tensor] = []  # the same after it
         self._heads = 1  # that share the first axis with the images, as in torch.nn.MultiheadAttention
 
     @property
@@ -227,7 +277,7 @@ class WrittenOut(TorchFunctionMode):
         if func in SOFTMAX and result.ndim > 2 and _axis(args, kwargs) in (-1, result.ndim - 1):
             self._noted.append(_in_graph(result))
         elif func in NORMS and result.ndim == 3:
-            self._normalised = _in_graph(result)
+            self._since.append(_in_graph(result))
 
     def _from_inside(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """Return what PyTorch's function of several heads does, and see all that it calls."""
@@ -240,9 +290,10 @@ class WrittenOut(TorchFunctionMode):
 
     def _keep(self, func: Callable, args: tuple) -> None:
         """Keep the first factor of a product, if it is the result of a softmax, and what is summed over its columns."""
-        matrix = args[0]
+        factors = args
         if func is torch.einsum:
-            matrix = args[1][0] if isinstance(args[1], (tuple, list)) else args[1]
+            factors = args[1] if isinstance(args[1], (tuple, list)) else args[1:]
+        matrix = factors[0]
         if not any(matrix is noted for noted in self._noted):
             return
         if func is torch.einsum and not _weighs(args[0]):
@@ -251,7 +302,9 @@ class WrittenOut(TorchFunctionMode):
         self._noted.clear()
         self.matrices.append(matrix)
         self.counts.append(len(matrix) // self._heads if matrix.ndim == 3 else len(matrix))
-        self.entering = self._normalised
+        self.values = factors[1]
+        self.normalised += self._since
+        self._since.clear()
 
 
 def attention(
@@ -288,6 +341,13 @@ _SEEN_FROM_INSIDE = types.FunctionType(
 def _in_graph(value: Tensor) -> Tensor:
     """Return a tensor with respect to which can be differentiated what follows from it."""
     return value if value.requires_grad else value.requires_grad_()
+
+
+def _comes_from(result: Tensor, start: Tensor) -> bool:
+    """Return whether there is a way from one tensor to another in the graph."""
+    if not result.requires_grad:
+        return False
+    return torch.autograd.grad(result.sum(), start, retain_graph=True, allow_unused=True)[0] is not None
 
 
 def _axis(args: tuple, kwargs: dict[str, Any]) -> int | None:

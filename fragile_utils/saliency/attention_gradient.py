@@ -28,7 +28,7 @@ class AttentionGradient(Method):
     ) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             seen = attend(model, images, create_graph)
-            row = seen.read(model, targets).expand(len(images), 1, -1)
+            row = seen.row(model, targets)
             layers = zip(seen.matrices, seen.gradients(targets, create_graph), strict=True)
             for matrix, gradient in reversed(list(layers)):  # a row times each matrix, from the last
                 row = row + row @ (gradient * seen.by_head(matrix)).clamp(min=0).mean(dim=1)

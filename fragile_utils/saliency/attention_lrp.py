@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fragile_utils.models.adapter import SOFTMAX
+from fragile_utils.models.surrogate import SMOOTH
 from fragile_utils.saliency.attention import NORMS, PRODUCTS, attend
 from fragile_utils.saliency.baseline import Baseline
 from fragile_utils.saliency.method import Method, answer, leaf
@@ -127,6 +128,11 @@ _GATES = {
     F.hardswish: lambda z, inplace=False: F.relu6(z + 3) / 6,
     F.mish: lambda z, inplace=False: torch.tanh(F.softplus(z)),
     F.softplus: lambda z, beta=1.0, threshold=20.0: torch.sigmoid(beta * z),  # its derivative: a surrogate's ReLU
+    **{SMOOTH[relu]: lambda z, beta: torch.sigmoid(beta * z) for relu in kinds.RELU},
+    SMOOTH[F.leaky_relu]: lambda z, beta, negative_slope=0.01: (
+        negative_slope + (1 - negative_slope) * torch.sigmoid(beta * z)
+    ),
+    SMOOTH[F.hardswish]: SMOOTH[F.hardsigmoid],
 }
 _RMS_NORMS = {F.rms_norm, torch.rms_norm}
 _LINEAR = {

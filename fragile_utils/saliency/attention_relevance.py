@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fragile_utils.models.adapter import SOFTMAX
+from fragile_utils.models.surrogate import SMOOTH
 from fragile_utils.saliency.attention import NORMS, PRODUCTS, attend
 from fragile_utils.saliency.method import Method, leaf
 from fragile_utils.saliency.propagation import kinds
@@ -40,7 +41,7 @@ class AttentionRelevance(Method):
             tape = Tape()  # which knows by the graph what depends on the image
             seen = attend(model, leaf(images, create_graph), True, tape)
             one = torch.zeros_like(seen.logits).scatter(1, targets.clamp(max=seen.logits.shape[1] - 1)[:, None], 1)
-            row = seen.read(model, targets).expand(len(images), 1, -1)
+            row = seen.row(model, targets)
             gradients = seen.gradients(targets, create_graph)
             relevances = tape.hand_down(RULES, seen, one, seen.matrices, create_graph)
             for gradient, relevance in reversed(list(zip(gradients, relevances, strict=True))):
@@ -105,6 +106,7 @@ def _divided(a: Tensor, b: Tensor) -> Tensor:
 
 _T = Tensor
 _ACTIVATIONS = {F.gelu, F.silu, F.mish, F.elu, F.hardswish, F.leaky_relu, torch.tanh, _T.tanh, *kinds.RELU}
+_ACTIVATIONS |= {SMOOTH[kinked] for kinked in _ACTIVATIONS & SMOOTH.keys()}  # of a softplus surrogate
 _SCALINGS = {*kinds.MULTIPLY, *kinds.DIVIDE, _T.__mul__, _T.__rmul__, _T.__truediv__, torch.clone, _T.clone}
 RULES = Rules(
     "attention relevance",

@@ -65,7 +65,7 @@ class Baseline(PerImage):
             return blurred(images)
         if isinstance(value, str):
             value = _subtracted(model)
-        value = torch.as_tensor(value).to(images)
+        value = torch.as_tensor(value, dtype=images.dtype, device=images.device)
         value = value[None] if value.ndim == 3 else value
         try:
             expanded = value.expand(len(value) if value.ndim == 4 else 1, *images.shape[1:])

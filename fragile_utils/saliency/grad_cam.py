@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fragile_utils._base import checks
+from fragile_utils._base.once import once
+from fragile_utils.models.planes import check_plane, plane_is_last
 from fragile_utils.models.surrogate import SoftplusSurrogate
 from fragile_utils.saliency.method import Method, answer, class_scores, leaf
 
@@ -24,8 +26,9 @@ class GradCAM(Method):
     ----------
     layer : str, optional
         Dotted name of the module whose output (N, channels, h, w) is explained, as in ``model.named_modules()``. By
-        default the last convolution: of the modules `torch.nn.Conv2d`, the one that is called last in a forward pass.
-        A layer that is called more than once in a pass, named or not, is refused; other layers may be.
+        default the last convolution: of the modules `torch.nn.Conv2d` whose output has more than one place, h w > 1,
+        the one that is called last in a forward pass. Refused, named or not, is a layer that is called more than once
+        in a pass, whose output has a single place, or whose channels are not the second axis.
 
     References
     ----------
@@ -39,11 +42,13 @@ class GradCAM(Method):
         self, model: nn.Module, images: Tensor, targets: Tensor, create_graph: bool = False
     ) -> tuple[Tensor, Tensor]:
         names = self._find(model)
-        called, seen = [], []
+        called: list[str] = []
+        last: list[Any] = []  # the last layer with a plane, if there is one, and what it returned
 
         def keep(module: nn.Module, args: Any, output: Tensor) -> Tensor:
             called.append(names[module])
-            seen[:] = [output]
+            if not last or not _has_one_place(output):
+                last[:] = [module, output]
             if not _of_an_image(output):
                 return output
             if not output.requires_grad:
@@ -60,17 +65,17 @@ class GradCAM(Method):
                     handle.remove()
             if self.layer is None and not called:
                 raise ValueError("layer: expected its name, since the model has no convolution that it calls")
-            name = called[-1] if called else self.layer
+            name = names[last[0]] if called else self.layer
             if called.count(name) != 1:
                 raise ValueError(f"layer {name!r}: expected one call in a forward pass, got {called.count(name)}")
-            if not _of_an_image(seen[0]):
-                expected = f"layer {name!r}: expected an output (N, channels, h, w)"
-                raise ValueError(f"{expected}, got {checks.described(seen[0])}")
-            scores = class_scores(logits, targets)
-            (gradient,) = torch.autograd.grad(scores.sum(), seen, create_graph=create_graph, allow_unused=True)
+            layer, output = last
+            _check(model, layer, f"layer {name!r}: expected an output (N, channels, h, w)", images, output)
+            scores, gradient = class_scores(logits, targets), None
+            if scores.requires_grad:
+                (gradient,) = torch.autograd.grad(scores.sum(), output, create_graph=create_graph, allow_unused=True)
             if gradient is None:
                 raise ValueError(f"layer {name!r}: expected an output that the scores depend on, got another")
-            maps = (gradient.mean(dim=(2, 3), keepdim=True) * seen[0]).sum(dim=1, keepdim=True).clamp(min=0)
+            maps = (gradient.mean(dim=(2, 3), keepdim=True) * output).sum(dim=1, keepdim=True).clamp(min=0)
             maps = F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)
         return answer(maps.expand_as(images) / 3, logits, create_graph)
 
@@ -87,3 +92,35 @@ class GradCAM(Method):
 
 def _of_an_image(output: Any) -> bool:
     return isinstance(output, Tensor) and output.ndim == 4
+
+
+def _has_one_place(output: Any) -> bool:
+    return _of_an_image(output) and output.shape[2:] == (1, 1)
+
+
+def _check(model: nn.Module, layer: nn.Module, expected: str, images: Tensor, output: Any) -> None:
+    """Refuse the output of a layer unless it has an image plane, and that is last."""
+    if not _of_an_image(output) or len(output) != len(images):
+        raise ValueError(f"{expected}, got {checks.described(output)}")
+    if _has_one_place(output):
+        raise ValueError(f"{expected} of more than one place, h w > 1, got {tuple(output.shape)}; name another")
+    if not plane_is_last(layer):
+
+        def check() -> None:
+            check_plane(lambda larger: _shape_for(model, layer, larger), images, output.shape, expected)
+
+        once(f"plane {images.shape[1:]}", (layer, model), check)
+
+
+def _shape_for(model: nn.Module, layer: nn.Module, images: Tensor) -> torch.Size:
+    """Return the shape of what a layer returns for `images`, also where what follows it cannot take them."""
+    shapes: list[torch.Size] = []
+    handle = layer.register_forward_hook(lambda module, args, output: shapes.append(output.shape))
+    try:
+        model(images)
+    except Exception:  # whatever the network's own code raises
+        if not shapes:
+            raise
+    finally:
+        handle.remove()
+    return shapes[0]

@@ -31,9 +31,20 @@ class Gradient(LogitsOnDemand):
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the other kernels have no second derivative
             images = leaf(images, create_graph)
             found = model(images)
-            scores = class_scores(found, targets)
-            (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=create_graph)
+            gradient = _slope(class_scores(found, targets), images, create_graph)
         return gradient, found if create_graph else found.detach()
+
+
+def _slope(scores: Tensor, images: Tensor, create_graph: bool) -> Tensor:
+    """Return the gradient of scores (N,) with respect to images, or refuse scores that autograd cannot follow."""
+    gradient = None
+    if scores.requires_grad:
+        (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=create_graph, allow_unused=True)
+    if gradient is None:
+        inside = torch.is_inference_mode_enabled()
+        got = "a call in torch.inference_mode()" if inside else "constants (torch.no_grad or detach in the network?)"
+        raise ValueError(f"model: expected scores that depend on the image, got {got}")
+    return gradient
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Rollout(Method):
     ) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             seen = attend(model, images, create_graph)
-            row = seen.read(model, targets).expand(len(images), 1, -1)
+            row = seen.row(model, targets)
             for matrix in reversed(seen.matrices):  # a row times each matrix, from the last: no product of matrices
                 row = (row @ seen.by_head(matrix).mean(dim=1) + row) / 2
             return seen.answer(row.squeeze(1), create_graph)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fragile_utils.models.surrogate import SMOOTH
 from fragile_utils.saliency.attention import Attended, WrittenOut
 from fragile_utils.saliency.propagation.calls import replaced, tensors, works_in_place
 from fragile_utils.saliency.propagation.steps import name_of
@@ -27,7 +28,7 @@ class Call(NamedTuple):
         """Refuse the network, unless the call is as its rule expects."""
         if not holds:
             got = ", ".join(str(tuple(x.shape)) for x in tensors((self.args, self.kwargs)))
-            raise ValueError(f"model: {self.method}: expected {name_of(self.function)} {what}, got values {got}")
+            raise ValueError(f"model: {self.method}: expected {_name(self.function)} {what}, got values {got}")
 
 
 Rule = Callable[[Call, list[Tensor], list[Tensor | None], bool], Shares]
@@ -52,7 +53,7 @@ class Rules:
     def rule(self, call: Call) -> Rule:
         if call.function not in self.of or _in_place(call.function, call.kwargs):
             raise ValueError(
-                f"model: {self.method}: expected functions that it has a rule for, got {name_of(call.function)}"
+                f"model: {self.method}: expected functions that it has a rule for, got {_name(call.function)}"
             )
         return self.of[call.function]
 
@@ -118,6 +119,11 @@ def transposed(call: Call, live: list[Tensor], given: list[Tensor | None], creat
         outputs, list(zeros.values()), shares, create_graph=create_graph, materialize_grads=True
     )
     return iter(zip(live, found, strict=True))
+
+
+def _name(function: Callable) -> str:
+    """Return the name of a function, or of the kinked one in whose place a surrogate calls it."""
+    return name_of(next((kinked for kinked, smooth in SMOOTH.items() if smooth is function), function))
 
 
 def _live(call: Call, moving: set[int], known: set[int]) -> list[Tensor]:

@@ -51,6 +51,8 @@ LEFT = {
     "kthvalue": (lambda x: x.kthvalue(2, 1)[0], ["torch.kthvalue"]),
     "median": (lambda x: x.median(1)[0], ["torch.median"]),
     "cummax": (lambda x: x.cummax(1)[0], ["torch.cummax"]),
+    "a number in range that stops some": (lambda x: x.clamp(min=0.01), ["torch.clamp"]),
+    "clamp_max": (lambda x: x.clamp_max(-0.01), ["torch.clamp"]),
     "threshold in place": (lambda x: F.threshold_(x * 1, 0, 0), ["torch.threshold"]),
     "greater": (lambda x: x * torch.greater(x, 0), ["torch.gt"]),
     "of what is detached": (lambda x: x * (x.detach() > 0), ["torch.gt"]),
@@ -91,6 +93,7 @@ SMOOTH = {
     "standard deviation": lambda x: x / (1 + x.std(1, keepdim=True)),
     "inverse": lambda x: torch.linalg.inv(x.flatten(2) @ x.flatten(2).mT + torch.eye(4, dtype=x.dtype)),
     "whole numbers of no values": lambda x: x + torch.zeros_like(x, dtype=torch.long) + x.new_ones(1, dtype=torch.long),
+    "numbers in range": lambda x: x.clamp(min=-9).clamp(max=9.0).clamp(-torch.inf, 9.0).clamp(-torch.inf, torch.inf),
     "a mask": lambda x: x.masked_fill(torch.ones(x.shape[2:], dtype=torch.bool).tril(), 0),
     "all that is replaced": lambda x: F.relu(x) + F.relu6(x) + x.abs() + F.hardswish(x) + F.selu(x) + x.clamp(-1, 1),
 }

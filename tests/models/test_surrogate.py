@@ -127,6 +127,102 @@ def test_every_form_of_the_maximum_of_two_values_is_smoothed(name, form, images)
     assert kinks_left(surrogate, images) == []
 
 
+LARGEST = torch.finfo(torch.float32).max
+WIDE = {  # that leave values as they are
+    "clamp, almost the largest": lambda x: x.clamp(min=-LARGEST + 1000, max=LARGEST - 1000),
+    "clamp, the largest": lambda x: x.clamp(-LARGEST, LARGEST),
+    "clamp, of half precision": lambda x: x.clamp(-65504, 65504),
+    "clamp, infinite": lambda x: x.clamp(-torch.inf, torch.inf),
+    "clamp, between tensors": lambda x: torch.clamp(x, torch.tensor(-LARGEST), torch.tensor(LARGEST)),
+    "clamp, at a tensor": lambda x: x.clamp(max=torch.tensor(1e9)),
+    "hard tanh": lambda x: F.hardtanh(x, -1e6, 1e6),
+    "max": lambda x: torch.max(x, torch.tensor(-LARGEST)),
+    "max, by the other": lambda x: torch.max(torch.tensor(-1e9), x),
+    "maximum, infinite": lambda x: torch.maximum(x, torch.tensor(-torch.inf)),
+    "minimum": lambda x: torch.minimum(x, torch.tensor(1e9)),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_bounds_far_away_change_nothing(name):
+    x = torch.linspace(-3, 3, 41, requires_grad=True)
+    y = softplus_surrogate(Called(WIDE[name]), 50.0)(x)
+    assert torch.equal(y, x)
+    (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    assert (slope == 1).all()
+    if slope.requires_grad:
+        assert not torch.autograd.grad(slope.sum(), x)[0].any()
+
+
+def clipped(x, low, high, beta):
+    """The closed form in float64."""
+    zero = torch.zeros((), dtype=torch.float64)
+    above, beyond = (torch.logaddexp(beta * (x.double() - bound), zero) / beta for bound in (low, high))
+    return low + above - beyond
+
+
+BOUNDS = [(0.0, 6.0), (-1.0, 1.0), (0.0, 1.0), (-0.3, 0.2), (-1e4, 1e4), (-50.0, -40.0), (1e3, 2e3)]
+
+
+@pytest.mark.parametrize("beta", [1.0, 50.0])
+@pytest.mark.parametrize("bounds", BOUNDS, ids=repr)
+def test_a_clipped_value_is_accurate_wherever_it_is(bounds, beta):
+    x = torch.cat([torch.linspace(-9, 9, 200), *(bound + torch.linspace(-9, 9, 200) for bound in bounds)])
+    x = torch.cat([x, torch.tensor([-1e6, 1e6])])
+    got, want = softplus_surrogate(Called(lambda x: x.clamp(*bounds)), beta)(x), clipped(x, *bounds, beta)
+    assert ((got - want).abs() <= 3e-7 * want.abs() + 5e-6 / beta).all()
+
+
+@pytest.mark.parametrize("beta", [1.0, 50.0])
+def test_derivatives_at_a_bound_far_from_0_are_those_of_softplus(beta):
+    x = (100 + torch.linspace(-2, 2, 41, dtype=torch.float64)).requires_grad_()
+    first, second = [], []
+    for y in (
+        softplus_surrogate(Called(lambda x: x.clamp(100, 1e9)), beta)(x),
+        softplus_surrogate(Called(lambda x: torch.maximum(x, torch.tensor(100.0))), beta)(x),
+        F.softplus(x - 100, beta, threshold=1e9),
+    ):
+        first += torch.autograd.grad(y.sum(), x, create_graph=True)
+        second += torch.autograd.grad(first[-1].sum(), x)
+    for got in (first, second):
+        torch.testing.assert_close(got[0], got[2])
+        torch.testing.assert_close(got[1], got[2])
+
+
+def test_small_values_above_0_keep_their_digits():
+    x = torch.linspace(-14, -6, 9)
+    for function in (F.relu6, lambda x: x.clamp(min=torch.tensor(0.0)), lambda x: x.clamp(0, 1e9)):
+        got = softplus_surrogate(Called(function), 1.0)(x)
+        torch.testing.assert_close(got.double(), F.softplus(x.double()), rtol=0.1, atol=1e-6)
+
+
+AT_A_TENSOR = {
+    "number": lambda x: x.clamp(min=torch.zeros((), dtype=x.dtype)),
+    "one for each channel": lambda x: x.clamp(min=torch.zeros(x.shape[1], 1, 1, dtype=x.dtype)),
+    "clamp_min": lambda x: torch.clamp_min(x, torch.zeros_like(x)),
+    "upper": lambda x: -(-x).clamp(max=torch.zeros((), dtype=x.dtype)),
+    "in place": lambda x: (x * 1).clamp_(min=torch.zeros((), dtype=x.dtype)),
+}
+
+
+@pytest.mark.parametrize("form", AT_A_TENSOR)
+def test_a_clamp_at_a_tensor_is_smoothed(form, images):
+    got = softplus_surrogate(build(lambda: Functions(AT_A_TENSOR[form])), 3.0)(images)
+    expected = build(lambda: Functions(lambda x: F.softplus(x, 3.0, threshold=100)))(images)
+    torch.testing.assert_close(got, expected)
+
+
+def test_learned_bounds_are_those_of_numbers_and_have_derivatives():
+    x = torch.linspace(-9, 9, 50, dtype=torch.float64)
+    bounds = torch.tensor([-1.5, 2.0], dtype=torch.float64, requires_grad=True)
+    surrogate = softplus_surrogate(Called(lambda bounds: x.clamp(*bounds)), 2.0)
+    torch.testing.assert_close(surrogate(bounds), clipped(x, -1.5, 2.0, 2.0))
+    assert torch.autograd.gradcheck(surrogate, bounds)
+    assert torch.autograd.gradgradcheck(surrogate, bounds)
+    crossed = bounds.detach().flip(0)
+    torch.testing.assert_close(surrogate(crossed)[[0, -1]], x.clamp(*crossed)[[0, -1]], atol=0.01, rtol=0)
+
+
 ABSOLUTE = [abs, torch.abs, torch.absolute, torch.Tensor.absolute, torch.Tensor.absolute_]
 
 

@@ -1,5 +1,7 @@
 """Attention of networks of several makes: which matrices are found, which tokens are read, and what is refused."""
 
+import contextlib
+
 import attentive
 import pytest
 import torch
@@ -313,6 +315,98 @@ def test_a_layer_of_two_matrices_side_by_side_is_refused_by_name():
     x, targets = attentive.images(2)
     with pytest.raises(ValueError, match=r"expected every softmax .* before the next, got one of shape \(2, 16, 16\)"):
         saliency.Rollout()(built(beside), x, targets)
+
+
+class Split(nn.Module):
+    """Two layers of attention of two heads, (N, heads, T, T) or with the first two axes exchanged, and a class token.
+
+    The second layer follows the first, or stands beside it; queries and keys may be normalised before heads are split.
+    """
+
+    def __init__(self, heads_first=False, beside=False, normalised=False):
+        super().__init__()
+        self.heads_first, self.beside, self.normalised = heads_first, beside, normalised
+        self.embed, self.last = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, attentive.CLASSES)
+        self.token = nn.Parameter(torch.empty(1, 1, 8))
+        self.projections = nn.ModuleList(nn.Linear(8, 24) for _ in range(2))
+        self.norms = nn.ModuleList(nn.LayerNorm(8) for _ in range(2))
+        self.key_norm, self.query_norm = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.seen = []
+        generator = torch.Generator().manual_seed(0)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, generator=generator)
+
+    def attention(self, i, z):
+        queries, keys, values = self.projections[i](z).chunk(3, -1)
+        if self.normalised:
+            queries, keys = self.query_norm(queries), self.key_norm(keys)
+        queries, keys, values = (x.unflatten(2, (2, 4)).transpose(1, 2) for x in (queries, keys, values))
+        if self.heads_first:
+            queries, keys, values = (x.transpose(0, 1) for x in (queries, keys, values))
+        weights = (queries @ keys.mT / 2).softmax(-1)
+        self.seen.append(weights.detach())
+        mixed = weights @ values
+        return (mixed.transpose(0, 1) if self.heads_first else mixed).transpose(1, 2).flatten(2)
+
+    def forward(self, x):
+        self.seen.clear()
+        tokens = torch.cat([self.token.expand(len(x), -1, -1), self.embed(x).flatten(2).transpose(1, 2)], 1)
+        if self.beside:
+            z = self.norms[0](tokens)
+            return self.last((tokens + self.attention(0, z) + self.attention(1, z))[:, 0])
+        for i, norm in enumerate(self.norms):
+            tokens = tokens + self.attention(i, norm(tokens))
+        return self.last(tokens[:, 0])
+
+
+def split(**options):
+    return Classifier(Split(**options), attentive.MEAN, attentive.STD).double().eval().requires_grad_(False)
+
+
+MULTIPLYING = [name for name in attentive.METHODS if name != "grad-cam-tokens"]  # matrices of layers
+
+
+@pytest.mark.parametrize("name", MULTIPLYING)
+def test_heads_before_images_are_refused_by_name(name):
+    """Also where there are as many images as heads, and the shape does not tell."""
+    (x, targets), method = attentive.images(2), saliency.METHODS[name]()
+    torch.testing.assert_close(split(heads_first=True)(x), split()(x))
+    alone = [method(split(), x[i : i + 1], targets[i : i + 1]) for i in range(2)]
+    torch.testing.assert_close(method(split(), x, targets), torch.cat(alone))
+    for runs in (contextlib.nullcontext(), once.run()):
+        with runs, pytest.raises(ValueError, match=r"images before that of the heads, got another .* \(2, 2, 17, 17\)"):
+            method(split(heads_first=True), x, targets)
+    torch.testing.assert_close(
+        saliency.TokenGradCAM()(split(heads_first=True), x, targets), saliency.TokenGradCAM()(split(), x, targets)
+    )
+
+
+@pytest.mark.parametrize("name", MULTIPLYING)
+def test_layers_beside_each_other_are_refused_by_name(name):
+    (x, targets), method, model = attentive.images(3), saliency.METHODS[name](), split(beside=True)
+    model(x)
+    for got, want in zip(seen(model, x).matrices, list(model.network.seen), strict=True):
+        torch.testing.assert_close(got, want)
+    for given in (x, x.clone().requires_grad_()):
+        with (
+            once.run(),
+            pytest.raises(ValueError, match="one after the other, got number 2 beside number 1, independent"),
+        ):
+            method(model, given, targets, given.requires_grad)
+
+
+def test_normalised_queries_and_keys_are_not_the_tokens_that_enter():
+    (x, targets), model = attentive.images(3), split(normalised=True)
+    kept = []
+    hook = model.network.norms[1].register_forward_hook(lambda *args: kept.append(args[2]))
+    scores = model(x.clone().requires_grad_()).gather(1, targets[:, None]).sum()
+    hook.remove()
+    torch.testing.assert_close(seen(model, x).entering, kept[0].detach())
+    (slopes,) = torch.autograd.grad(scores, kept)
+    expected = (slopes[:, 1:].mean(1, keepdim=True) * kept[0]).sum(2).relu()[:, 1:].detach().unflatten(1, (4, 4))
+    expected = F.interpolate(expected[:, None], x.shape[2:], mode="bilinear").squeeze(1)
+    assert expected.amax((1, 2)).max() > 0
+    torch.testing.assert_close(saliency.TokenGradCAM().attribute(model, x, targets).sum(1), expected)
 
 
 def test_the_grid_has_the_shape_of_the_images():

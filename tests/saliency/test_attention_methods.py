@@ -5,6 +5,7 @@ import pytest
 import torch
 from attentive import MAKES
 from references import functional_of, gradient_of
+from torch import nn
 
 from fragile_utils import attacks, metrics
 from fragile_utils.models import softplus_surrogate
@@ -121,6 +122,35 @@ def _moved(attack, result):
     if isinstance(attack, attacks.TopK):
         return 1 - metrics.topk_intersection(result.maps_before, result.maps, attack.k)
     return metrics.center_shift(result.maps_before, result.maps)
+
+
+@pytest.mark.parametrize("method", [AttentionRelevance(), AttnLRP()], ids=["attention-relevance", "AttnLRP"])
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.LeakyReLU, nn.Hardswish], ids=lambda kind: kind.__name__)
+def test_a_transformer_with_kinks_has_a_surrogate(activation, method):
+    model, x, targets = case(lambda: attentive.timms(act_layer=activation), method)
+    sharp = softplus_surrogate(model, 1e6)
+    torch.testing.assert_close(method.attribute(sharp, x, targets), method.attribute(model, x, targets))
+    surrogate = softplus_surrogate(model, 3.0)
+    gradient = gradient_of(lambda x: method.explain(surrogate, x, targets, create_graph=True)[0], x)
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(11), dtype=torch.float64)
+    ahead, behind = (functional_of(method.explain(surrogate, x + s * direction, targets)[0]) for s in (1e-8, -1e-8))
+    expected, got = (ahead - behind) / 2e-8, (gradient * direction).sum()
+    assert gradient.norm() > 1e-3
+    assert abs(got - expected) <= 1e-5 * max(abs(expected), gradient.norm())
+
+
+def test_attn_lrp_can_be_attacked_on_a_transformer_with_relu():
+    model, x, _ = case(lambda: attentive.timms(act_layer=nn.ReLU), AttnLRP())
+    labels = model(x).argmax(1)
+    found = attacks.run(attacks.TopK(100), model, x, labels, AttnLRP(), eps=8 / 255, steps=2)
+    assert found.dissimilarity.shape == (2,)
+    assert not any(found.reasons)
+
+
+def test_a_kink_without_a_rule_is_refused_by_the_name_that_the_network_calls():
+    model, x, targets = attentive.timms(act_layer=nn.ReLU6), *attentive.images(1)
+    with pytest.raises(ValueError, match=r"a rule for, got torch.nn.functional.(relu6|hardtanh)$"):
+        AttnLRP().attribute(softplus_surrogate(model), x, targets)
 
 
 def test_directions_are_gradients_of_the_dissimilarity_on_the_surrogate():

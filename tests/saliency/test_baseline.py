@@ -22,6 +22,13 @@ def test_the_mean_baseline_is_zero_after_the_normalisation(squeezenet):
     torch.testing.assert_close(Baseline().image(squeezenet, images)[0, :, 0, 0], mean)
 
 
+def test_a_number_is_as_exact_as_the_images():
+    for dtype in (torch.float64, torch.float32):
+        image = Baseline(0.3).image(None, torch.rand(1, 3, 2, 2, dtype=dtype))
+        assert torch.equal(image, torch.full_like(image, 0.3))
+        assert image.dtype == dtype
+
+
 def test_baselines_are_values():
     a = torch.rand(3, 4, 4)
     assert Baseline(a) == Baseline(a.clone())

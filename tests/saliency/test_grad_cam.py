@@ -1,5 +1,7 @@
 """Grad-CAM against Captum."""
 
+import contextlib
+
 import captum.attr
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch.nn.functional as F
 from references import SIZE, batch, cifar
 from torch import nn
 
+from fragile_utils._base import once
 from fragile_utils.models import softplus_surrogate
 from fragile_utils.saliency import GradCAM
 
@@ -97,6 +100,67 @@ def test_the_default_asks_for_one_call_of_that_convolution():
     with pytest.raises(ValueError, match="layer 'second': expected an output that the scores depend on, got another"):
         GradCAM()(aside, images, targets)
     assert not any(module._forward_hooks for model in (often, shared, uncalled, aside) for module in model.modules())
+
+
+def by_hand(model, layer, images, targets):
+    """Grad-CAM of one layer (N, channels, h, w), by a hook and autograd."""
+    kept = []
+    handle = layer.register_forward_hook(lambda *args: kept.append(args[2]))
+    scores = model(images.clone().requires_grad_()).gather(1, targets[:, None]).sum()
+    handle.remove()
+    (slopes,) = torch.autograd.grad(scores, kept)
+    maps = (slopes.mean((2, 3), keepdim=True) * kept[0]).sum(1, keepdim=True).relu().detach()
+    return F.interpolate(maps, images.shape[2:], mode="bilinear").squeeze(1)
+
+
+def gated(net, x):
+    """Squeeze and excitation: `second` sees one place, of the mean of what `first` returns."""
+    features = net.first(x).relu()
+    return features * net.second(features.mean((2, 3), keepdim=True)).sigmoid()
+
+
+def with_a_head(net, x):
+    return net.second(net.first(x).relu().mean((2, 3), keepdim=True)).tanh()
+
+
+@pytest.mark.parametrize("way", [gated, with_a_head])
+def test_a_convolution_of_one_place_is_not_the_default_and_refused_by_name(way):
+    model, (images, targets) = Ordered(way).double().eval(), batch(3)
+    expected = by_hand(model, model.first, images, targets)
+    torch.testing.assert_close(GradCAM().attribute(model, images, targets).sum(1), expected)
+    assert (expected.amax((1, 2)) > 2 * expected.mean((1, 2))).all()  # no uniform map, and none of zeros
+    message = r"layer 'second': expected an output \(N, channels, h, w\) of more than one place, .* \(3, 3, 1, 1\)"
+    with pytest.raises(ValueError, match=message):
+        GradCAM("second")(model, images, targets)
+    pooled = Ordered(lambda net, x: net.second(x.mean((2, 3), keepdim=True))).double().eval()
+    with pytest.raises(ValueError, match=message):
+        GradCAM()(pooled, images, targets)
+
+
+class Permuted(nn.Module):
+    """A block whose channels are last, and one that brings them back; after them only images of one size are taken."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.patches = nn.Conv2d(3, 4, 4, stride=4)  # as many channels as rows
+            self.norm, self.back = nn.Sequential(nn.LayerNorm(4)), nn.Sequential(nn.Tanh())
+            self.last = nn.Linear(64, 5)
+
+    def forward(self, images):
+        x = self.norm(self.patches(images).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.last(self.back(x).flatten(1))
+
+
+def test_channels_that_are_last_are_not_taken_for_rows():
+    model, (images, targets) = Permuted().double().eval(), batch(2)
+    expected = by_hand(model, model.back, images, targets)
+    torch.testing.assert_close(GradCAM("back").attribute(model, images, targets).sum(1), expected)
+    for runs in (contextlib.nullcontext(), once.run()):
+        with runs, pytest.raises(ValueError, match=r"'norm': .* \(2, 4, 4, 4\), .*channels are not the second axis"):
+            GradCAM("norm")(model, images, targets)
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 class Attentive(nn.Module):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fragile_utils.models.softplus import softplus_and_slope
+from fragile_utils.models.surrogate import clip_range, is_near
 from fragile_utils.saliency.propagation.operation import NO_BENDS, Bends, Operation, Setting, named, within_step
 from fragile_utils.saliency.propagation.steps import Step
 
@@ -172,12 +173,16 @@ class Clipped(Elementwise):
 
     def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Clip]:
         (z,), (low, high), beta = inputs, clip_bounds(self.step), self.setting.beta
+        ends = clip_range(low, high, beta, z.dtype)
+        z = z.clamp_(*ends) if self.setting.over else z.clamp(*ends)
         above, beyond = softplus_and_slope(z - high, beta, in_place=True)
-        if low:
-            z = z - low
-        value, slope = softplus_and_slope(z, beta, in_place=self.setting.over or bool(low))
-        value = value.sub_(above)
-        return value.add_(low) if low else value, Clip(slope.sub_(beyond), beyond)
+        if is_near(low, beta, z.dtype):
+            value, slope = softplus_and_slope(z.sub_(low), beta, in_place=True)
+            value = value.add_(low)
+        else:
+            value, below = softplus_and_slope(low - z, beta, in_place=True)
+            value, slope = value.add_(z), below.neg_().add_(1)
+        return value.sub_(above), Clip(slope.sub_(beyond), beyond)
 
     def slope(self, kept: Clip) -> Tensor:
         return kept.slope
@@ -189,7 +194,7 @@ class Clipped(Elementwise):
 
 
 def clip_bounds(step: Step) -> tuple[float, float] | None:
-    """Return between which numbers a step clips; None if it does something else."""
+    """Return between which finite numbers a step clips, the lower first; None if it does something else."""
     if step.function is F.relu6:
         return 0.0, 6.0
     if step.function not in CLIP or step.given is None:
@@ -198,7 +203,7 @@ def clip_bounds(step: Step) -> tuple[float, float] | None:
     given |= named(step, "x", *(("min_val", "max_val") if step.function is F.hardtanh else ("min", "max")))
     low, high = given.get("min_val", given.get("min")), given.get("max_val", given.get("max"))
     known = all(isinstance(bound, int | float) for bound in (low, high))
-    return (low, high) if known else None
+    return (low, high) if known and -math.inf < low < high < math.inf else None
 
 
 CLIP = {F.hardtanh, torch.clamp, Tensor.clamp, torch.clip, Tensor.clip}

@@ -197,6 +197,7 @@ LAYERS = {
     "clipped at six": built(lambda self, x: F.relu6(12 * x - 3).sin()),
     "clipped by name": built(lambda self, x: F.hardtanh(3 * x - 1, max_val=0.5, min_val=-0.25).sin()),
     "clipped between numbers": built(lambda self, x: (3 * x).clamp(0.5, max=2).sin()),
+    "clipped far away": built(lambda self, x: (3 * x).clamp(-1e9, 1e9).sin()),
     "clipped between tensors": built(
         lambda self, x: (3 * x).clamp(self.value, self.value + 1.5).sin(), value=torch.rand(4, 1, 1).double()
     ),
@@ -233,6 +234,7 @@ WRITTEN_DOWN = {
     "clipped at six": "Clipped",
     "clipped by name": "Clipped",
     "clipped between numbers": "Clipped",
+    "clipped far away": "Clipped",
 }
 
 

@@ -154,6 +154,25 @@ def test_the_stored_transfer_has_all_pairs_on_the_same_images():
     assert (own.gap_high < 0).all()  # on the network that was attacked, an attack takes more than noise
 
 
+@pytest.mark.parametrize("name", ["transfer", "transfer_imagenet"])
+def test_the_stored_transfer_is_beside_noise_of_both_sizes(name):
+    """Noise of the same maximum has more energy than an attack, so that it takes more, or as much."""
+    _, table = data.results(name)
+    kept = [column for column in table if column.endswith("kept")]
+    assert kept == ["kept", "noise_kept", "rms_noise_kept"]
+    differ = table.topk_intersection < 1  # an attack that failed has no noise of its size
+    gap = (table.rms_noise_topk_intersection - table.noise_topk_intersection)[differ]
+    assert experiments.mean_interval(gap.to_numpy()).low > 0.02
+
+
+def test_two_methods_more_have_the_same_sixteen_photographs(stored):
+    _, table = stored
+    table = table[table.attack == "topk"]
+    images = table[table.method.isin(["grad-cam", "input-x-gradient"])].groupby(["model", "method"])["index"]
+    assert {len(found) for found in images.apply(frozenset)} == {16}
+    assert len({*images.apply(frozenset)}) == 1
+
+
 @pytest.fixture(scope="module")
 def many():
     """Three networks for CIFAR-10 on the same 500 images."""

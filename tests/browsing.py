@@ -54,12 +54,27 @@ def chromium(*flags: str):
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         pytest.skip(f"no browser to look at the pages in: install {BROWSERS[0]} or {BROWSERS[1]}")
-    with playwright.sync_playwright() as session:
+    with _session(playwright) as session:
         browser = session.chromium.launch(executable_path=found, args=[*FLAGS, *flags])
         try:
             yield browser
         finally:
             browser.close()
+
+
+_sessions: list = []  # one for each browser that is open, all the same: a second beside it is refused
+
+
+@contextmanager
+def _session(playwright):
+    session = _sessions[-1] if _sessions else playwright.sync_playwright().start()
+    _sessions.append(session)
+    try:
+        yield session
+    finally:
+        _sessions.pop()
+        if not _sessions:  # nothing else may wait for anything while one is there
+            session.stop()
 
 
 @contextmanager

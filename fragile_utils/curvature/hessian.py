@@ -1,6 +1,5 @@
 """The Hessian of a class score with respect to the image, as an operator."""
 
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -39,14 +38,7 @@ class Hessian:
     ------
     ValueError
         If an argument is not as described, or the model computes ReLU or another piecewise linear activation.
-
-    Warns
-    -----
-    UserWarning
-        If the model, or surrogate, computes kinks or steps other than max pools, such as ``torch.where``.
     """
-
-    _warned = False
 
     @precision.float32()
     def __init__(self, model: nn.Module, images: Tensor, targets: Tensor) -> None:
@@ -81,21 +73,7 @@ class Hessian:
         (product,) = torch.autograd.grad(
             self._gradient, self._images, directions, retain_graph=True, materialize_grads=True
         )
-        if product.any():
-            self._warn_of_kinks()
         return product if product.any() or not directions.any() else self._flat_unless_kinked(product)
-
-    def _warn_of_kinks(self) -> None:
-        """Name the kinks of which no Hessian knows, once; those of max pools are known to be there."""
-        if self._warned:
-            return
-        self._warned = True
-        kinks = [kink for kink in kinks_left(self._model, self._images.detach()) if "max_pool" not in kink]
-        if kinks:
-            warnings.warn(
-                f"model: its Hessian leaves out the kinks of {', '.join(kinks)}, which no surrogate smooths",
-                stacklevel=3,
-            )
 
     def _flat_unless_kinked(self, product: Tensor) -> Tensor:
         """Return a product that is zero everywhere, unless the model has kinks of which no Hessian knows."""

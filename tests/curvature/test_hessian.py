@@ -180,10 +180,3 @@ def test_a_hessian_that_is_zero_for_kinks_that_nobody_smooths_is_refused():
         curvature.product(Kinked().eval(), images, torch.tensor([0, 0]), torch.rand_like(images))
     linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2)).eval()
     assert not curvature.product(linear, images, torch.tensor([0, 1]), torch.rand_like(images)).any()
-
-
-@pytest.mark.parametrize("kinked", [lambda z: torch.where(z > 0, z, 0), lambda z: z * (z > 0)], ids=["where", "gt"])
-def test_kinks_that_nobody_smooths_are_named_where_the_hessian_is_not_zero(kinked, images):
-    model = Kinked(lambda z: torch.tanh(kinked(z))).double().eval()
-    with pytest.warns(UserWarning, match=r"its Hessian leaves out the kinks of torch.gt"):
-        assert curvature.product(softplus_surrogate(model), images, TARGETS, directions()).any()

@@ -98,13 +98,13 @@ def main() -> None:
     names = dict(pair.split("=", 1) for pair in options.names)
     folders = sorted(path.parent for path in options.folder.rglob(SETTINGS))
     found = collect(folders, names)
+    sweeps, tables = [about for about, _ in found], [table for _, table in found]
     if options.add:
-        settings, table = data.results(options.result)
-        found = [({}, long(table, settings["images"])), *found]
-    table, images = one_table([table for _, table in found], CELL)
+        settings, stored = data.results(options.result)
+        sweeps, tables = settings["sweeps"] + sweeps, [long(stored, settings["images"]), *tables]
+    table, images = one_table(tables, CELL)
     about = {"about": "the same attacks on explanations of several networks", "script": SCRIPT, "images": images}
-    about["sweeps"] = (settings["sweeps"] if options.add else []) + [of_sweep for of_sweep, _ in found if of_sweep]
-    store(options.result, wide(table), about, packed=options.result != "architectures")
+    store(options.result, wide(table), about | {"sweeps": sweeps}, packed=options.result != "architectures")
 
 
 if __name__ == "__main__":

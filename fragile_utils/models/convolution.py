@@ -6,6 +6,7 @@ from torch import Tensor
 
 from fragile_utils._base import precision
 from fragile_utils._base.geometry import left_over, pair
+from fragile_utils._base.layout import layout
 
 
 def convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups=1):
@@ -65,8 +66,7 @@ def _by_subpixels(grad: Tensor, weight: Tensor, size, stride, padding) -> Tensor
     (j, k), (o, c) = (-(-n // m) for n, m in zip(weight.shape[-2:], stride, strict=True)), weight.shape[:2]
     filled = F.pad(weight, (0, k * t - weight.shape[3], 0, j * s - weight.shape[2]))
     kernels = filled.reshape(o, c, j, s, k, t).permute(1, 3, 5, 0, 2, 4).reshape(c * s * t, o, j, k).flip(2, 3)
-    last = torch.channels_last if grad.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-    blocks = torch.conv2d(grad, kernels.contiguous(memory_format=last), None, 1, (j - 1, k - 1))
+    blocks = torch.conv2d(grad, kernels.contiguous(memory_format=layout(grad)), None, 1, (j - 1, k - 1))
     n, _, h, w = blocks.shape
     image = blocks.view(n, c, s, t, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, c, h * s, w * t)
     cut = image[:, :, p : p + size[0], q : q + size[1]]

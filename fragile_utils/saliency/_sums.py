@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fragile_utils._base import checks, memory
+from fragile_utils._base.layout import layout
 from fragile_utils._base.once import once
-from fragile_utils.saliency.propagation.weighted import layout
 
 # What a block computes: part(images of its rows, rows, points, create_graph) -> attributions summed over the points
 # (n, 3, H, W), and, from the block of the last point, the logits of the images (n, classes).

@@ -197,16 +197,19 @@ def clip_bounds(step: Step) -> tuple[float, float] | None:
     """Return between which finite numbers a step clips, the lower first; None if it does something else."""
     if step.function is F.relu6:
         return 0.0, 6.0
-    if step.function not in CLIP or step.given is None:
+    if step.function not in CLIPS or step.given is None:
         return None
-    given = {"min_val": -1.0, "max_val": 1.0} if step.function is F.hardtanh else {}
-    given |= named(step, "x", *(("min_val", "max_val") if step.function is F.hardtanh else ("min", "max")))
-    low, high = given.get("min_val", given.get("min")), given.get("max_val", given.get("max"))
+    bounds = CLIPS[step.function]
+    given = bounds | named(step, "x", *bounds)
+    low, high = (given[name] for name in bounds)
     known = all(isinstance(bound, int | float) for bound in (low, high))
     return (low, high) if known and -math.inf < low < high < math.inf else None
 
 
-CLIP = {F.hardtanh, torch.clamp, Tensor.clamp, torch.clip, Tensor.clip}
+CLIPS: dict[Callable, dict[str, float | None]] = {  # the names of the bounds, and what they are by default
+    F.hardtanh: {"min_val": -1.0, "max_val": 1.0},
+    **{clamp: {"min": None, "max": None} for clamp in (torch.clamp, Tensor.clamp, torch.clip, Tensor.clip)},
+}
 
 
 class SlopeGraph(NamedTuple):

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fragile_utils._base.geometry import pair
+from fragile_utils._base.layout import layout
 from fragile_utils.saliency.propagation.kinds import ADD, CAT, DIVIDE, FLIP, MULTIPLY, SAME_ORDER, SUBTRACT, Kind
 from fragile_utils.saliency.propagation.operation import Graph, Linear, Setting, named, within_step
 from fragile_utils.saliency.propagation.steps import Node, Step
-from fragile_utils.saliency.propagation.weighted import layout
 
 
 class WithoutShift(Linear):
@@ -52,11 +52,15 @@ class Sum(WithoutShift):
         return [m, m.neg() if self.step.function in SUBTRACT else m]
 
 
-class Mean(WithoutShift):
-    """The mean over some axes, or the sum; multipliers have the layout in memory that the values had."""
+class Average(WithoutShift):
+    """Fewer values than before: multipliers are to have the layout in memory that the values had."""
 
     def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, torch.memory_format]:
         return self.step.call(*inputs), layout(inputs[0])
+
+
+class Mean(Average):
+    """The mean over some axes, or the sum."""
 
     def transposed(self, m: Tensor, kept: torch.memory_format) -> list[Tensor | None]:
         shape = self.step.inputs[0].shape
@@ -68,11 +72,8 @@ class Mean(WithoutShift):
         return [m.contiguous(memory_format=kept) if kept is torch.channels_last else m]
 
 
-class AveragePool(WithoutShift):
-    """Averages of the windows of a grid; multipliers have the layout in memory that the values had."""
-
-    def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, torch.memory_format]:
-        return self.step.call(*inputs), layout(inputs[0])
+class AveragePool(Average):
+    """Averages of the windows of a grid."""
 
     def transposed(self, m: Tensor, kept: torch.memory_format) -> list[Tensor | None]:
         like = torch.empty(self.step.inputs[0].shape, dtype=m.dtype, device=m.device, memory_format=kept)

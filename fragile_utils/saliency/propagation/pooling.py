@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fragile_utils._base.layout import layout
 from fragile_utils.saliency.propagation.operation import Linear
 
 
@@ -29,9 +30,8 @@ class MaxPool(Linear):
 
     def put_back(self, m: Tensor, indices: Tensor) -> Tensor:
         """Return multipliers of the input: those of each window at the place of its maximum."""
-        layout = torch.channels_last if m.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
         shape = m.shape[:1] + self.step.inputs[0].shape[1:]
-        like = torch.empty(shape, dtype=m.dtype, device=m.device, memory_format=layout)
+        like = torch.empty(shape, dtype=m.dtype, device=m.device, memory_format=layout(m))
         # Of the functions of PyTorch that go back through a pool, this one needs nothing but the places.
         return torch.ops.aten.adaptive_max_pool2d_backward(m, like, indices)
 

@@ -26,9 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fragile_utils._base.layout import layout
 from fragile_utils.saliency.propagation.operation import NO_BENDS, Bends, Operation
 from fragile_utils.saliency.propagation.program import IMAGE, TARGETS, Program
-from fragile_utils.saliency.propagation.weighted import layout
 
 
 class Walks:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fragile_utils._base.geometry import pair
+from fragile_utils._base.layout import is_channels_last
 from fragile_utils._base.once import once
 from fragile_utils.models.convolution import convolution_transposed
 from fragile_utils.saliency.propagation.kinds import Kind
@@ -82,15 +83,6 @@ def laid_out(weight: Tensor, like: Tensor) -> Tensor:
     if weight.ndim != 4 or weight.shape[-2:] == (1, 1) or not is_channels_last(like):
         return weight
     return once("channels last", (weight,), lambda: weight.contiguous(memory_format=last))
-
-
-def is_channels_last(x: Tensor) -> bool:
-    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-
-
-def layout(x: Tensor) -> torch.memory_format:
-    """Return the layout in memory that goes with that of `x`: of what is computed beside it, elementwise."""
-    return torch.channels_last if is_channels_last(x) else torch.contiguous_format
 
 
 def sees_each_place_alone(step: Step) -> bool:

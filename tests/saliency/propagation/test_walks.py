@@ -13,6 +13,7 @@ from torch import nn
 
 from fragile_utils import saliency
 from fragile_utils._base import once
+from fragile_utils._base.layout import is_channels_last
 from fragile_utils.models import softplus_surrogate
 from fragile_utils.saliency.deeplift import Rescale
 from fragile_utils.saliency.lrp import AlphaBetaRule, DeepTaylorRule, EpsilonRule
@@ -21,7 +22,6 @@ from fragile_utils.saliency.propagation.elementwise import Elementwise
 from fragile_utils.saliency.propagation.propagate import propagate
 from fragile_utils.saliency.propagation.rule import Rule
 from fragile_utils.saliency.propagation.steps import Untraceable
-from fragile_utils.saliency.propagation.weighted import is_channels_last
 
 
 class Residual(nn.Module):

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from fragile_utils._base import schema
 
-BLOCK_ON_CPU = 2**29  # bytes: larger blocks are no faster there
+BLOCK_ON_CPU = 2**30  # bytes: larger blocks are no faster there
+HELD_ON_CPU = 2**32  # bytes
 
 T = TypeVar("T")
 
@@ -17,20 +18,34 @@ T = TypeVar("T")
 def images_at_once(model: nn.Module, images: Tensor, create_graph: bool) -> int:
     """Return how many images to hold graphs of at a time.
 
-    As many as fit in a quarter of the free memory, on a CPU in half a GiB at most. One image is taken to need twice
+    As many as fit in a quarter of the free memory, on a CPU in a GiB at most. One image is taken to need twice
     what autograd saves in a forward pass, and four times with `create_graph`. One where that cannot be counted, in a
     model with transforms of torch.func.
     """
+    return max(1, _fitting(model, images, 4 if create_graph else 2, BLOCK_ON_CPU))
+
+
+def images_held(model: nn.Module, images: Tensor) -> int:
+    """Return how many images may keep their graphs, with `create_graph`, while those of others are computed.
+
+    As many as fit in a quarter of the free memory, on a CPU in 4 GiB at most. One image is taken to hold twice what
+    autograd saves in a forward pass, which is more than the programs of `saliency.propagation` hold.
+    """
+    return _fitting(model, images, 2, HELD_ON_CPU)
+
+
+def _fitting(model: nn.Module, images: Tensor, times: int, most_on_cpu: int) -> int:
+    """Return how many images fit in a quarter of the memory if one needs so many times what autograd saves."""
     try:
-        needed = saved_bytes(model, images[:1]) * (4 if create_graph else 2)
+        needed = saved_bytes(model, images[:1]) * times
     except RuntimeError as error:
         if out_of_memory(error) or "saved tensor hooks" not in str(error):
             raise
-        return 1
-    block = free_bytes(images.device) // 4
+        return 0
+    room = free_bytes(images.device) // 4
     if images.device.type == "cpu":
-        block = min(block, BLOCK_ON_CPU)
-    return max(1, block // max(1, needed))
+        room = min(room, most_on_cpu)
+    return room // max(1, needed)
 
 
 def saved_bytes(model: nn.Module, images: Tensor) -> int:

@@ -34,7 +34,8 @@ class IntegratedGradients(LogitsOnDemand):
         "riemann_left", "riemann_middle", "riemann_trapezoid", "gausslegendre".
     chunk : int, optional
         How many images (path points times images of the batch) to hold the graphs of at a time. By default, as many as
-        the free memory allows (`memory.images_at_once`). It changes the result by rounding only.
+        the free memory allows (`memory.images_at_once`), and the graphs of those that came first until they are
+        differentiated (`memory.images_held`); the others are computed twice. It changes the result by rounding only.
 
     References
     ----------

@@ -14,10 +14,12 @@ def test_the_number_at_once_follows_the_free_memory(monkeypatch):
     assert memory.saved_bytes(model, images) == pytest.approx(2 * one, rel=0.01)
     assert one > images[0].nbytes
     most = memory.BLOCK_ON_CPU // one
-    for free, plain, graph in [(10**12, most // 2, most // 4), (4 * 12 * one, 6, 3), (0, 1, 1)]:
+    held = memory.HELD_ON_CPU // one // 2
+    for free, plain, graph, kept in [(10**12, most // 2, most // 4, held), (4 * 12 * one, 6, 3, 6), (0, 1, 1, 0)]:
         monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
         assert memory.images_at_once(model, images, create_graph=False) == plain
         assert memory.images_at_once(model, images, create_graph=True) == graph
+        assert memory.images_held(model, images) == kept
     monkeypatch.undo()
     assert 10**7 < memory.free_bytes(torch.device("cpu")) < 10**14
 
@@ -29,6 +31,7 @@ def test_a_network_in_which_nothing_can_be_counted_goes_one_image_at_a_time():
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
     model.register_forward_hook(lambda module, given, got: got + slope(given[0])[:, :4])
     assert memory.images_at_once(model, torch.rand(5, 3, 2, 2), create_graph=True) == 1
+    assert memory.images_held(model, torch.rand(5, 3, 2, 2)) == 0
 
 
 def test_memory_that_is_short_while_it_is_counted_is_no_reason_to_go_on():

@@ -1,11 +1,13 @@
 """Many points in little memory."""
 
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
 from references import batch, cifar, gradient_of
 
+from fragile_utils._base import memory
 from fragile_utils.models.surrogate import softplus_surrogate
 from fragile_utils.saliency import IntegratedGradients, SmoothGrad, _sums
 
@@ -37,6 +39,28 @@ def test_the_graph_of_many_points_is_not_kept():
         attributions, _ = method.explain(model, images.clone().requires_grad_(), targets, create_graph=True)
         kept[chunk] = len(_reachable(attributions.grad_fn))
     assert kept[2] < 10 < kept[40]
+
+
+@pytest.mark.parametrize(("held", "once"), [(0, 0), (3, 2), (4, 4), (100, 9 + 3)])
+@pytest.mark.parametrize("make", [IntegratedGradients, SmoothGrad], ids=["integrated-gradients", "smoothgrad"])
+def test_graphs_that_fit_are_kept_and_the_others_computed_again(make, held, once, monkeypatch):
+    monkeypatch.setattr(memory, "images_at_once", lambda *_: 2)
+    monkeypatch.setattr(memory, "images_held", lambda *_: held)
+    model, (images, targets) = softplus_surrogate(cifar()), batch(3)
+    model.requires_grad_(True)  # by autograd, which calls the model each time
+    method = make(**{"steps" if make is IntegratedGradients else "samples": 3})
+    x = images.clone().requires_grad_()
+    sizes = []
+    with model.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0]))):
+        attributions, logits = method.explain(model, x, targets, create_graph=True)
+        of = attributions.square().sum() + logits.sum()
+        (first,) = torch.autograd.grad(of, x, retain_graph=True)
+    assert sum(sizes) == 2 * (9 + 3) - once  # nine points, and the logits of three images
+    (again,) = torch.autograd.grad(of, x)  # nothing is kept for that
+    torch.testing.assert_close(again, first, rtol=0, atol=0)
+    whole = replace(method, chunk=100).explain(model, x, targets, create_graph=True)
+    (expected,) = torch.autograd.grad(whole[0].square().sum() + whole[1].sum(), x)
+    torch.testing.assert_close(first, expected, rtol=1e-9, atol=1e-12)
 
 
 def _reachable(node):

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fragile_utils.models.softplus import softplus_and_slope
-from fragile_utils.models.surrogate import clip_range, is_near
+from fragile_utils.models.softplus import softplus_and_slope, tail
+from fragile_utils.models.surrogate import clip_range
 from fragile_utils.saliency.propagation.operation import NO_BENDS, Bends, Operation, Setting, named, within_step
 from fragile_utils.saliency.propagation.steps import Step
 
@@ -90,7 +90,7 @@ class Softplus(Elementwise):
 
     def curvature(self, m: Tensor, kept: Slope) -> Tensor:
         curvature = torch.ops.aten.sigmoid_backward(m, kept.slope)  # m s (1 - s), in one pass
-        return curvature if self.setting.beta == 1 else curvature.mul_(self.setting.beta)
+        return _times(self.setting.beta, curvature)
 
 
 def relu(step: Step, setting: Setting) -> Elementwise:
@@ -162,35 +162,44 @@ def has_closed_form(step: Step) -> bool:
 
 
 class Clip(NamedTuple):
-    """The derivative of a clipped value, and that of the ReLU that is taken off at the upper bound."""
+    """The derivative of a clipped value, and of its logarithm, divided by beta."""
 
     slope: Tensor
-    beyond: Tensor
+    lean: Tensor
 
 
 class Clipped(Elementwise):
-    """A value clipped to an interval, smoothed by the surrogate: one softplus less another."""
+    """A value clipped to an interval [a, b], smoothed by the surrogate: one softplus less another.
+
+    With s = sigmoid(beta (z - a)) and u = sigmoid(beta (b - z)) it is z + log(u / s) / beta, its derivative
+    s u (1 - exp(-beta (b - a))), and the derivative of that beta (u - s) times as large: without a difference of two
+    numbers close to each other, on either side.
+    """
 
     def forward(self, inputs: list[Tensor], at_reference: Any = None) -> tuple[Tensor, Clip]:
         (z,), (low, high), beta = inputs, clip_bounds(self.step), self.setting.beta
         ends = clip_range(low, high, beta, z.dtype)
         z = z.clamp_(*ends) if self.setting.over else z.clamp(*ends)
-        above, beyond = softplus_and_slope(z - high, beta, in_place=True)
-        if is_near(low, beta, z.dtype):
-            value, slope = softplus_and_slope(z.sub_(low), beta, in_place=True)
-            value = value.add_(low)
-        else:
-            value, below = softplus_and_slope(low - z, beta, in_place=True)
-            value, slope = value.add_(z), below.neg_().add_(1)
-        return value.sub_(above), Clip(slope.sub_(beyond), beyond)
+        above, below = (torch.sigmoid_(_times(beta, distance)) for distance in (z - low, high - z))
+        value = z.add_((below / above).log_(), alpha=1 / beta).clamp_(low, high)
+        slope = F.threshold_(above * below, math.exp(-tail(z.dtype)) * 1.01, 0)  # at the ends it is constant
+        return value, Clip(_times(-math.expm1(beta * (low - high)), slope), below.sub_(above))
 
     def slope(self, kept: Clip) -> Tensor:
         return kept.slope
 
     def curvature(self, m: Tensor, kept: Clip) -> Tensor:
-        # With slopes s and t, s (1 - s) - t (1 - t) = (s - t) (1 - (s - t) - 2 t).
-        rest = (1 - kept.slope).sub_(kept.beyond, alpha=2)
-        return rest.mul_(kept.slope).mul_(m).mul_(self.setting.beta)
+        return _times(self.setting.beta, (m * kept.slope).mul_(kept.lean))
+
+
+def _times(factor: float, t: Tensor) -> Tensor:
+    """Return t times a factor, in its memory."""
+    return t if factor == 1 else t.mul_(factor)
+
+
+def is_smooth_clip(step: Step, beta: float) -> bool:
+    """Return whether a step clips between two numbers, and the surrogate smooths it."""
+    return math.isfinite(beta) and clip_bounds(step) is not None
 
 
 def clip_bounds(step: Step) -> tuple[float, float] | None:

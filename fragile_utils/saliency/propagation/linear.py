@@ -116,10 +116,10 @@ class Normalised(Linear):
         return self.step.call(*inputs), factor.view(-1, *[1] * (inputs[0].ndim - 2))
 
     def tangent(self, tangents: list[Tensor], kept: Tensor) -> Tensor:
-        return tangents[0] * kept
+        return tangents[0].mul_(kept) if self.setting.over else tangents[0] * kept
 
     def transposed(self, m: Tensor, kept: Tensor) -> list[Tensor | None]:
-        return [m * kept]
+        return [m.mul_(kept) if self.setting.back else m * kept]
 
 
 class LinearByAutograd(Linear):
@@ -186,8 +186,7 @@ def _by_constants(step: Step) -> type[Linear] | None:
     if node.shape != step.output.shape:
         return None
     if step.function is F.batch_norm:
-        given = named(step, *_BATCH_NORM)
-        return Normalised if given.get("running_var") is not None and len(node.shape) > 1 else None
+        return Normalised if is_normalised(step) else None
     arguments, options = step.given
     first = bool(arguments) and arguments[0] is node and not options
     if first and step.function in {*ADD, *SUBTRACT} - {Tensor.__rsub__}:
@@ -199,6 +198,13 @@ def _by_constants(step: Step) -> type[Linear] | None:
     ):
         return Scaled
     return None
+
+
+def is_normalised(step: Step) -> bool:
+    """Return whether a step is batch normalisation with running statistics."""
+    if step.function is not F.batch_norm or step.given is None or len(step.output.shape) < 2:
+        return False
+    return named(step, *_BATCH_NORM).get("running_var") is not None
 
 
 def _combined(step: Step) -> type[Linear] | None:

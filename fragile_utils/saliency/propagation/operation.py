@@ -22,7 +22,7 @@ class Setting(NamedTuple):
 
     activations: AbstractContextManager  # within which it is: softplus in place of ReLU
     beta: float  # of that softplus; infinite for ReLU itself
-    over: bool = False  # whether an elementwise step may compute in the memory of its input
+    over: bool = False  # whether a step of one value may compute in the memory of its input
     back: bool = False  # and of the multipliers of its output
 
 

@@ -1,13 +1,11 @@
 """Which operation each step has, where what it hands down is its derivative."""
 
-import math
-
 from fragile_utils.saliency.propagation.elementwise import (
     Clipped,
     ClosedForm,
     ElementwiseByAutograd,
-    clip_bounds,
     has_closed_form,
+    is_smooth_clip,
     relu,
 )
 from fragile_utils.saliency.propagation.general import Detached, General
@@ -36,7 +34,7 @@ def derivative(step: Step, setting: Setting) -> Operation:
 def _activation(step: Step, setting: Setting) -> Operation:
     if step.function in RELU:
         return relu(step, setting)
-    if math.isfinite(setting.beta) and clip_bounds(step) is not None:
+    if is_smooth_clip(step, setting.beta):
         return Clipped(step, setting)
     return (ClosedForm if has_closed_form(step) else ElementwiseByAutograd)(step, setting)
 

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fragile_utils.saliency.propagation.elementwise import is_smooth_clip
 from fragile_utils.saliency.propagation.kinds import AVERAGE, RELU, SAME_ORDER, Kind
-from fragile_utils.saliency.propagation.linear import axis_of_cat
+from fragile_utils.saliency.propagation.linear import axis_of_cat, is_normalised
 from fragile_utils.saliency.propagation.operation import Operation, Setting
 from fragile_utils.saliency.propagation.rule import Rule
 from fragile_utils.saliency.propagation.steps import Node, Step, Trace
@@ -73,7 +74,7 @@ class Program:
         self.inputs = [[numbers[node] for node in step.inputs] for step in steps]
         self.operations: list[Operation] = []
         for step in steps:
-            setting = Setting(forward.activations, forward.beta, *_may_overwrite(step, readers, made_by))
+            setting = Setting(forward.activations, forward.beta, *_may_overwrite(step, forward.beta, readers, made_by))
             self.operations.append(rule.operation(step, setting))
         self.end = numbers[end]
         self.own = all(operation.own for operation in self.operations)
@@ -201,15 +202,33 @@ def _one_class(node: Node) -> Node:
 
 # --- What may be overwritten -----------------------------------------------------------------------------------------
 
-_MAKE_NEW = (Kind.WEIGHTED, Kind.MAX_POOL)  # kinds of which values, tangents and multipliers are in memory of their own
 
+def _may_overwrite(
+    step: Step, beta: float, readers: dict[Node, list[Step]], made_by: dict[Node, Step]
+) -> tuple[bool, bool]:
+    """Return whether a step of one value may compute in the memory of its input, and of the multipliers of its output.
 
-def _may_overwrite(step: Step, readers: dict[Node, list[Step]], made_by: dict[Node, Step]) -> tuple[bool, bool]:
-    """Return whether an activation may compute in the memory of its input, and of the multipliers of its output."""
-    if step.kind not in (Kind.HOMOGENEOUS, Kind.ACTIVATION):
+    Only an activation, or a normalisation: `over` is of the values and tangents of the input, which no other step may
+    read, and `back` of multipliers, which no other value may share.
+    """
+    if step.output.pixels or not (_is_activation(step) or is_normalised(step)):
         return False, False
     (before,) = step.inputs
-    fresh = before in made_by and made_by[before].kind in _MAKE_NEW
-    alone = fresh and len(readers[before]) == 1 and step.function in RELU  # of others, autograd keeps the input
+    alone = before in made_by and _makes_new(made_by[before]) and len(readers[before]) == 1
     handed_down = readers.get(step.output, [])
-    return alone, bool(handed_down) and all(reader.kind in _MAKE_NEW for reader in handed_down)
+    own = all(_makes_new(reader) or (_is_activation(reader) and not reader.output.pixels) for reader in handed_down)
+    return alone and not _keeps_input(step, beta), bool(handed_down) and own
+
+
+def _makes_new(step: Step) -> bool:
+    """Return whether values, tangents and multipliers of a step are in memory of their own."""
+    return step.kind in (Kind.WEIGHTED, Kind.MAX_POOL) or (is_normalised(step) and not step.output.pixels)
+
+
+def _is_activation(step: Step) -> bool:
+    return step.kind in (Kind.HOMOGENEOUS, Kind.ACTIVATION)
+
+
+def _keeps_input(step: Step, beta: float) -> bool:
+    """Return whether the operation of an activation may look at its input again."""
+    return _is_activation(step) and step.function not in RELU and not is_smooth_clip(step, beta)

@@ -32,7 +32,7 @@ def clipped(z, low, high, beta):
 
 
 def exact(z, low, high, beta):
-    """Return the same by closed forms of one softplus each, in float64, with nothing subtracted that is nearly equal."""
+    """Return the same by closed forms, in float64, without differences of numbers that are nearly equal."""
     z = z.double()
     a, b = beta * (z - low), beta * (high - z)
     value = torch.where(

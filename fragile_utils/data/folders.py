@@ -13,6 +13,7 @@ from fragile_utils.data.reading import HEIC, Fit, read_files
 from fragile_utils.data.samples import CIFAR10_CLASSES, IMAGENET_SIZE, imagenet_classes, imagenet_wnids
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+SUFFIXES |= {".pbm", ".pgm", ".pnm", ".ppm"}
 SUFFIXES |= {".avif", ".j2k", ".jfif", ".jp2", ".jpe"}  # .avif: where Pillow is built with it, and refused by name else
 _HEIF = {".heic", ".heif", ".hif"}
 _RAW = {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mrw", ".nef", ".nrw", ".orf", ".pef"}

@@ -270,3 +270,22 @@ def test_a_damaged_file_is_read_or_refused(file, changes):
     else:
         assert image.ndim == 3
         assert 0 <= image.min() <= image.max() <= 1
+
+
+PORTABLE = {  # as their standard has them: the largest value, which is white, stands in the header
+    "pgm of 8 bits": ("pgm", b"P5\n3 1\n255\n" + bytes([0, 51, 255])),
+    "pgm of 16 bits": ("pgm", b"P5\n3 1\n65535\n" + np.array([0, 13107, 65535], ">u2").tobytes()),
+    "pgm of 12 bits": ("pgm", b"P5\n3 1\n4095\n" + np.array([0, 819, 4095], ">u2").tobytes()),
+    "pgm of 4 bits": ("pgm", b"P5\n3 1\n15\n" + bytes([0, 3, 15])),
+    "pgm in words": ("pnm", b"P2\n3 1\n255\n0 51 255\n"),
+    "ppm": ("ppm", b"P6\n3 1\n255\n" + bytes([0, 0, 0, 51, 51, 51, 255, 255, 255])),
+    "ppm of 12 bits": ("ppm", b"P6\n3 1\n4095\n" + np.array([0, 819, 4095], ">u2").repeat(3).tobytes()),
+}
+
+
+@pytest.mark.parametrize("name", PORTABLE)
+def test_portable_files_are_read_by_their_largest_value_and_found_in_folders(tmp_path, name):
+    suffix, content = PORTABLE[name]
+    (tmp_path / f"x.{suffix}").write_bytes(content)
+    (path,) = data.image_files(tmp_path)
+    assert (data.read_image(path)[:, 0] * 255).round().tolist() == [[0, 51, 255]] * 3

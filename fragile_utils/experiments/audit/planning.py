@@ -1,15 +1,15 @@
 """What an audit will do, and how long it will take: found by a try with one image."""
 
 import dataclasses
+import hashlib
 import time
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from fragile_utils import attacks, data, metrics, saliency
 from fragile_utils._base import schema
 from fragile_utils._base.code import Code
-from fragile_utils._base.contents import digest
 from fragile_utils._base.devices import pick_device
 from fragile_utils._base.pixels import in_bytes
 from fragile_utils.experiments.audit.settings import ATTACKS, SEARCHES, Audit
@@ -111,7 +111,7 @@ def plan(audit: Audit, code: Code = Code(), device: str = "auto") -> Plan:  # no
 def _check_differ(batch: data.Batch) -> None:
     """Refuse an image with the pixels of an earlier one: it would count twice, and be chance for itself."""
     first: dict[str, int] = {}
-    places = [first.setdefault(digest([in_bytes(image)]), place) for place, image in enumerate(batch.images)]
+    places = [first.setdefault(digest_of(image), place) for place, image in enumerate(batch.images)]
     copies = [(place, earlier) for place, earlier in enumerate(places) if earlier != place]
     if copies:
         name, earlier = (schema.printable(batch.names[place]) for place in copies[0])
@@ -120,6 +120,11 @@ def _check_differ(batch: data.Batch) -> None:
         raise ValueError(
             f"data: expected images that differ, got {name} with the pixels of {earlier}{others}; leave copies out"
         )
+
+
+def digest_of(image: Tensor) -> str:
+    """Return the SHA-256 of an image's pixels in 8 bits."""
+    return hashlib.sha256(in_bytes(image).cpu().numpy().tobytes()).hexdigest()
 
 
 def _times(

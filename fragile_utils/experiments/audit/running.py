@@ -1,7 +1,6 @@
 """An audit in its folder: what is missing is computed, and what was found is one value."""
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import nn
 
 from fragile_utils import attacks, data
@@ -18,11 +16,10 @@ from fragile_utils._base import schema
 from fragile_utils._base.code import Code
 from fragile_utils._base.devices import pick_device
 from fragile_utils._base.files import is_unfinished, sweep_up, write_bytes
-from fragile_utils._base.pixels import in_bytes
 from fragile_utils.attacks.algorithm import EMPTY_MAP, NOT_FINITE
 from fragile_utils.experiments import tables
 from fragile_utils.experiments.audit import controls
-from fragile_utils.experiments.audit.planning import Plan
+from fragile_utils.experiments.audit.planning import Plan, digest_of
 from fragile_utils.experiments.folder import SweepFolder
 from fragile_utils.experiments.parts import Parts
 from fragile_utils.experiments.running import InProcess, run
@@ -125,11 +122,6 @@ def _opened(folder: Path, code: Code, device: str) -> tuple[Parts, Subject, nn.M
     attacked = SweepFolder.load(folder / WORK / "attacks")
     parts, (subject,) = Parts(attacked.sweep, code), attacked.subjects
     return parts, subject, *subject.load(parts, str(pick_device(device)))
-
-
-def digest_of(image: torch.Tensor) -> str:
-    """Return the SHA-256 of an image's pixels in 8 bits."""
-    return hashlib.sha256(in_bytes(image).cpu().numpy().tobytes()).hexdigest()
 
 
 def explained(rows: pd.DataFrame) -> pd.DataFrame:

@@ -71,8 +71,10 @@ def softplus_surrogate(model: nn.Module, beta: float | None = None, constant: bo
     ReLUs: leaky and parametric ReLU, ReLU6, hard tanh, hard sigmoid, hard swish, soft shrinkage, SELU, absolute values,
     clamps at 0, on both sides or at tensors, maxima and minima of two values. Whole numbers stay as they are.
     `kinks_left` names what keeps its kinks, ``torch.where``, maxima over an axis and functions of TorchScript for
-    example. What ``torch.compile`` has compiled runs as it is written. Second derivatives are about 1.4 times faster to
-    compute when the parameters are frozen (``model.requires_grad_(False)``).
+    example. What is computed of weights alone is smoothed alike: where a network clamps its weights or takes their
+    absolute values, the surrogate has other weights; compute them before. What ``torch.compile`` has compiled runs as
+    it is written. Second derivatives are about 1.4 times faster to compute when the parameters are frozen
+    (``model.requires_grad_(False)``).
 
     Parameters
     ----------

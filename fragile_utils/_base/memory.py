@@ -29,7 +29,8 @@ def images_held(model: nn.Module, images: Tensor) -> int:
     """Return how many images may keep their graphs, with `create_graph`, while those of others are computed.
 
     As many as fit in a quarter of the free memory, on a CPU in 4 GiB at most. One image is taken to hold twice what
-    autograd saves in a forward pass, which is more than the programs of `saliency.propagation` hold.
+    autograd saves in a forward pass, which is more than the programs of `saliency.propagation` hold. None where that
+    cannot be counted.
     """
     return _fitting(model, images, 2, HELD_ON_CPU)
 

@@ -162,7 +162,7 @@ def has_closed_form(step: Step) -> bool:
 
 
 class Clip(NamedTuple):
-    """The derivative of a clipped value, and of its logarithm, divided by beta."""
+    """The derivative f' of a clipped value, and f'' / (beta f'): how it leans to the side on which it is steeper."""
 
     slope: Tensor
     lean: Tensor

@@ -273,7 +273,7 @@ def _between(x: Tensor, beta: float, low: Any, high: Any) -> Tensor:
     if isinstance(low, Tensor):
         above = _maximum(x, beta, low)
     else:
-        above = softplus(x - low, beta) + low if is_near(low, beta, x.dtype) else x + softplus(low - x, beta)
+        above = softplus(x - low, beta) + low if _is_near(low, beta, x.dtype) else x + softplus(low - x, beta)
     return above - softplus(x - high, beta)
 
 
@@ -286,7 +286,7 @@ def clip_range(low: Any, high: Any, beta: float, dtype: torch.dtype) -> tuple[An
     return max(low - margin, finite.min), min(high + margin, finite.max)
 
 
-def is_near(low: float, beta: float, dtype: torch.dtype) -> bool:
+def _is_near(low: float, beta: float, dtype: torch.dtype) -> bool:
     """Return whether low + softplus(x - low) is accurate; elsewhere x + softplus(low - x) is, which is the same."""
     return abs(low) <= tail(dtype) / beta
 

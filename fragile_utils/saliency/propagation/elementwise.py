@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fragile_utils.models.softplus import softplus_and_slope, tail
 from fragile_utils.models.surrogate import clip_range
-from fragile_utils.saliency.propagation.operation import NO_BENDS, Bends, Operation, Setting, named, within_step
+from fragile_utils.saliency.propagation.operation import NO_BENDS, Bends, Operation, Setting, named, times, within_step
 from fragile_utils.saliency.propagation.steps import Step
 
 
@@ -90,7 +90,7 @@ class Softplus(Elementwise):
 
     def curvature(self, m: Tensor, kept: Slope) -> Tensor:
         curvature = torch.ops.aten.sigmoid_backward(m, kept.slope)  # m s (1 - s), in one pass
-        return _times(self.setting.beta, curvature)
+        return times(self.setting.beta, curvature)
 
 
 def relu(step: Step, setting: Setting) -> Elementwise:
@@ -180,21 +180,16 @@ class Clipped(Elementwise):
         (z,), (low, high), beta = inputs, clip_bounds(self.step), self.setting.beta
         ends = clip_range(low, high, beta, z.dtype)
         z = z.clamp_(*ends) if self.setting.over else z.clamp(*ends)
-        above, below = (torch.sigmoid_(_times(beta, distance)) for distance in (z - low, high - z))
+        above, below = (torch.sigmoid_(times(beta, distance)) for distance in (z - low, high - z))
         value = z.add_((below / above).log_(), alpha=1 / beta).clamp_(low, high)
         slope = F.threshold_(above * below, math.exp(-tail(z.dtype)) * 1.01, 0)  # at the ends it is constant
-        return value, Clip(_times(-math.expm1(beta * (low - high)), slope), below.sub_(above))
+        return value, Clip(times(-math.expm1(beta * (low - high)), slope), below.sub_(above))
 
     def slope(self, kept: Clip) -> Tensor:
         return kept.slope
 
     def curvature(self, m: Tensor, kept: Clip) -> Tensor:
-        return _times(self.setting.beta, (m * kept.slope).mul_(kept.lean))
-
-
-def _times(factor: float, t: Tensor) -> Tensor:
-    """Return t times a factor, in its memory."""
-    return t if factor == 1 else t.mul_(factor)
+        return times(self.setting.beta, (m * kept.slope).mul_(kept.lean))
 
 
 def is_smooth_clip(step: Step, beta: float) -> bool:

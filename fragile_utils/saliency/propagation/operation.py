@@ -104,6 +104,11 @@ def named(step: Step, *names: str) -> dict[str, Any]:
     return dict(zip(names, arguments, strict=False)) | options
 
 
+def times(factor: float, t: Tensor) -> Tensor:
+    """Return t times a factor, in its memory."""
+    return t if factor == 1 else t.mul_(factor)
+
+
 # --- Steps that autograd differentiates ------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fragile_utils._base.once import once
-from fragile_utils.saliency.propagation.operation import Bends, Linear, Operation, Setting
+from fragile_utils.saliency.propagation.operation import Bends, Linear, Operation, Setting, times
 from fragile_utils.saliency.propagation.steps import Step
 from fragile_utils.saliency.propagation.weighted import Weighted
 
@@ -19,11 +19,6 @@ def away_from_zero(z: Tensor, epsilon: float) -> Tensor:
 def signs(x: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     """Return the positive and the negative part of weights."""
     return (None, None) if x is None else once("signs", (x,), lambda: (x.clamp(min=0), x.clamp(max=0)))
-
-
-def _times(factor: float, t: Tensor) -> Tensor:
-    """Return t times a factor, in its memory."""
-    return t if factor == 1 else t.mul_(factor)
 
 
 class Absorbed(NamedTuple):
@@ -104,14 +99,14 @@ class RaisedAndLowered(Weighted):
         return z, Parts(parts, positive, weight, x)
 
     def propagate(self, m: Tensor, kept: Parts, keep: bool) -> tuple[list[Tensor | None], Tensor | None]:
-        shares = [self._back(_times(part.factor, m * part.ratio), part, kept.positive) for part in kept.parts]
+        shares = [self._back(times(part.factor, m * part.ratio), part, kept.positive) for part in kept.parts]
         return [sum(shares[1:], shares[0])], m if keep else None
 
     def differentiate(self, tangents: list[Tensor], kept: Parts, propagated: Tensor) -> tuple[Tensor, Bends]:
         tangent = of_x = of_z = None
         for part in kept.parts:
             t = self._sum(tangents[0], kept.positive, part.of_positive, part.of_negative, None)
-            t = _times(part.factor, t)
+            t = times(part.factor, t)
             by_z = (t * propagated).div_(part.away)
             by_x = self._back((by_z * part.ratio).neg_(), part, kept.positive)
             t.mul_(part.ratio)

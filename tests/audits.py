@@ -1,6 +1,9 @@
 """Small audits for tests, of the networks and images of `sweeps`."""
 
 import copy
+from pathlib import Path
+
+import torch
 
 from fragile_utils._base.code import Code
 from fragile_utils.experiments import audit
@@ -16,6 +19,12 @@ def small(**changes):
 
 def code():
     return Code.allow(CODE)
+
+
+def follow_alone(plan: audit.Plan, folder: Path) -> None:
+    """Run an audit in a process of its own, to be killed."""
+    torch.set_num_threads(1)
+    audit.follow(plan, folder, code())
 
 
 def changed(summary, kept, down=(-0.2, -0.1), up=(0.1, 0.2)):

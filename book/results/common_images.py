@@ -3,7 +3,8 @@
     python book/results/common_images.py FOLDER
 
 copies to FOLDER those of FRAGILE_DATA/imagenet that SqueezeNet and EfficientNet-Lite0 to Lite2 get right: 64 of them,
-evenly spread. `cifar10` returns those of CIFAR-10; a sweep calls it as ``book/results/common_images.py:cifar10``.
+evenly spread. `cifar10` returns those of CIFAR-10; a sweep calls it as ``book/results/common_images.py:cifar10``. A
+sweep of fewer images takes them from `cifar10_500`: they are then some of those of the sweep of 500.
 """
 
 import shutil
@@ -27,6 +28,12 @@ def cifar10(*, size: int | None, fit: data.Fit, limit: int | None) -> data.Batch
     for name in CIFAR10:
         batch = batch.correct(models.load(name).to(device))
     return batch.to("cpu")
+
+
+def cifar10_500(*, size: int | None, fit: data.Fit, limit: int | None) -> data.Batch:
+    """Return 500 of these, evenly spread: those that a sweep of 500 takes."""
+    batch = cifar10(size=size, fit=fit, limit=limit)
+    return batch[data.spread(list(range(len(batch))), 500)]
 
 
 def main(folder: Path) -> None:

@@ -550,11 +550,11 @@ def test_a_targeted_attack_on_squeezenet_triples_the_mass_in_the_region(squeezen
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("eps", "most"), [(1, 0.10), (8, 0.03)], ids=["eps 1", "eps 8"])
-def test_topk_on_squeezenet_reaches_the_papers_figure_3(eps, most, squeezenet, correct):
-    """In 60 steps; the paper takes 300, and so do the stored results."""
+@pytest.mark.parametrize(("eps", "steps", "most"), [(1, 60, 0.10), (8, 25, 0.03)], ids=["eps 1", "eps 8"])
+def test_topk_on_squeezenet_reaches_the_papers_figure_3(eps, steps, most, squeezenet, correct):
+    """In fewer steps than the paper's 300, which the stored results take."""
     assert len(correct) == 12
-    options = {"eps": eps / 255, "steps": 60, "measure_every": 2}
+    options = {"eps": eps / 255, "steps": steps, "measure_every": 2}
     result = attacks.run(attacks.TopK(1000), squeezenet, correct.images, correct.labels, GRADIENT, **options)
     assert (~result.success).sum() <= 2
     assert means(result).topk_intersection <= most

@@ -1,5 +1,7 @@
 """What the tests of experiments share."""
 
+import multiprocessing
+
 import pytest
 import sweeps
 import torch
@@ -29,3 +31,18 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     sweeps.run(sweeps.small(), folder, shard_size=3)
     return folder
+
+
+@pytest.fixture
+def fork(monkeypatch):
+    """Start processes that have imported everything already, from a server that has not computed anything."""
+    monkeypatch.setenv("PYTHONPATH", sweeps.PYTHONPATH)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sweeps", "audits"])
+
+    def start(function, *arguments):
+        process = context.Process(target=function, args=arguments)
+        process.start()
+        return process
+
+    return start

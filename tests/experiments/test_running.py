@@ -4,7 +4,6 @@ import collections
 import errno
 import itertools
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -117,21 +116,6 @@ def test_a_full_disk_ends_the_sweep_with_a_message_and_it_goes_on_when_there_is_
 
 
 # --- SIGKILL ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def fork(monkeypatch):
-    """Start processes that have imported everything already, from a server that has not computed anything."""
-    monkeypatch.setenv("PYTHONPATH", sweeps.PYTHONPATH)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sweeps"])
-
-    def start(function, *arguments):
-        process = context.Process(target=function, args=arguments)
-        process.start()
-        return process
-
-    return start
 
 
 def killed_at_random(kills, fork, tmp_path, steps):

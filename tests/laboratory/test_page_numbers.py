@@ -29,6 +29,15 @@ def large_site(tmp_path_factory):
         yield site, network
 
 
+@pytest.fixture(scope="module")
+def large_tab(browser, large_site):
+    site, network = large_site
+    with browsing.watched(browser, site) as (tab, problems):
+        tab.goto(site + "vendor/ort/LICENSE.txt")
+        yield tab, network
+        assert problems == []
+
+
 @pytest.mark.parametrize("aim", AIMS)
 @pytest.mark.parametrize("method", [*METHODS, "integrated-gradients"])
 def test_each_step_on_the_small_network_is_that_of_the_package(small_tab, method, aim):
@@ -38,12 +47,8 @@ def test_each_step_on_the_small_network_is_that_of_the_package(small_tab, method
 @pytest.mark.slow
 @pytest.mark.parametrize("aim", AIMS)
 @pytest.mark.parametrize("method", [*METHODS, *OTHERS])
-def test_each_step_on_squeezenet_is_that_of_the_package(browser, large_site, method, aim):
-    site, network = large_site
-    with browsing.watched(browser, site) as (tab, problems):
-        tab.goto(site + "vendor/ort/LICENSE.txt")
-        agree(tab, network, method, aim)
-        assert problems == []
+def test_each_step_on_squeezenet_is_that_of_the_package(large_tab, method, aim):
+    agree(*large_tab, method, aim)
 
 
 @pytest.mark.slow

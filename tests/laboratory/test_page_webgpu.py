@@ -205,13 +205,18 @@ def adapter_or_skip(tab):
         pytest.skip("this browser has no WebGPU, not even one that is computed")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("aim", ["topk", "centre"])
-def test_each_step_by_webgpu_is_that_of_the_package(software, site, aim):
+@pytest.fixture(scope="module")
+def software_tab(software, site):
     with browsing.watched(software, site) as (tab, _):
         tab.goto(site + "vendor/ort/LICENSE.txt")
         adapter_or_skip(tab)
-        agree(tab, small("gradient"), "gradient", aim, runtime="WEBGPU", pictures=1)
+        yield tab
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("aim", ["topk", "centre"])
+def test_each_step_by_webgpu_is_that_of_the_package(software_tab, aim):
+    agree(software_tab, small("gradient"), "gradient", aim, runtime="WEBGPU", pictures=1)
 
 
 @pytest.mark.slow

@@ -2,10 +2,7 @@
 
 import dataclasses
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -13,7 +10,7 @@ import pandas as pd
 import pytest
 import sweeps
 import torch
-from audits import code, small
+from audits import code, follow_alone, small
 from PIL import Image
 from torch import nn
 
@@ -207,23 +204,19 @@ def test_the_audit_says_which_of_two_networks_is_steadier(tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-def test_an_audit_that_is_killed_ends_with_the_same_report(found, tmp_path):
+def test_an_audit_that_is_killed_ends_with_the_same_report(found, fork, tmp_path):
     first, _ = found
-    command = [sys.executable, "-c", KILLED]
-    environment = os.environ | {"PYTHONPATH": sweeps.PYTHONPATH, "OMP_NUM_THREADS": "1"}
 
     def run(folder, seconds=None):
-        """Run the audit, for some seconds after it has begun; return for how long it ran."""
-        with subprocess.Popen([*command, str(folder)], env=environment, stdout=subprocess.PIPE, text=True) as process:
-            process.stdout.readline()
-            begun = time.monotonic()
-            try:
-                process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-        assert process.returncode in (0, -signal.SIGKILL)
+        """Run the audit, for some seconds at most; return for how long it ran."""
+        begun, process = time.monotonic(), fork(follow_alone, first.plan, folder)
+        process.join(seconds)
+        process.kill()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
         return time.monotonic() - begun
 
+    run(tmp_path / "warm")  # the server's imports
     whole, rng = run(tmp_path / "alone"), np.random.default_rng(0)
     shards = len([*tmp_path.glob("alone/**/*.parquet")])
     found_by_the_next = []
@@ -235,21 +228,3 @@ def test_an_audit_that_is_killed_ends_with_the_same_report(found, tmp_path):
     again = audit.follow(first.plan, tmp_path / "report", code())
     for name in ("attacks", "natural", "controls"):
         pd.testing.assert_frame_equal(getattr(again, name), getattr(first, name), check_exact=True)
-
-
-KILLED = """
-import sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-sys.path.insert(0, "tests")
-from fragile_utils.experiments import audit
-from fragile_utils._base.code import Code
-code = Code.allow(["sweeps:network", "sweeps:many_images"])
-methods = ["gradient", "grad-cam", {"name": "integrated-gradients", "steps": 3}]
-small = {"images": 3, "steps": 2, "step_size": 4.0, "k": 20, "budgets": [1, 2, 8], "patience": None}
-wanted = audit.Audit(model="sweeps:network", data="sweeps:many_images", methods=methods, **small)
-plan = audit.plan(wanted, code, "cpu")
-print("begun", flush=True)
-audit.follow(plan, Path(sys.argv[1]), code)
-"""

@@ -84,7 +84,7 @@ def work(what: str, name: str, size: int, wall: bool) -> None:
         run_in_turns(METHODS[name], model, x, labels, turn)
         return
     if what == "signs":
-        print(json.dumps(same_signs(model, x, labels)), flush=True)
+        print(json.dumps(first_signs(model, x, labels)), flush=True)
         return
     if what == "floor":
         step = floor(model, x)
@@ -125,15 +125,17 @@ def run_in_turns(
     thread.join()
 
 
-def same_signs(model: nn.Module, x: Tensor, labels: Tensor) -> float:
-    """Return on which share of the pixels our first direction is that of the straightforward step."""
+def first_signs(model: nn.Module, x: Tensor, labels: Tensor) -> dict[str, str]:
+    """Return the signs of our first direction and of the straightforward step, a character for each value."""
     small = 1e-4  # a step that leaves the range of pixels alone
     x, attack = x.clamp(small, 1 - small), attacks.TopK(1000)
     moved = attacks.run(attack, model, x, labels, saliency.Gradient(), eps=small, steps=1, step_size=small)
     mask = attack.reference(saliency.Gradient()(model, x, labels))
     plain = plain_step(with_softplus(model), model, x, labels, mask, 0)
-    same = (moved.images - x).sign() == plain
-    return same[moved.success].double().mean().item()
+    found = {"ours": (moved.images - x).sign(), "plain": plain}
+    return {
+        what: (values + 49).byte().flatten().cpu().numpy().tobytes().decode("ascii") for what, values in found.items()
+    }
 
 
 def with_softplus(model: nn.Module) -> nn.Module:
@@ -361,14 +363,19 @@ def measured(name: str, size: int, rounds: int, whats: list[str], base: Path | N
 
 
 def signs(size: int, base: Path | None) -> None:
-    """Print on which share of the pixels the signs of the first direction are those of the straightforward step."""
+    """Print on which share of the pixels the signs of two first directions are the same."""
+    found = {}
     for what, checkout in (("ours", ROOT), ("base", base)):
         if checkout is not None:
             worker = Worker("signs", "gradient", size, checkout, 1)
-            print(
-                f"signs of the first direction as straightforward, {what}: {worker.process.stdout.readline().strip()}"
-            )
+            found[what] = json.loads(worker.process.stdout.readline())
             worker.end()
+    pairs = {f"{what} as straightforward": (of["ours"], of["plain"]) for what, of in found.items()}
+    if base is not None:
+        pairs["ours as base"] = found["ours"]["ours"], found["base"]["ours"]
+    for name, (one, other) in pairs.items():
+        same = sum(a == b for a, b in zip(one, other, strict=True)) / len(one)
+        print(f"signs of the first direction, {name}: {same:.6f}")
 
 
 def main() -> None:

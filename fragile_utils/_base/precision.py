@@ -1,9 +1,9 @@
-"""The precision of float32 on a GPU.
+"""The precision of float32, on a GPU and where a CPU could do with less.
 
 NVIDIA's GPUs may multiply float32 numbers with 10 bits of mantissa (TensorFloat-32), and PyTorch lets convolutions do
 so unless told otherwise. A saliency map, and the signs that an attack steps along, are differences of such products:
-here they are computed in full float32, and in TensorFloat-32 on request only. bfloat16 is not offered: it flips about
-one sign in six.
+here they are computed in full float32, and in TensorFloat-32 on request only. bfloat16 is not offered, on a CPU
+neither: it flips about one sign in six.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ import torch
 
 @contextmanager
 def float32(tf32: bool = False) -> Iterator[None]:
-    """Compute in full float32 on a GPU, or with `tf32` in TensorFloat-32; afterwards all is as it was."""
-    with _newer("tf32" if tf32 else "ieee") if _newer_is_used() else _older(tf32):
+    """Compute in full float32, or on a GPU with `tf32` in TensorFloat-32; afterwards all is as it was."""
+    with _newer("tf32" if tf32 else "ieee") if _newer_is_used() else _older(tf32), _on_cpu():
         yield
 
 
@@ -64,3 +64,19 @@ def _newer(name: str) -> Iterator[None]:
     finally:
         for place, value in zip(places, before, strict=True):
             place.fp32_precision = value
+
+
+@contextmanager
+def _on_cpu() -> Iterator[None]:
+    """Let oneDNN compute in float32 if the caller (PyTorch 2.9 on) lets it do with bfloat16."""
+    places = [getattr(torch.backends.mkldnn, name, None) for name in ("conv", "matmul")]
+    lower = [place for place in places if getattr(place, "fp32_precision", "none") == "bf16"]
+    for place in lower:
+        place.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for place in lower:
+            place.fp32_precision = "none"  # as is set for all
+            if place.fp32_precision != "bf16":
+                place.fp32_precision = "bf16"

@@ -23,6 +23,9 @@ if NEWER:
         "newer, off for convolutions and others": (CUDNN, "fp32_precision", "ieee"),
         "newer, off for convolutions": (CUDNN.conv, "fp32_precision", "ieee"),
         "newer, on for products": (MATMUL, "fp32_precision", "tf32"),
+        "newer, bfloat16 for all": (BACKENDS, "fp32_precision", "bf16"),
+        "newer, bfloat16 for convolutions on a CPU": (BACKENDS.mkldnn.conv, "fp32_precision", "bf16"),
+        "newer, bfloat16 for products on a CPU": (BACKENDS.mkldnn.matmul, "fp32_precision", "bf16"),
     }
 
 
@@ -36,7 +39,7 @@ def read(look):
 def state():
     looks = [lambda: CUDNN.allow_tf32, lambda: MATMUL.allow_tf32, torch.get_float32_matmul_precision]
     if NEWER:
-        places = (BACKENDS, CUDNN, CUDNN.conv, MATMUL, BACKENDS.mkldnn.matmul)
+        places = (BACKENDS, CUDNN, CUDNN.conv, MATMUL, BACKENDS.mkldnn.conv, BACKENDS.mkldnn.matmul)
         looks += [lambda place=place: place.fp32_precision.replace("none", "ieee") for place in places]
     return [read(look) for look in looks]
 
@@ -44,6 +47,7 @@ def state():
 def computed():
     """What convolutions and products are computed in."""
     if NEWER:
+        assert "bf16" not in {place.fp32_precision for place in (BACKENDS.mkldnn.conv, BACKENDS.mkldnn.matmul)}
         return ["tf32" if place.fp32_precision == "tf32" else "float32" for place in (CUDNN.conv, MATMUL)]
     return ["tf32" if place.allow_tf32 else "float32" for place in (CUDNN, MATMUL)]
 

@@ -7,9 +7,9 @@ example, or parts of it. Images are known by their classes and names, so that al
 index. Where a sweep called a network by another name than `models.MODELS` has, --names says which it is. A network that
 is not, weight by weight, the one in this package is refused.
 
-The sweeps of `architectures_cifar10*.json` without attention are a result of their own, --result architectures_cifar10:
-all their networks saw the same 500 images. With --add the cells go beside those that are stored. Where a cell of the
-grid is there twice, the one with more images is taken.
+The sweeps of `architectures_cifar10*.json` are a result of their own, --result architectures_cifar10: the gradient and
+DeepLIFT of all networks on the same 500 images, other methods on 200 of these. With --add the cells go beside those
+that are stored. Where a cell of the grid is there twice, the one with more images is taken.
 """
 
 from pathlib import Path
@@ -97,6 +97,8 @@ def main() -> None:
     options = options.parse_args()
     names = dict(pair.split("=", 1) for pair in options.names)
     folders = sorted(path.parent for path in options.folder.rglob(SETTINGS))
+    if not folders:
+        raise SystemExit(f"{options.folder}: expected folders of fragile sweep, found none")
     found = collect(folders, names)
     sweeps, tables = [about for about, _ in found], [table for _, table in found]
     if options.add:

@@ -125,17 +125,15 @@ def run_in_turns(
     thread.join()
 
 
-def first_signs(model: nn.Module, x: Tensor, labels: Tensor) -> dict[str, str]:
-    """Return the signs of our first direction and of the straightforward step, a character for each value."""
+def first_signs(model: nn.Module, x: Tensor, labels: Tensor) -> dict[str, list[int]]:
+    """Return the signs of our first direction and of the straightforward step, where an attack succeeds."""
     small = 1e-4  # a step that leaves the range of pixels alone
     x, attack = x.clamp(small, 1 - small), attacks.TopK(1000)
     moved = attacks.run(attack, model, x, labels, saliency.Gradient(), eps=small, steps=1, step_size=small)
     mask = attack.reference(saliency.Gradient()(model, x, labels))
     plain = plain_step(with_softplus(model), model, x, labels, mask, 0)
     found = {"ours": (moved.images - x).sign(), "plain": plain}
-    return {
-        what: (values + 49).byte().flatten().cpu().numpy().tobytes().decode("ascii") for what, values in found.items()
-    }
+    return {what: values[moved.success].int().flatten().tolist() for what, values in found.items()}
 
 
 def with_softplus(model: nn.Module) -> nn.Module:

@@ -105,7 +105,8 @@ def stored():
 
 def test_each_stored_image_has_its_name(stored):
     about, table = stored
-    assert {*table["index"]} == {*range(len(about["images"]))}
+    photographs = {i for i, name in enumerate(about["images"]) if name.endswith(".JPEG")}
+    assert {*table["index"]} == {*range(len(about["images"]))} == photographs
     assert len({*about["images"]}) == 48
 
 
@@ -204,9 +205,10 @@ def test_three_networks_have_the_same_images_of_every_method_attack_and_budget(m
 def test_on_each_of_three_networks_the_attack_takes_more_than_noise_of_its_size(many):
     _, table = many
     for (_, method), part in table.xs("topk", level="attack").groupby(level=["model", "method"]):
-        for eps in BUDGETS[1:] if method == "rollout" else BUDGETS:  # at one level an attack takes little from it
+        small = {1: -0.05, 2: -0.18} if method == "rollout" else {}  # an attack of one level takes little from it
+        for eps in BUDGETS:
             gap = part[f"topk_intersection@{eps}"] - part[f"{NOISE}@{eps}"]
-            assert experiments.mean_interval(gap.dropna()).high < -0.18
+            assert experiments.mean_interval(gap.dropna()).high < small.get(eps, -0.2)
 
 
 def test_the_stored_results_are_small():

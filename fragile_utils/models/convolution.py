@@ -7,6 +7,7 @@ from torch import Tensor
 from fragile_utils._base import precision
 from fragile_utils._base.geometry import left_over, pair
 from fragile_utils._base.layout import layout
+from fragile_utils._base.onednn import convolve
 
 
 def convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups=1):
@@ -27,7 +28,7 @@ class _FrozenConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(input, weight, bias, stride, padding, dilation, groups):
-        return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
+        return convolve(input, weight, bias, stride, padding, dilation, groups)
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
@@ -47,7 +48,7 @@ def convolution_transposed(grad: Tensor, weight: Tensor, size, stride, padding, 
     """Return the transpose of a convolution (without its bias) of images of `size` (H, W), applied to `grad`."""
     sparse = max(stride) > 1 and max(dilation) == 1 and groups == 1 and grad.ndim == 4
     if groups == 1 and weight.shape[-2:] == (1, 1) and (stride, padding) == ((1, 1), (0, 0)):
-        return torch.conv2d(grad, weight.transpose(0, 1))
+        return convolve(grad, weight.transpose(0, 1))
     if sparse and weight.shape[1] <= FEW_CHANNELS and grad.device.type == "cpu":
         return _by_subpixels(grad, weight, size, stride, padding)
     rest = left_over(size, grad.shape[-2:], weight.shape[-2:], stride, padding, dilation)
@@ -66,7 +67,7 @@ def _by_subpixels(grad: Tensor, weight: Tensor, size, stride, padding) -> Tensor
     (j, k), (o, c) = (-(-n // m) for n, m in zip(weight.shape[-2:], stride, strict=True)), weight.shape[:2]
     filled = F.pad(weight, (0, k * t - weight.shape[3], 0, j * s - weight.shape[2]))
     kernels = filled.reshape(o, c, j, s, k, t).permute(1, 3, 5, 0, 2, 4).reshape(c * s * t, o, j, k).flip(2, 3)
-    blocks = torch.conv2d(grad, kernels.contiguous(memory_format=layout(grad)), None, 1, (j - 1, k - 1))
+    blocks = convolve(grad, kernels.contiguous(memory_format=layout(grad)), None, 1, (j - 1, k - 1))
     n, _, h, w = blocks.shape
     image = blocks.view(n, c, s, t, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, c, h * s, w * t)
     cut = image[:, :, p : p + size[0], q : q + size[1]]

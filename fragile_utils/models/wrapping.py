@@ -140,7 +140,7 @@ def wrap(
     if classes and len(classes) != outputs:
         raise ValueError(f"classes: expected {outputs} names, got {len(classes)}")
     adapter = Adapter(module, grey=grey, part=part, ending=ending, binary=binary)
-    adapter.to(next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(())))
+    adapter.luma = adapter.luma.to(_like(module))  # of the adapter alone: the network is left as it is
     made = Wrapped(adapter, mean, std, adapted, outputs, shape, bgr=bgr, classes=classes, beta=beta)
     made.normalize.to(adapter.luma)
     if beta is None and not scaled:  # nothing is known of the scale of its input
@@ -175,7 +175,7 @@ def _shown(
 ) -> tuple[bool, tuple[int, int], _Answers]:
     """Return whether the network takes grey, height and width of its images, and its answers to some."""
     shapes = [(side, side) for side in SIZES] if size is None else [_height_and_width(size)]
-    floating = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(()))
+    floating = _like(module)
     normalize = normalize.to(floating)
     luma = torch.tensor(LUMA).view(1, 3, 1, 1).to(floating)
     first: Exception | None = None
@@ -191,9 +191,21 @@ def _shown(
             if any(_are_scores(value, len(images)) for value in _parts(answers.plain).values()):
                 return channels == 1, shape, answers
             first = first or ValueError(f"it returns {_in_words(answers.plain)}")
+    half = {p.dtype for p in module.parameters() if p.is_floating_point()} - {torch.float32, torch.float64}
+    if half:
+        raise ValueError(
+            f"model: it has weights of {', '.join(sorted(map(str, half)))} and cannot take images of {floating.dtype}; "
+            "convert with model.float()"
+        ) from first
     tried = f"of {_pixels(shapes[0])}" if size is not None else f"of {len(SIZES)} common sizes (give the size)"
     expected = f"expected scores (N, classes) for images {tried}, in colour or grey"
     raise ValueError(f"model: {expected}; the first attempt: {schema.reason(first)}") from first
+
+
+def _like(module: nn.Module) -> Tensor:
+    """Return what has the device of its images, and their type: that of the weights, and no less than float32."""
+    floating = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(()))
+    return floating if floating.dtype == torch.float64 else floating.float()
 
 
 def _height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:

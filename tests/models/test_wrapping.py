@@ -213,6 +213,36 @@ def test_the_network_is_left_as_it_is():
     assert not network.training
 
 
+class Casting(nn.Module):
+    """Computes in a type of its own, with a last layer in another."""
+
+    def __init__(self, inner, last):
+        super().__init__()
+        self.inner = nn.Conv2d(3, 4, 3).to(inner)
+        self.last = nn.Linear(4, CLASSES).to(last)
+
+    def forward(self, x):
+        return self.last(self.inner(x.to(self.inner.weight.dtype)).relu().mean((2, 3)).to(self.last.weight.dtype))
+
+
+@pytest.mark.parametrize("types", [(torch.float32, torch.float64), (torch.bfloat16, torch.float32)], ids=str)
+def test_a_network_of_several_types_is_left_as_it_is_and_takes_images_of_float32(types):
+    network = Casting(*types).eval()
+    wrapped = models.wrap(network, size=SIZE)
+    assert (network.inner.weight.dtype, network.last.weight.dtype) == types
+    images = torch.rand(2, 3, SIZE, SIZE)
+    torch.testing.assert_close(wrapped(images), network(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_network_in_half_precision_that_takes_no_images_of_float32_is_refused_with_the_way_out(dtype):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(CLASSES), nn.LogSoftmax(1))
+    network(torch.rand(1, 3, SIZE, SIZE))
+    with pytest.raises(ValueError, match=rf"of {dtype} and cannot take images of torch.float32; convert with model.fl"):
+        models.wrap(network.to(dtype).eval(), size=SIZE)
+    assert models.wrap(network.float(), size=SIZE).outputs == CLASSES
+
+
 def test_beta_follows_the_scale_of_the_input_and_is_found_on_images_without_one():
     assert models.wrap(made(), (0,) * 3, (0.5,) * 3, size=SIZE).beta == pytest.approx(127.5)
     assert models.wrap(made(), size=SIZE, beta=7.0).beta == 7

@@ -18,13 +18,13 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from fragile_utils import claims
 
-made = claims.check
+check = claims.check
 
 
 def noted(statement, value, **bounds) -> None:
     """Check a claim, and print what was found."""
     try:
-        made(statement, value, **bounds)
+        check(statement, value, **bounds)
         found, holds = claims.made[-1].measured, True
     except claims.ClaimError as error:
         found, holds = str(error).removeprefix(f"{statement}: got ").split("; required: ")[0], False

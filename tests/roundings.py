@@ -37,14 +37,16 @@ def main() -> int:
     tasks = [(name, chapter) for name in ROUNDINGS for chapter in chapters]
     with ThreadPoolExecutor(options.jobs) as pool:
         found = dict(zip(tasks, pool.map(lambda task: claims_of(task[1], ROUNDINGS[task[0]]), tasks), strict=True))
-    table, first = [("rounding", "claims", "that find another number", "that fail")], next(iter(ROUNDINGS))
-    for name in ROUNDINGS:
-        claims = [(chapter.name, *claim) for chapter in chapters for claim in found[name, chapter]]
-        before = {(chapter.name, *claim[:2]) for chapter in chapters for claim in found[first, chapter]}
+    by_rounding = {
+        name: [(chapter.name, *claim) for chapter in chapters for claim in found[name, chapter]] for name in ROUNDINGS
+    }
+    as_it_comes = {claim[:3] for claim in next(iter(by_rounding.values()))}
+    table = [("rounding", "claims", "that find another number", "that fail")]
+    for name, claims in by_rounding.items():
         failing = [claim for claim in claims if not claim[3]]
         for where, what, measured, _ in failing:
             print(f"{name}, {where}: {what}: {measured}")
-        others = sum(claim[:3] not in before for claim in claims)
+        others = sum(claim[:3] not in as_it_comes for claim in claims)
         table.append((name, len(claims), others, len(failing)))
     print(*(" | ".join(map(str, row)) for row in table), sep="\n")
     if options.out:

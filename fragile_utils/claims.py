@@ -23,13 +23,9 @@ ROUNDING = 1e-5  # a tolerance up to here allows for rounding, and is no bound o
 FEW = 4  # values are shown themselves; of more, their range
 
 
-class ClaimError(AssertionError):
-    """A statement in the text is not true."""
-
-
 @dataclass(frozen=True)
 class Claim:
-    """A statement that was checked, and holds.
+    """A statement that was checked.
 
     Attributes
     ----------
@@ -41,7 +37,8 @@ class Claim:
         How many times what was measured the bound is, or the bound what was measured, whichever is above 1: at 1 the
         claim holds only just, at 2 the bound is twice as far from zero, or the tolerance twice the difference. Infinite
         if zero is between them, or if what was measured is what was expected, beside a tolerance. None where there is
-        nothing to compare: a statement without a number, equal numbers, or numbers that are equal up to rounding.
+        nothing to compare: a statement without a number, equal numbers, or numbers that are equal up to rounding. Of a
+        claim that does not hold it says nothing.
     because : str
         Why the bound is not closer, where it is not.
     """
@@ -58,7 +55,24 @@ class Claim:
         return json.dumps(fields | {"slack": "inf" if self.slack == math.inf else self.slack})
 
 
-made: list[Claim] = []
+class ClaimError(AssertionError):
+    """A statement in the text is not true.
+
+    Attributes
+    ----------
+    claim : Claim
+        What was stated, measured and required.
+    """
+
+    def __init__(self, claim: Claim) -> None:
+        super().__init__(claim)
+        self.claim = claim
+
+    def __str__(self) -> str:
+        return f"{self.claim.statement}: got {self.claim.measured}; required: {self.claim.required}"
+
+
+made: list[Claim] = []  # those that hold
 
 
 def check(
@@ -128,10 +142,9 @@ def check(
             slacks.append(_slack(within, apart.max(initial=0)))
     if not wanted:
         holds, _ = holds and bool(values.astype(bool).all()), wanted.append("true")
-    required = " and ".join(wanted)
+    claim = Claim(statement, measured, " and ".join(wanted), max(slacks, default=None), because)
     if not holds:
-        raise ClaimError(f"{statement}: got {measured}; required: {required}")
-    claim = Claim(statement, measured, required, max(slacks, default=None), because)
+        raise ClaimError(claim)
     made.append(claim)
     _present(claim)
 

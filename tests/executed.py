@@ -25,10 +25,10 @@ def noted(statement, value, **bounds) -> None:
     """Check a claim, and print what was found."""
     try:
         check(statement, value, **bounds)
-        found, holds = claims.made[-1].measured, True
+        claim, holds = claims.made[-1], True
     except claims.ClaimError as error:
-        found, holds = str(error).removeprefix(f"{statement}: got ").split("; required: ")[0], False
-    print("\n@" + json.dumps([statement, found, holds]), flush=True)
+        claim, holds = error.claim, False
+    print("\n@" + json.dumps([claim.statement, claim.measured, holds]), flush=True)
 
 
 def main() -> int:
@@ -40,9 +40,12 @@ def main() -> int:
     for cell in nbformat.read(sys.argv[1], as_version=4).cells:
         if cell.cell_type == "code":
             error = shell.run_cell(cell.source, store_history=False).error_in_exec
+            if isinstance(error, claims.ClaimError):
+                print("\n@" + error.claim.statement)
+                return 3
             if error is not None:
-                print("\n@" + str(error).splitlines()[0].split(": got ")[0])
-                return 3 if isinstance(error, claims.ClaimError) else 4
+                print("\n@" + str(error).splitlines()[0])
+                return 4
     return 0
 
 

@@ -4,6 +4,7 @@ import html
 import io
 import json
 import math
+import pickle
 import re
 import sys
 
@@ -108,6 +109,15 @@ def test_a_false_claim_stops(case, capsys):
     with pytest.raises(ClaimError, match="water is dry"):
         check("water is dry", *values, **bounds)
     assert capsys.readouterr().out == ""
+
+
+def test_a_false_claim_says_what_was_found():
+    with pytest.raises(ClaimError) as raised:
+        check("water is dry", [0.5, 2.0], at_most=1)
+    error = pickle.loads(pickle.dumps(raised.value))
+    claim = error.claim
+    assert (claim.statement, claim.measured, claim.required) == ("water is dry", "0.5, 2", "at most 1")
+    assert str(error) == "water is dry: got 0.5, 2; required: at most 1"
 
 
 def test_in_a_notebook_it_is_a_paragraph_of_the_page(monkeypatch):

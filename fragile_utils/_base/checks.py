@@ -147,9 +147,14 @@ def evaluation_mode(model: nn.Module) -> nn.Module:
     """Return `model` if all of it is in evaluation mode: active dropout and batch norm change an explanation."""
     if not isinstance(model, nn.Module):
         raise ValueError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    training = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
+    training = {name or type(model).__name__: module for name, module in model.named_modules() if module.training}
+    for name, module in training.items():
+        if "eval" in vars(module):  # a refusal, which torch.export has put there
+            known = "the module of a program of torch.export, which knows no evaluation mode"
+            raise ValueError(f"model: {name} is {known}; give the program alone to models.wrap")
     if training:
-        raise ValueError(f"model: expected evaluation mode, got training mode in {training[0]}; call model.eval()")
+        first, *_ = training
+        raise ValueError(f"model: expected evaluation mode, got training mode in {first}; call model.eval()")
     return model
 
 

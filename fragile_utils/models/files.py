@@ -14,7 +14,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fragile_utils._base import schema
@@ -131,69 +130,9 @@ def is_torchscript(path: Path) -> bool:
 
 # --- Programs of torch.export ----------------------------------------------------------------------------------------
 
-_aten = torch.ops.aten
-_AS_CALLED = {  # what a program calls, and the functions by which the rest of this package knows the same
-    _aten.conv2d.default: F.conv2d,
-    _aten.linear.default: F.linear,
-    _aten.relu.default: F.relu,
-    _aten.relu_.default: F.relu_,
-    _aten.leaky_relu.default: F.leaky_relu,
-    _aten.leaky_relu_.default: F.leaky_relu_,
-    _aten.hardtanh.default: F.hardtanh,
-    _aten.hardtanh_.default: F.hardtanh_,
-    _aten.hardswish.default: F.hardswish,
-    _aten.hardsigmoid.default: F.hardsigmoid,
-    _aten.relu6.default: F.relu6,
-    _aten.elu.default: F.elu,
-    _aten.selu.default: F.selu,
-    _aten.prelu.default: F.prelu,
-    _aten.softshrink.default: F.softshrink,
-    _aten.gelu.default: F.gelu,
-    _aten.silu.default: F.silu,
-    _aten.mish.default: F.mish,
-    _aten.softplus.default: F.softplus,
-    _aten.sigmoid.default: torch.sigmoid,
-    _aten.tanh.default: torch.tanh,
-    _aten.abs.default: torch.abs,
-    _aten.clamp.default: torch.clamp,
-    _aten.clamp_min.default: torch.clamp_min,
-    _aten.clamp_max.default: torch.clamp_max,
-    _aten.clamp_.default: torch.clamp_,
-    _aten.maximum.default: torch.maximum,
-    _aten.minimum.default: torch.minimum,
-    _aten.max.other: torch.maximum,
-    _aten.min.other: torch.minimum,
-    _aten.fmax.default: torch.fmax,
-    _aten.fmin.default: torch.fmin,
-    _aten.amax.default: torch.amax,
-    _aten.amin.default: torch.amin,
-    _aten.max.dim: torch.max,
-    _aten.min.dim: torch.min,
-    _aten.max_pool2d.default: F.max_pool2d,
-    _aten.avg_pool2d.default: F.avg_pool2d,
-    _aten.adaptive_avg_pool2d.default: F.adaptive_avg_pool2d,
-    _aten.add.Tensor: torch.add,
-    _aten.add_.Tensor: Tensor.add_,
-    _aten.sub.Tensor: torch.sub,
-    _aten.mul.Tensor: torch.mul,
-    _aten.mul_.Tensor: Tensor.mul_,
-    _aten.div.Tensor: torch.div,
-    _aten.cat.default: torch.cat,
-    _aten.flatten.using_ints: torch.flatten,
-    _aten.view.default: torch.reshape,
-    _aten.reshape.default: torch.reshape,
-    _aten.permute.default: torch.permute,
-    _aten.transpose.int: torch.transpose,
-    _aten.mean.dim: torch.mean,
-    _aten.softmax.int: torch.softmax,
-    _aten.log_softmax.int: torch.log_softmax,
-    _aten.matmul.default: torch.matmul,
-}
-_IN_PLACE = {_aten.hardswish_.default: F.hardswish, _aten.silu_.default: F.silu}
 
-
-def exported(path: Path, trust: bool = False) -> tuple[nn.Module, int | None]:
-    """Return the network of a program that torch.export.save has written, and the side of its images if it is fixed.
+def exported(path: Path, trust: bool = False) -> nn.Module:
+    """Return the module of a program that torch.export.save has written.
 
     To open such a file is to evaluate expressions that it holds: whoever calls this has allowed it. Pickles in it are
     refused unless they are trusted.
@@ -211,35 +150,9 @@ def exported(path: Path, trust: bool = False) -> tuple[nn.Module, int | None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of versions
-            module = torch.export.load(path).module()
+            return torch.export.load(path).module()
     except Exception as error:  # whatever another version of PyTorch has written
         raise ValueError(f"cannot read {path} as a program of torch.export: {schema.reason(error)}") from error
-    shape = next(node.meta["val"].shape for node in module.graph.nodes if node.op == "placeholder")
-    size = shape[-1] if len(shape) == 4 and isinstance(shape[-1], int) and shape[-1] == shape[-2] else None
-    return as_called(module), size
-
-
-def as_called(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """Return the module of a program, changed to call the functions of PyTorch that its operators stand for."""
-    for node in module.graph.nodes:
-        if node.op == "call_module" and node.target == "_guards_fn":  # they refuse other numbers of images
-            module.graph.erase_node(node)
-        if node.op != "call_function":
-            continue
-        if node.target is _aten.dropout.default and not node.args[2]:
-            node.replace_all_uses_with(node.args[0])
-        elif node.target is _aten.batch_norm.default and not node.args[5]:
-            x, weight, bias, mean, variance, training, momentum, eps, *_ = node.args
-            node.target, node.args = F.batch_norm, (x, mean, variance, weight, bias, training, momentum, eps)
-        elif node.target in _IN_PLACE:
-            node.target, node.kwargs = _IN_PLACE[node.target], {**node.kwargs, "inplace": True}
-        else:
-            node.target = _AS_CALLED.get(node.target, node.target)
-    module.graph.eliminate_dead_code()
-    module.recompile()
-    for part in module.modules():  # which cannot be told to change its mode, and is what it was exported as
-        part.training = False
-    return module
 
 
 def _check_pickles(path: Path) -> None:

@@ -20,7 +20,7 @@ from torch import nn
 
 from fragile_utils._base import checks, schema
 from fragile_utils._base.code import PROGRAM, Code, is_function
-from fragile_utils.models import files
+from fragile_utils.models import files, programs
 from fragile_utils.models.adapter import Adapter
 from fragile_utils.models.classifier import Classifier
 from fragile_utils.models.huggingface import huggingface
@@ -89,16 +89,14 @@ def load(
     code = allow_code if isinstance(allow_code, Code) else Code.allow(code_of(name) if allow_code else ())
     trust = trust or code.pickles
     maker, _, weights = name.rpartition("@") if has_weights(name) else (name, "", "")
-    made, side = _made(maker, options, code, trust, bool(weights))
-    if side is not None:
-        options.setdefault("size", side)
+    made = _made(maker, options, code, trust, bool(weights))
     if isinstance(made, Wrapped) and not options and not weights:
         return made.requires_grad_(False)
     if weights:
         _load_weights(made, Path(weights).expanduser(), trust)
-    checks.evaluation_mode(made)
     made.requires_grad_(False)
     if isinstance(made, Classifier):
+        checks.evaluation_mode(made)
         if options and maker.partition(":")[0] not in PREFIXES:
             raise ValueError(f"model: {name} is a Classifier, with its own {', '.join(options)}; leave them out")
         return made
@@ -140,15 +138,13 @@ def code_of(name: str) -> tuple[str, ...]:
     return (maker,) if is_function(maker) or maker.endswith(PROGRAM) else ()
 
 
-def _made(
-    maker: str, options: dict[str, Any], code: Code, trust: bool, has_weights: bool
-) -> tuple[nn.Module, int | None]:
-    """Return the network that a name without weights stands for, and the side of its images if its file fixes it."""
+def _made(maker: str, options: dict[str, Any], code: Code, trust: bool, has_weights: bool) -> nn.Module:
+    """Return the network that a name without weights stands for."""
     prefix, _, rest = maker.partition(":")
     if maker in MODELS:
-        return MODELS[maker](), None
+        return MODELS[maker]()
     if prefix in PREFIXES:
-        return PREFIXES[prefix](rest, **options), None
+        return PREFIXES[prefix](rest, **options)
     if is_function(maker):
         try:
             made = code.find(maker, "model")()
@@ -156,7 +152,7 @@ def _made(
             raise ValueError(f"model: {maker}: {error}") from error
         if not isinstance(made, nn.Module):
             raise ValueError(f"model: expected {maker} to return a torch.nn.Module, got {type(made).__name__}")
-        return made.eval() if has_weights else made, None
+        return _evaluating(made) if has_weights else made
     path = Path(maker).expanduser()
     if maker.endswith(PROGRAM):
         files.exists(path)
@@ -167,7 +163,12 @@ def _made(
         raise ValueError(
             f"model: {maker} holds weights without their network; give the function that makes it: FUNCTION@{maker}"
         )
-    return made.eval(), None
+    return _evaluating(made)
+
+
+def _evaluating(made: nn.Module) -> nn.Module:
+    """Return a network in evaluation mode; a program of torch.export stays what it was exported as."""
+    return made if programs.is_program(made) else made.eval()
 
 
 def _load_weights(made: nn.Module, path: Path, trust: bool) -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fragile_utils._base import checks, precision, schema
+from fragile_utils.models import programs
 from fragile_utils.models.adapter import LUMA, Adapter, Ending, Endings, as_columns, chosen
 from fragile_utils.models.classifier import Classifier
 from fragile_utils.models.compiled import uncompiled
@@ -59,7 +60,7 @@ class Wrapped(Classifier):
 
 
 def wrap(
-    module: nn.Module,
+    module: nn.Module | torch.export.ExportedProgram,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     *,
@@ -78,8 +79,9 @@ def wrap(
 
     Parameters
     ----------
-    module : Module
-        In evaluation mode. It is left as it is, and its parameters are shared.
+    module : Module or ExportedProgram
+        In evaluation mode. It is left as it is, and its parameters are shared. A program of torch.export, or its
+        module, is called by the functions that its operators stand for.
     mean, std : sequence of 3 floats, or of 1 for a network that takes grey, optional
         As for `Classifier`. By default the network gets images in [0, 1].
     size : int or (int, int), optional
@@ -99,6 +101,7 @@ def wrap(
     ValueError
         If it cannot be attacked exactly (TorchScript), cannot take images, or it is unclear what it returns.
     """
+    module = module.module() if isinstance(module, torch.export.ExportedProgram) else module
     checks.instance(module, nn.Module, "model", "a torch.nn.Module")
     if isinstance(module, Classifier):
         raise ValueError("model: expected a plain module, got a Classifier, which has its normalisation inside")
@@ -108,6 +111,9 @@ def wrap(
     if hasattr(module, "_orig_mod"):
         module = module._orig_mod
         adapted.append("torch.compile is left out: the network inside is used")
+    if programs.is_program(module):
+        size = programs.size_of(module) if size is None else size
+        module = programs.as_called(module)
     checks.evaluation_mode(module)
     for name, value in (("mean", mean), ("std", std)):
         if value is not None and (not hasattr(value, "__len__") or len(value) not in (1, 3)):

@@ -3,6 +3,8 @@
 import os
 import pickle
 import sys
+import textwrap
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -169,6 +171,55 @@ def test_an_exported_program_is_the_network_that_was_exported(place, images, dyn
     assert of_network.norm() > 1e-3
     assert (of_program - of_network).norm() < 1e-4 * of_network.norm()
     models.check_network(model, images)
+
+
+def test_a_program_is_wrapped_and_left_as_it_is(images):
+    network = Program().eval().requires_grad_(False)
+    program = torch.export.export(network, (images[:2],))
+    module = program.module()
+    before = str(module.graph)
+    plain = models.wrap(network, size=16)
+    for given in (program, module):
+        model = models.wrap(given)
+        assert model.size == 16  # for which it was exported
+        torch.testing.assert_close(model(images), plain(images))
+        targets = plain(images).argmax(1)
+        maps = [saliency.DeepLift()(net, images, targets) for net in (model, plain)]
+        torch.testing.assert_close(*maps)
+    assert str(module.graph) == before
+    assert {id(p) for p in model.parameters()} == {id(p) for p in module.parameters()}
+
+
+def test_a_program_knows_no_mode_and_is_refused_where_that_matters(place, images):
+    network = Program().eval()
+    module = torch.export.export(network, (images[:2],)).module()
+    for model, name in ((module, "GraphModule"), (nn.Sequential(module), "0")):
+        with pytest.raises(ValueError, match=f"model: {name}.* is the module of a program .* alone to models.wrap"):
+            saliency.Gradient()(model, images, torch.zeros(len(images), dtype=torch.long))
+    program = torch.export.export(network.train(), (images[:2],))
+    torch.export.save(program, "net.pt2")
+    for wrapped in (lambda: models.wrap(program), lambda: models.load("net.pt2", allow_code=True)):
+        with pytest.raises(
+            ValueError, match=r"exported in evaluation mode, got aten\.batch_norm.* model\.eval\(\) before"
+        ):
+            wrapped()
+
+
+def test_a_function_may_return_a_program(place, images):
+    text = """
+    import torch
+    from torch import nn
+    torch.manual_seed(0)
+    def make():
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+        return torch.export.export(network.eval(), (torch.rand(2, 3, 16, 16),)).module()
+    """
+    Path("made.py").write_text(textwrap.dedent(text), encoding="utf-8")
+    model = models.load("made.py:make", allow_code=True)
+    weights = {name: torch.zeros_like(value) for name, value in model.network.network.state_dict().items()}
+    torch.save(weights, "zeros.pt")
+    assert models.load("made.py:make", allow_code=True)(images).abs().amax() > 0
+    assert models.load("made.py:make@zeros.pt", allow_code=True)(images).abs().amax() == 0
 
 
 class Maxima(nn.Module):

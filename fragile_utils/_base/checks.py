@@ -27,6 +27,9 @@ def images(x: Tensor, name: str = "images") -> Tensor:
     if x.layout is not torch.strided or x.is_nested or x.is_meta:
         kind = "nested" if x.is_nested else "meta" if x.is_meta else str(x.layout).removeprefix("torch.")
         raise ValueError(f"{expected}, got a {kind} tensor")
+    if torch.is_inference_mode_enabled():
+        got = "a call in torch.inference_mode(), where nothing has a gradient; use torch.no_grad()"
+        raise ValueError(f"{expected}, got {got}")
     if x.is_inference():
         raise ValueError(f"{expected}, got one made in inference mode, which has no gradient; give images.clone()")
     if x.ndim != 4 or x.shape[1] != 3:

@@ -41,8 +41,7 @@ def _slope(scores: Tensor, images: Tensor, create_graph: bool) -> Tensor:
     if scores.requires_grad:
         (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=create_graph, allow_unused=True)
     if gradient is None:
-        inside = torch.is_inference_mode_enabled()
-        got = "a call in torch.inference_mode()" if inside else "constants (torch.no_grad or detach in the network?)"
+        got = "constants (torch.no_grad or detach in the network?)"
         raise ValueError(f"model: expected scores that depend on the image, got {got}")
     return gradient
 

@@ -738,6 +738,11 @@ def test_images_made_in_inference_mode_are_refused_in_words(tiny, tiny_batch):
         attacks.run(attacks.TopK(5), tiny, images, tiny_batch[1], GRADIENT, eps=0.1)
 
 
+def test_an_attack_in_inference_mode_is_refused_and_does_not_seem_to_fail(tiny, tiny_batch):
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"images: .* got a call in torch\.inference_mode\(\)"):
+        attacks.run(attacks.TopK(5), tiny, *tiny_batch, GRADIENT, eps=0.1)
+
+
 @pytest.mark.parametrize("budgets", [0.1, "0.1"], ids=["a number", "text"])
 def test_budgets_that_are_no_sequence_are_refused(budgets, tiny, tiny_batch):
     with pytest.raises(ValueError, match="budgets: expected a sequence of numbers"):

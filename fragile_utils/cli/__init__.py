@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     says nothing to whom it meets: those who look for it call the command again with ``--traceback``, an option and not
     a variable of the environment, so that the line that is reported says how to get it.
     """
-    options = parser().parse_args(arguments)
+    options = _parsed(arguments)
     try:
         common.check_empty(options)
         return options.command(options)
@@ -60,6 +60,16 @@ def explain(error: Exception) -> tuple[str, int]:
         return f"PyTorch cannot compute this: {said}; fragile --traceback COMMAND ... shows where", WRONG_INPUT
     kind = type(error).__name__
     return f"{kind}: {said}; a mistake of this package: fragile --traceback COMMAND ... shows where", MISTAKE
+
+
+def _parsed(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options, or exit with 2; to whom gives images without an option, it is named."""
+    options, rest = parser().parse_known_args(arguments)
+    if rest:
+        images = {"model", "data"} <= vars(options).keys() and not rest[0].startswith("-")
+        way_out = f"; images are given by --data {rest[0]}" if images else ""
+        parser().error(f"unrecognized arguments: {' '.join(rest)}{way_out}")
+    return options
 
 
 def parser() -> argparse.ArgumentParser:

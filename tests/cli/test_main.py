@@ -22,6 +22,22 @@ def test_wrong_usage_ends_with_status_2(arguments, capsys):
     assert "fragile" in capsys.readouterr().err
 
 
+UNKNOWN = {
+    "an image": (["attack", "cat.png"], "unrecognized arguments: cat.png; images are given by --data cat.png"),
+    "of other commands": (["influence", "cat.png"], "unrecognized arguments: cat.png"),
+    "an option": (["audit", "--cat", "cat.png"], "unrecognized arguments: --cat cat.png"),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_what_is_no_option_is_named_and_so_is_that_of_images(case, capsys):
+    arguments, said = UNKNOWN[case]
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"fragile: error: {said}"
+
+
 def test_a_method_that_there_is_not_is_refused(capsys):
     assert main(["attack", "--method", "tea-leaves"]) == 2
     assert "tea-leaves" in capsys.readouterr().err

@@ -99,7 +99,7 @@ def protocol(options: argparse.Namespace, seed: int) -> Protocol:
         budgets=tuple(eps * attacks.LEVEL for eps in BUDGETS),
         steps=steps,
         step_size=max(0.5, 12 / steps) * attacks.LEVEL,
-        measure_every=max(1, steps // 20),
+        measure_every=options.measure_every or max(1, steps // 20),
         restarts=options.restarts,
         draws=2,
         more_steps=tuple(options.more_steps),
@@ -190,6 +190,7 @@ def main() -> None:
     options.add_argument("--part", type=int, default=3, help="images evaluated at a time; only whole sets have curves")
     options.add_argument("--steps", type=int, default=12)
     options.add_argument("--more-steps", type=int, nargs="*", default=[], help="of the curve over steps")
+    options.add_argument("--measure-every", type=int, help="by default so that twenty iterates are measured, or all")
     options.add_argument("--restarts", type=int, default=1)
     options.add_argument("--batch-size", type=int, default=64)
     options.add_argument("--device", default="auto")

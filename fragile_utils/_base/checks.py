@@ -146,13 +146,18 @@ def instance(value: object, kind: type, name: str, such_as: str) -> None:
         raise ValueError(f"{name}: expected a value such as {such_as}, got {got}")
 
 
+def is_program(module: nn.Module) -> bool:
+    """Return whether this is what ``torch.export.export(...).module()`` returns, which refuses ``eval()``."""
+    return isinstance(module, torch.fx.GraphModule) and "eval" in vars(module)  # a refusal, put there by PyTorch
+
+
 def evaluation_mode(model: nn.Module) -> nn.Module:
     """Return `model` if all of it is in evaluation mode: active dropout and batch norm change an explanation."""
     if not isinstance(model, nn.Module):
         raise ValueError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     training = {name or type(model).__name__: module for name, module in model.named_modules() if module.training}
     for name, module in training.items():
-        if "eval" in vars(module):  # a refusal, which torch.export has put there
+        if is_program(module):
             known = "the module of a program of torch.export, which knows no evaluation mode"
             raise ValueError(f"model: {name} is {known}; give the program alone to models.wrap")
     if training:

@@ -64,11 +64,12 @@ def explain(error: Exception) -> tuple[str, int]:
 
 def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options, or exit with 2; to whom gives images without an option, it is named."""
-    options, rest = parser().parse_known_args(arguments)
+    top = parser()
+    options, rest = top.parse_known_args(arguments)
     if rest:
         images = {"model", "data"} <= vars(options).keys() and not rest[0].startswith("-")
         way_out = f"; images are given by --data {rest[0]}" if images else ""
-        parser().error(f"unrecognized arguments: {' '.join(rest)}{way_out}")
+        top.error(f"unrecognized arguments: {' '.join(rest)}{way_out}")
     return options
 
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from fragile_utils._base import checks, schema
 from fragile_utils._base.code import PROGRAM, Code, is_function
-from fragile_utils.models import files, programs
+from fragile_utils.models import files
 from fragile_utils.models.adapter import Adapter
 from fragile_utils.models.classifier import Classifier
 from fragile_utils.models.huggingface import huggingface
@@ -168,7 +168,7 @@ def _made(maker: str, options: dict[str, Any], code: Code, trust: bool, has_weig
 
 def _evaluating(made: nn.Module) -> nn.Module:
     """Return a network in evaluation mode; a program of torch.export stays what it was exported as."""
-    return made if programs.is_program(made) else made.eval()
+    return made if checks.is_program(made) else made.eval()
 
 
 def _load_weights(made: nn.Module, path: Path, trust: bool) -> None:

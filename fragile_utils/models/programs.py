@@ -8,7 +8,7 @@ import copy
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 _aten = torch.ops.aten
 _AS_CALLED = {  # what a program calls, and the functions by which the rest of this package knows the same
@@ -76,11 +76,6 @@ _TRAINING = {  # where these say whether they are in training mode
     _aten.feature_alpha_dropout.default: 2,
 }
 _IN_PLACE = {_aten.hardswish_.default: F.hardswish, _aten.silu_.default: F.silu}
-
-
-def is_program(module: nn.Module) -> bool:
-    """Return whether this is what ``torch.export.export(...).module()`` returns."""
-    return isinstance(module, torch.fx.GraphModule) and "eval" in vars(module)  # which says that it is not supported
 
 
 def size_of(program: torch.fx.GraphModule) -> tuple[int, int] | None:

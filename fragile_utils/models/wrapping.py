@@ -111,7 +111,7 @@ def wrap(
     if hasattr(module, "_orig_mod"):
         module = module._orig_mod
         adapted.append("torch.compile is left out: the network inside is used")
-    if programs.is_program(module):
+    if checks.is_program(module):
         size = programs.size_of(module) if size is None else size
         module = programs.as_called(module)
     checks.evaluation_mode(module)
